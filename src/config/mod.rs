@@ -1,0 +1,405 @@
+//! What the operator asked for, finished and valid.
+//!
+//! One struct per TOML table, one field per option. A field's doc comment is its manual entry, its
+//! default stands once, in the struct's `Default`, and `config/vestibule.toml` shows it; a test keeps
+//! the two equal. [`load`] lays the file, the environment and the flags over the defaults, once.
+
+pub mod load;
+pub mod values;
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use self::values::{
+    ByteSize, HostPattern, HumanDuration, ListenAddress, Source, UnixMode, UpstreamAddress, UrlPath, UrlPrefix,
+};
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where `serve` listens.
+    pub listen: ListenConfig,
+    /// The certificate, and which versions of TLS are spoken.
+    pub tls: TlsConfig,
+    /// What a client that came over plain HTTP is told about HTTPS.
+    pub https: HttpsConfig,
+    /// Which names this site answers to.
+    pub hosts: HostsConfig,
+    /// The static files.
+    #[serde(rename = "static")]
+    pub assets: AssetsConfig,
+    /// The application: gunicorn, uWSGI or another.
+    pub upstream: UpstreamConfig,
+    /// How large and how many.
+    pub limits: LimitsConfig,
+    /// How long to wait for a client.
+    pub timeouts: TimeoutsConfig,
+    /// The answers for load balancers and orchestrators.
+    pub health: HealthConfig,
+    /// What is written down.
+    pub log: LogConfig,
+    /// How `collect` builds the folder of static files.
+    pub collect: CollectConfig,
+}
+
+/// `[listen]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ListenConfig {
+    /// Addresses for HTTP/1.1 and HTTP/2 in the clear: `HOST:PORT`, or `unix:PATH`. Default: none;
+    /// with none here and none in `https`, 127.0.0.1:8080, or 0.0.0.0:$PORT where `PORT` is set.
+    pub http: Vec<ListenAddress>,
+    /// Addresses for HTTP/1.1 and HTTP/2 over TLS: `HOST:PORT`, or `unix:PATH`. Default: none.
+    pub https: Vec<ListenAddress>,
+    /// Access rights of unix sockets that vestibule makes. Default: "0660".
+    pub unix_mode: UnixMode,
+    /// Networks whose `X-Forwarded-For`, `-Proto` and `X-Request-ID` are believed. Default: none.
+    ///
+    /// Name here the load balancer that stands before vestibule, and nothing else: whoever connects
+    /// from one of these networks can claim any address. A peer on a unix socket counts as trusted
+    /// only with `"unix"` in the list.
+    pub trusted_proxies: Vec<values::TrustedPeer>,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self { http: Vec::new(), https: Vec::new(), unix_mode: UnixMode(0o660), trusted_proxies: Vec::new() }
+    }
+}
+
+/// `[tls]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate and its chain, in one PEM file. No default; needed for `listen.https`.
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key, as PEM. No default; needed for `listen.https`.
+    pub key: Option<PathBuf>,
+    /// Make a certificate in memory at each start, for development. Default: false.
+    ///
+    /// Browsers warn of it. Cannot be set together with `certificate`.
+    pub self_signed: bool,
+    /// The oldest version of TLS to speak, "1.2" or "1.3". Default: "1.2".
+    pub minimum_version: values::TlsVersion,
+}
+
+impl Default for TlsConfig {
+    fn default() -> Self {
+        Self { certificate: None, key: None, self_signed: false, minimum_version: values::TlsVersion::Tls12 }
+    }
+}
+
+/// `[https]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpsConfig {
+    /// Send plain HTTP requests to the same address under https, where vestibule listens for TLS.
+    /// Default: true.
+    ///
+    /// The answer is 308. Health answers are never redirected.
+    pub redirect: bool,
+    /// The port that clients use for HTTPS. Default: the port of the first `listen.https` address.
+    ///
+    /// Set it where a container or a firewall maps another port to that one.
+    pub port: Option<u16>,
+    /// How long browsers shall insist on HTTPS (`Strict-Transport-Security`). Default: 0, no header.
+    ///
+    /// Start with a few minutes, and go to a year when all works: browsers do not forget it.
+    pub hsts_max_age: HumanDuration,
+    /// Extend it to every subdomain. Default: false.
+    pub hsts_include_subdomains: bool,
+    /// Ask for the name to be built into browsers. Default: false. Needs a year and the subdomains.
+    pub hsts_preload: bool,
+}
+
+impl Default for HttpsConfig {
+    fn default() -> Self {
+        Self {
+            redirect: true,
+            port: None,
+            hsts_max_age: HumanDuration(Duration::ZERO),
+            hsts_include_subdomains: false,
+            hsts_preload: false,
+        }
+    }
+}
+
+/// `[hosts]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostsConfig {
+    /// The names this site answers to, as in Django's `ALLOWED_HOSTS`: `example.com`,
+    /// `.example.com` for it and its subdomains, `*` for any. Default: none, which means any.
+    ///
+    /// Another name gets 400 without waking the application.
+    pub allowed: Vec<HostPattern>,
+}
+
+/// `[static]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AssetsConfig {
+    /// The folder that `collect` wrote: Django's `STATIC_ROOT`. No default; without it vestibule
+    /// serves no static files.
+    pub directory: Option<PathBuf>,
+    /// The URL path under which the files appear: the path of Django's `STATIC_URL`. Default: "/static/".
+    pub prefix: UrlPrefix,
+    /// How long a browser may keep a file without a content hash in its name. Default: 60 seconds.
+    ///
+    /// Files with a hash are kept for ten years, as WhiteNoise has it.
+    pub max_age: HumanDuration,
+    /// Send `Access-Control-Allow-Origin: *` with static files. Default: true.
+    ///
+    /// Fonts and modules loaded from a CDN under another name need it. The files are public anyway.
+    pub allow_all_origins: bool,
+    /// How many bytes of files, compressed copies included, to hold in memory. Default: 64 MiB.
+    ///
+    /// The smallest files come first; the rest is read from disk when asked for.
+    pub memory: ByteSize,
+}
+
+impl Default for AssetsConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            prefix: UrlPrefix::default(),
+            max_age: HumanDuration::seconds(60),
+            allow_all_origins: true,
+            memory: ByteSize::mebibytes(64),
+        }
+    }
+}
+
+/// `[upstream]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamConfig {
+    /// Where the application listens: `unix:PATH`, `http://HOST:PORT`, `uwsgi+unix:PATH` or
+    /// `uwsgi://HOST:PORT`. No default; without it only static files are served.
+    pub address: Option<UpstreamAddress>,
+    /// How long a connection to the application may take to come about. Default: 5 seconds.
+    pub connect_timeout: HumanDuration,
+    /// How long the application may take until the first byte of its answer. Default: 60 seconds.
+    ///
+    /// Counted from the moment when the request was sent whole. Then 504.
+    pub response_timeout: HumanDuration,
+    /// How long the application may pause within an answer, or not read a request. Default: 60 seconds.
+    ///
+    /// Raise it for server-sent events that are silent for longer.
+    pub idle_timeout: HumanDuration,
+    /// How long neither side of a WebSocket or another upgraded connection may say anything.
+    /// Default: 1 hour.
+    pub tunnel_idle_timeout: HumanDuration,
+    /// How many connections to the application may be open at once. Default: 256.
+    pub connections: NonZeroUsize,
+    /// How many requests may wait for one of them. Default: 1024. The next one gets 503.
+    pub queue: usize,
+    /// How long a request may wait for one. Default: 30 seconds. Then 503.
+    pub queue_timeout: HumanDuration,
+    /// How many idle connections to keep for later requests. Default: 32.
+    pub keepalive_connections: usize,
+    /// How long to keep one. Default: 1 second.
+    ///
+    /// It must be shorter than the application's own (gunicorn's `keepalive`, 2 seconds), or a
+    /// request meets a connection that is just being closed.
+    pub keepalive_timeout: HumanDuration,
+    /// How much of a request body of unknown length to gather, so that the application gets a
+    /// `Content-Length`. Default: 1 MiB.
+    ///
+    /// Django reads no body without one under WSGI. A longer body goes on chunked over HTTP, and is
+    /// refused with 411 over the uwsgi protocol, which knows no chunks.
+    pub unknown_length_buffer: ByteSize,
+    /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
+    /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.
+    pub uwsgi_path: values::UwsgiPath,
+    /// Largest head of an answer, in bytes. Default: 64 KiB. Then 502.
+    pub response_header_size: ByteSize,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            address: None,
+            connect_timeout: HumanDuration::seconds(5),
+            response_timeout: HumanDuration::seconds(60),
+            idle_timeout: HumanDuration::seconds(60),
+            tunnel_idle_timeout: HumanDuration::seconds(3600),
+            connections: NonZeroUsize::new(256).expect("256 is not zero"),
+            queue: 1024,
+            queue_timeout: HumanDuration::seconds(30),
+            keepalive_connections: 32,
+            keepalive_timeout: HumanDuration::seconds(1),
+            unknown_length_buffer: ByteSize::mebibytes(1),
+            uwsgi_path: values::UwsgiPath::Decoded,
+            response_header_size: ByteSize::kibibytes(64),
+        }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Client connections open at once. Default: 10000. Further ones wait in the kernel's queue.
+    pub connections: NonZeroUsize,
+    /// Largest request head in bytes: request line and all header fields. Default: 32 KiB. Then 431.
+    pub header_size: ByteSize,
+    /// Most header fields in one request. Default: 100. Then 431.
+    pub header_count: NonZeroUsize,
+    /// Largest request body. Default: 100 MiB. Then 413. 0 means no limit.
+    ///
+    /// It is the outermost bound for uploads; Django's `DATA_UPLOAD_MAX_MEMORY_SIZE` still holds
+    /// for all but files.
+    pub body_size: ByteSize,
+    /// Requests at once on one HTTP/2 connection. Default: 100.
+    pub http2_streams: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: NonZeroUsize::new(10_000).expect("10,000 is not zero"),
+            header_size: ByteSize::kibibytes(32),
+            header_count: NonZeroUsize::new(100).expect("100 is not zero"),
+            body_size: ByteSize::mebibytes(100),
+            http2_streams: 100,
+        }
+    }
+}
+
+/// `[timeouts]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TimeoutsConfig {
+    /// How long a TLS handshake may take. Default: 10 seconds.
+    pub handshake: HumanDuration,
+    /// How long a client may take to send a request's head, once begun. Default: 15 seconds.
+    pub header: HumanDuration,
+    /// How long a connection without a request stays open. Default: 75 seconds, as in nginx.
+    ///
+    /// Raise it above the idle timeout of a load balancer that stands before vestibule.
+    pub idle: HumanDuration,
+    /// How long a client may pause within a request body. Default: 60 seconds. Then 408.
+    pub body: HumanDuration,
+    /// How long a client may take nothing of an answer. Default: 60 seconds. Then it is cut off.
+    pub send: HumanDuration,
+    /// How long running requests get to finish after SIGTERM. Default: 30 seconds.
+    pub shutdown: HumanDuration,
+}
+
+impl Default for TimeoutsConfig {
+    fn default() -> Self {
+        Self {
+            handshake: HumanDuration::seconds(10),
+            header: HumanDuration::seconds(15),
+            idle: HumanDuration::seconds(75),
+            body: HumanDuration::seconds(60),
+            send: HumanDuration::seconds(60),
+            shutdown: HumanDuration::seconds(30),
+        }
+    }
+}
+
+/// `[health]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthConfig {
+    /// Answers 200 as long as the process runs. Default: "/-/live".
+    pub live: UrlPath,
+    /// Answers 200 when the application can be reached, else 503. Default: "/-/ready".
+    pub ready: UrlPath,
+}
+
+impl Default for HealthConfig {
+    fn default() -> Self {
+        Self { live: UrlPath("/-/live".into()), ready: UrlPath("/-/ready".into()) }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// One line per request on standard output: "text", "json", "off", or "auto", which is text on a
+    /// terminal and JSON otherwise. Default: "auto".
+    pub access: values::AccessLog,
+    /// What else is told, on standard error: "error", "warn", "info", "debug" or "trace".
+    /// Default: "info".
+    pub level: values::LogLevel,
+    /// The form of what is told on standard error, as for `access`. Default: "auto".
+    pub format: values::LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { access: values::AccessLog::Auto, level: values::LogLevel::Info, format: values::LogFormat::Auto }
+    }
+}
+
+/// `[collect]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CollectConfig {
+    /// The source trees, as Django's `STATICFILES_DIRS`: `DIR`, or `PREFIX=DIR`. No default.
+    ///
+    /// The first one that has a path wins, as with Django's finders.
+    pub sources: Vec<Source>,
+    /// The output folder. Default: `static.directory`.
+    pub output: Option<PathBuf>,
+    /// File and folder names to leave out, as globs. Default: "CVS", ".*" and "*~", as in Django.
+    pub ignore: Vec<String>,
+    /// Give files content-hash names and rewrite the references between them. Default: true.
+    pub hash: bool,
+    /// Also rewrite `import`, `export … from` and `import()` in JavaScript. Default: false, as
+    /// Django's `support_js_module_import_aggregation`.
+    pub javascript_modules: bool,
+    /// What a reference to a file that is not there means: "error", "warn" or "ignore". Default: "error".
+    pub missing_reference: values::Severity,
+    /// The same for source maps, which many packages name but do not ship. Default: "warn".
+    pub missing_source_map: values::Severity,
+    /// The compressed copies to make. Default: "gzip", "brotli" and "zstd".
+    pub encodings: Vec<values::Encoding>,
+    /// 1 to 9. Default: 9.
+    pub gzip_level: u32,
+    /// 0 to 11. Default: 11.
+    pub brotli_level: u32,
+    /// 1 to 22. Default: 19.
+    pub zstd_level: u32,
+    /// Keep a compressed copy only if it is at most this much of the original. Default: 0.95, as in
+    /// WhiteNoise.
+    pub keep_ratio: f64,
+    /// Extensions of files that are compressed already. Default: the usual image, audio, video,
+    /// font and archive types.
+    pub skip_compression: Vec<String>,
+    /// Threads for compression. Default: 0, one per core.
+    pub threads: usize,
+}
+
+impl Default for CollectConfig {
+    fn default() -> Self {
+        let words = |list: &str| list.split_whitespace().map(str::to_owned).collect();
+        Self {
+            sources: Vec::new(),
+            output: None,
+            ignore: words("CVS .* *~"),
+            hash: true,
+            javascript_modules: false,
+            missing_reference: values::Severity::Error,
+            missing_source_map: values::Severity::Warn,
+            encodings: vec![values::Encoding::Gzip, values::Encoding::Brotli, values::Encoding::Zstd],
+            gzip_level: 9,
+            brotli_level: 11,
+            zstd_level: 19,
+            keep_ratio: 0.95,
+            skip_compression: words(
+                "jpg jpeg png gif webp avif heic jxl zip gz tgz bz2 tbz xz br zst 7z rar swf flv woff woff2 \
+                 3gp 3gpp asf avi m4v m4a mov mp3 mp4 mpeg mpg ogg opus webm wmv",
+            ),
+            threads: 0,
+        }
+    }
+}

@@ -1,0 +1,633 @@
+//! Values that parse themselves, so that a wrong one is refused where it is written.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Deserializer, de};
+
+/// Lets a type that implements `FromStr` be read from a TOML string.
+macro_rules! deserialize_from_str {
+    ($($type:ty),+ $(,)?) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+    )+};
+}
+
+deserialize_from_str!(ListenAddress, UnixMode, TrustedPeer, UrlPrefix, UrlPath, HostPattern, UpstreamAddress, Source,);
+
+/// Where to listen: `HOST:PORT` or `unix:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A host, as a name or an address, and a port; port 0 means any free one.
+    Tcp {
+        /// An IP address or a name; without the brackets of an IPv6 address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+    /// A unix socket that vestibule makes.
+    Unix(PathBuf),
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path {
+                "" => Err("\"unix:\" needs a path behind it, as in \"unix:/run/vestibule.sock\"".into()),
+                path => Ok(Self::Unix(path.into())),
+            };
+        }
+        let (host, port) = host_and_port(text).ok_or_else(|| {
+            format!(
+                "{text:?} is not an address to listen on; write \"HOST:PORT\", as in \"0.0.0.0:443\", or \"unix:PATH\""
+            )
+        })?;
+        Ok(Self::Tcp { host, port })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } => write_host_and_port(f, host, *port),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+fn host_and_port(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = match host.strip_prefix('[') {
+        Some(host) => host.strip_suffix(']')?,
+        // A bare IPv6 address cannot be told from its last group.
+        None if host.contains(':') => return None,
+        None => host,
+    };
+    (!host.is_empty() && !host.contains(['/', ' '])).then_some(())?;
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
+fn write_host_and_port(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+}
+
+/// The access rights of a unix socket, in octal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnixMode(pub u32);
+
+impl FromStr for UnixMode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match u32::from_str_radix(text, 8) {
+            Ok(mode) if mode <= 0o777 => Ok(Self(mode)),
+            _ => Err(format!("{text:?} is not an access mode; write it in octal, as in \"0660\"")),
+        }
+    }
+}
+
+/// A peer whose word on the client's address is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TrustedPeer {
+    /// Every address of this network.
+    Network(IpNet),
+    /// Whoever connects over a unix socket.
+    Unix,
+}
+
+impl TrustedPeer {
+    /// Whether a peer at `address` (`None` for a unix socket) is meant.
+    pub fn covers(&self, address: Option<IpAddr>) -> bool {
+        match (self, address) {
+            (Self::Network(network), Some(address)) => network.contains(&address.to_canonical()),
+            (Self::Unix, None) => true,
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for TrustedPeer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "unix" {
+            return Ok(Self::Unix);
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Network(address.into()));
+        }
+        text.parse::<IpNet>().map(Self::Network).map_err(|_| {
+            format!("{text:?} is not a network; write an address, a CIDR as in \"10.0.0.0/8\", or \"unix\"")
+        })
+    }
+}
+
+/// A URL path that begins and ends with a slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlPrefix(String);
+
+impl UrlPrefix {
+    /// The prefix, with both slashes.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for UrlPrefix {
+    fn default() -> Self {
+        Self("/static/".into())
+    }
+}
+
+impl FromStr for UrlPrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let inner = text.strip_prefix('/').and_then(|rest| rest.strip_suffix('/'));
+        match inner {
+            Some(inner) if inner.split('/').all(is_plain_segment) => Ok(Self(text.into())),
+            _ => Err(format!(
+                "{text:?} is not a URL prefix; write a path that begins and ends with a slash, as in \"/static/\""
+            )),
+        }
+    }
+}
+
+/// A URL path that begins with a slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlPath(pub String);
+
+impl FromStr for UrlPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix('/') {
+            Some(inner) if inner.split('/').all(is_plain_segment) => Ok(Self(text.into())),
+            _ => Err(format!("{text:?} is not a URL path; write one that begins with a slash, as in \"/-/live\"")),
+        }
+    }
+}
+
+fn is_plain_segment(segment: &str) -> bool {
+    !segment.is_empty()
+        && segment != "."
+        && segment != ".."
+        && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@".contains(&byte))
+}
+
+/// One name of Django's `ALLOWED_HOSTS`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPattern {
+    /// `*`
+    Any,
+    /// `example.com`
+    Exactly(String),
+    /// `.example.com`: the name and everything below it. Held without the dot.
+    WithSubdomains(String),
+}
+
+impl HostPattern {
+    /// Whether `host` (lower case, without its port) is meant.
+    pub fn matches(&self, host: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exactly(name) => host == name,
+            Self::WithSubdomains(name) => {
+                host.strip_suffix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+            }
+        }
+    }
+}
+
+impl FromStr for HostPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let (name, subdomains) = match text.strip_prefix('.') {
+            Some(name) => (name, true),
+            None => (text, false),
+        };
+        let is_address = name
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+            .is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok());
+        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        if !is_address && !is_name {
+            return Err(format!(
+                "{text:?} is not a host name; write it without scheme and port, as in \"example.com\" or \".example.com\""
+            ));
+        }
+        let name = name.to_ascii_lowercase();
+        Ok(if subdomains { Self::WithSubdomains(name) } else { Self::Exactly(name) })
+    }
+}
+
+/// Where and how the application is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamAddress {
+    /// What is spoken there.
+    pub protocol: UpstreamProtocol,
+    /// Where it is.
+    pub endpoint: Endpoint,
+}
+
+/// What is spoken to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http,
+    /// The uwsgi protocol, as nginx's `uwsgi_pass`.
+    Uwsgi,
+}
+
+/// The other end of a connection to the application.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// A host, as a name or an address, and a port.
+    Tcp {
+        /// An IP address or a name; without the brackets of an IPv6 address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
+}
+
+impl FromStr for UpstreamAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let unix = |protocol, path: &str| match path {
+            "" => Err(format!("{text:?} names no socket; write a path behind the colon, as in \"unix:/run/app.sock\"")),
+            path => Ok(Self { protocol, endpoint: Endpoint::Unix(path.into()) }),
+        };
+        let tcp = |protocol, rest: &str| {
+            let (host, port) =
+                host_and_port(rest.strip_suffix('/').unwrap_or(rest)).filter(|(_, port)| *port != 0).ok_or_else(
+                    || format!("{text:?} names no host and port; write them as in \"http://127.0.0.1:8000\""),
+                )?;
+            Ok(Self { protocol, endpoint: Endpoint::Tcp { host, port } })
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            unix(UpstreamProtocol::Http, path)
+        } else if let Some(path) = text.strip_prefix("uwsgi+unix:") {
+            unix(UpstreamProtocol::Uwsgi, path)
+        } else if let Some(rest) = text.strip_prefix("http://") {
+            tcp(UpstreamProtocol::Http, rest)
+        } else if let Some(rest) = text.strip_prefix("uwsgi://") {
+            tcp(UpstreamProtocol::Uwsgi, rest)
+        } else {
+            Err(format!(
+                "{text:?} is not an upstream address; write \"unix:PATH\", \"http://HOST:PORT\", \"uwsgi+unix:PATH\" or \"uwsgi://HOST:PORT\""
+            ))
+        }
+    }
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.protocol, &self.endpoint) {
+            (UpstreamProtocol::Http, Endpoint::Unix(_)) => "unix:",
+            (UpstreamProtocol::Http, Endpoint::Tcp { .. }) => "http://",
+            (UpstreamProtocol::Uwsgi, Endpoint::Unix(_)) => "uwsgi+unix:",
+            (UpstreamProtocol::Uwsgi, Endpoint::Tcp { .. }) => "uwsgi://",
+        })?;
+        match &self.endpoint {
+            Endpoint::Unix(path) => write!(f, "{}", path.display()),
+            Endpoint::Tcp { host, port } => write_host_and_port(f, host, *port),
+        }
+    }
+}
+
+/// One source tree of `collect`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The folder in the output under which its files appear; empty for the top.
+    pub prefix: String,
+    /// Where the files are.
+    pub directory: PathBuf,
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (prefix, directory) = match text.split_once('=') {
+            // A folder whose name has an equals sign is still reachable as "./a=b".
+            Some((prefix, directory)) if !prefix.contains('/') || !prefix.starts_with(['.', '/']) => {
+                (prefix, directory)
+            }
+            _ => ("", text),
+        };
+        if directory.is_empty() {
+            return Err(format!("{text:?} names no folder; write \"DIR\" or \"PREFIX=DIR\""));
+        }
+        let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
+        if !prefix.is_empty() && !prefix.split('/').all(|part| !matches!(part, "" | "." | "..")) {
+            return Err(format!(
+                "the prefix in {text:?} must be a plain relative path, as in \"vendor=node_modules/x/dist\""
+            ));
+        }
+        Ok(Self { prefix: prefix.into(), directory: directory.into() })
+    }
+}
+
+/// A number of bytes: `4096`, `"64 KiB"`, `"10 MiB"`, `"1 GiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// Units of 1,024 bytes.
+    pub const fn kibibytes(n: u64) -> Self {
+        Self(n << 10)
+    }
+
+    /// Units of 1,048,576 bytes.
+    pub const fn mebibytes(n: u64) -> Self {
+        Self(n << 20)
+    }
+
+    /// The number as a length in memory.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, unit) = text.split_at(digits);
+        let shift = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => Some(0),
+            "k" | "kb" | "kib" => Some(10),
+            "m" | "mb" | "mib" => Some(20),
+            "g" | "gb" | "gib" => Some(30),
+            _ => None,
+        };
+        shift
+            .and_then(|shift| number.parse::<u64>().ok()?.checked_mul(1 << shift))
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is not a size; write it as in \"64 KiB\", \"10 MiB\" or 4096"))
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Number(bytes) => Ok(Self(bytes)),
+            NumberOrText::Text(text) => text.parse().map_err(de::Error::custom),
+        }
+    }
+}
+
+/// A span of time: `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"1h 30m"`, `"365d"`, or a number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HumanDuration(pub Duration);
+
+impl HumanDuration {
+    /// A whole number of seconds.
+    pub const fn seconds(n: u64) -> Self {
+        Self(Duration::from_secs(n))
+    }
+}
+
+impl FromStr for HumanDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse_duration(text).map(Self).ok_or_else(|| {
+            format!("{text:?} is not a span of time; write it as in \"250ms\", \"30s\", \"5m\" or \"1h 30m\"")
+        })
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text.trim();
+    if let Ok(seconds) = rest.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let mut sum = Duration::ZERO;
+    (!rest.is_empty()).then_some(())?;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let number: u32 = rest[..digits].parse().ok()?;
+        rest = rest[digits..].trim_start();
+        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let unit = match &rest[..letters] {
+            "ms" => Duration::from_millis(1),
+            "s" | "sec" => Duration::from_secs(1),
+            "m" | "min" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            "d" => Duration::from_secs(86400),
+            _ => return None,
+        };
+        sum = sum.checked_add(unit.checked_mul(number)?)?;
+        rest = rest[letters..].trim_start();
+    }
+    Some(sum)
+}
+
+impl<'de> Deserialize<'de> for HumanDuration {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match NumberOrText::deserialize(deserializer)? {
+            NumberOrText::Number(seconds) => Ok(Self::seconds(seconds)),
+            NumberOrText::Text(text) => text.parse().map_err(de::Error::custom),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number or a string")]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum TlsVersion {
+    /// RFC 5246.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    Tls13,
+}
+
+/// How `PATH_INFO` goes into a uwsgi packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UwsgiPath {
+    /// Percent-decoded, as CGI has it and uWSGI wants it.
+    Decoded,
+    /// As the client sent it: gunicorn decodes it itself.
+    Encoded,
+}
+
+/// The form of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLog {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// None.
+    Off,
+}
+
+/// The form of the program's own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How much the program tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// Also what looks wrong.
+    Warn,
+    /// Also what was done.
+    Info,
+    /// Also why.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How serious a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It stops the run.
+    Error,
+    /// It is told.
+    Warn,
+    /// It is not told.
+    Ignore,
+}
+
+/// A compressed copy that `collect` can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// `.gz`
+    Gzip,
+    /// `.br`
+    Brotli,
+    /// `.zst`
+    Zstd,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_with_and_without_its_unit() {
+        for (text, expected) in [
+            ("4096", Some(4096)),
+            ("64 KiB", Some(65536)),
+            ("1m", Some(1 << 20)),
+            ("2GiB", Some(2 << 30)),
+            ("", None),
+            ("MiB", None),
+            ("1.5 MiB", None),
+            ("-1", None),
+            ("99999999999 GiB", None), // more than 64 bits
+        ] {
+            assert_eq!(text.parse::<ByteSize>().ok().map(|size| size.0), expected, "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_span_of_time_is_read_in_the_usual_units() {
+        for (text, expected) in [
+            ("250ms", Some(250)),
+            ("30s", Some(30_000)),
+            ("30 s", Some(30_000)),
+            ("1h 30m", Some(5_400_000)),
+            ("365d", Some(31_536_000_000)),
+            ("60", Some(60_000)),
+            ("", None),
+            ("5 parsecs", None),
+            ("s", None),
+        ] {
+            let expected = expected.map(Duration::from_millis);
+            assert_eq!(text.parse::<HumanDuration>().ok().map(|time| time.0), expected, "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_address_prints_as_it_is_written() {
+        for text in ["unix:/run/app.sock", "http://127.0.0.1:8000", "uwsgi+unix:/run/a", "uwsgi://[::1]:3031"] {
+            assert_eq!(text.parse::<UpstreamAddress>().expect(text).to_string(), text);
+        }
+        for text in ["", "/run/app.sock", "unix:", "http://localhost", "https://a:1", "http://::1:80", "uwsgi://a:0"] {
+            assert!(text.parse::<UpstreamAddress>().is_err(), "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_pattern_follows_django() {
+        for (pattern, host, expected) in [
+            ("example.com", "example.com", true),
+            ("Example.com", "example.com", true),
+            ("example.com", "www.example.com", false),
+            (".example.com", "example.com", true),
+            (".example.com", "www.example.com", true),
+            (".example.com", "badexample.com", false),
+            ("*", "anything", true),
+            ("[::1]", "[::1]", true),
+        ] {
+            let pattern = pattern.parse::<HostPattern>().expect(pattern);
+            assert_eq!(pattern.matches(host), expected, "{pattern:?} for {host:?}");
+        }
+        for text in ["https://example.com", "example.com:443", "a b", ""] {
+            assert!(text.parse::<HostPattern>().is_err(), "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_may_have_a_prefix() {
+        let source = |prefix: &str, directory: &str| Source { prefix: prefix.into(), directory: directory.into() };
+        for (text, expected) in [
+            ("assets", Some(source("", "assets"))),
+            ("vendor=node_modules/x", Some(source("vendor", "node_modules/x"))),
+            ("a/b/=dir", Some(source("a/b", "dir"))),
+            ("./a=b", Some(source("", "./a=b"))),
+            ("../up=dir", Some(source("", "../up=dir"))),
+            ("x/../y=dir", None),
+            ("vendor=", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "for {text:?}");
+        }
+    }
+}

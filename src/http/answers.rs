@@ -1,0 +1,40 @@
+//! The small answers that vestibule gives by itself.
+//!
+//! To a client they say little; the log says the rest.
+
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+
+use super::Response;
+use super::body::Body;
+
+/// A plain-text answer of one line that no cache may keep.
+pub fn plain(status: StatusCode, text: &'static str) -> Response {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer of a status alone: its number and its name, as in `404 Not Found`.
+pub fn status(status: StatusCode) -> Response {
+    let text = match status {
+        StatusCode::BAD_REQUEST => "400 Bad Request\n",
+        StatusCode::NOT_FOUND => "404 Not Found\n",
+        StatusCode::METHOD_NOT_ALLOWED => "405 Method Not Allowed\n",
+        StatusCode::NOT_ACCEPTABLE => "406 Not Acceptable\n",
+        StatusCode::REQUEST_TIMEOUT => "408 Request Timeout\n",
+        StatusCode::LENGTH_REQUIRED => "411 Length Required\n",
+        StatusCode::PRECONDITION_FAILED => "412 Precondition Failed\n",
+        StatusCode::PAYLOAD_TOO_LARGE => "413 Content Too Large\n",
+        StatusCode::RANGE_NOT_SATISFIABLE => "416 Range Not Satisfiable\n",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "431 Request Header Fields Too Large\n",
+        StatusCode::BAD_GATEWAY => "502 Bad Gateway\n",
+        StatusCode::SERVICE_UNAVAILABLE => "503 Service Unavailable\n",
+        StatusCode::GATEWAY_TIMEOUT => "504 Gateway Timeout\n",
+        _ => "500 Internal Server Error\n",
+    };
+    plain(status, text)
+}

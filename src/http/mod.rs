@@ -1,0 +1,87 @@
+//! The vocabulary that both kinds of answer share: requests, responses, bodies, and the rules of
+//! RFC 9110 that are the same for a file and for an application.
+//!
+//! Nothing here has state, reads a clock or knows the configuration. Only [`body`] does I/O.
+
+pub mod answers;
+pub mod body;
+pub mod conditional;
+pub mod encoding;
+pub mod forwarded;
+pub mod hop_by_hop;
+pub mod media_type;
+pub mod range;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ::http::request::Parts;
+
+use self::body::Body;
+
+/// A request as every part of the program sees it: the head, the body, and who sent it.
+///
+/// The client is a field and not an extension of the head, because a static answer then costs no
+/// allocation for it.
+#[derive(Debug)]
+pub struct Request {
+    /// Method, target and header fields as the client sent them.
+    pub head: Parts,
+    /// The body, already limited in size and in time.
+    pub body: Body,
+    /// Who sent it, and over what.
+    pub client: Client,
+    /// The name of this request in logs and in `X-Request-ID`.
+    pub id: RequestId,
+}
+
+/// What goes back to the client.
+pub type Response = ::http::Response<Body>;
+
+/// The sender of a request, as far as it is known and believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// The client's address; `None` over a unix socket on which no trusted proxy named one.
+    pub address: Option<IpAddr>,
+    /// The client's port; 0 when unknown.
+    pub port: u16,
+    /// How the client came: what the application must hear in `X-Forwarded-Proto`.
+    pub scheme: Scheme,
+    /// The port on which the client's connection arrived; 0 on a unix socket.
+    pub local_port: u16,
+}
+
+/// How the client came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the clear.
+    Http,
+    /// Over TLS, ours or a trusted proxy's.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// 128 random bits that name one request, printed as 32 hexadecimal digits, as nginx's `$request_id`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestId(pub u128);
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// How long the application took from the first attempt to connect until its response head, for the
+/// access log. `upstream` puts it into the extensions of every response that it makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamTime(pub Duration);

@@ -1,0 +1,231 @@
+//! The manifest on disk: `staticfiles.json`, version 1.1, as Django's `ManifestFilesMixin` reads it.
+//!
+//! Keys of Django: `paths`, `version`, `hash`. Key of ours: `vestibule`, with a version of its own, so
+//! that a file from a later release is refused and not half understood.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::{Entry, FILE_NAME, Manifest};
+use crate::http::encoding::Coding;
+
+/// The version of the `vestibule` key that this program writes and reads.
+const OUR_VERSION: u32 = 1;
+
+/// Why a manifest cannot be used.
+#[derive(Debug, Error)]
+pub enum ManifestError {
+    /// There is none.
+    #[error("there is no {FILE_NAME} in {}", .0.display())]
+    Missing(PathBuf),
+    /// It cannot be read.
+    #[error("cannot read the manifest")]
+    Unreadable(#[source] std::io::Error),
+    /// It is not the JSON that it should be; cut short, perhaps.
+    #[error("{} is not a manifest of static files", .path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        #[source]
+        cause: serde_json::Error,
+    },
+    /// Its version is not known here.
+    #[error("{} has {key} {found:?}, which this vestibule does not know; run `vestibule collect` again", .path.display())]
+    OtherVersion {
+        /// The file.
+        path: PathBuf,
+        /// Which version key.
+        key: &'static str,
+        /// What it says.
+        found: String,
+    },
+    /// A name in it would lead out of the folder, or is not a name at all.
+    #[error("{} names {name:?}, which is not a path inside its folder", .path.display())]
+    BadName {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
+}
+
+#[derive(Deserialize, Serialize)]
+struct OnDisk {
+    paths: BTreeMap<String, String>,
+    version: String,
+    #[serde(default)]
+    hash: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    vestibule: Option<Ours>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Ours {
+    version: u32,
+    files: BTreeMap<String, EntryOnDisk>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct EntryOnDisk {
+    size: u64,
+    #[serde(rename = "type")]
+    media_type: String,
+    sha256: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    variants: BTreeMap<String, u64>,
+}
+
+impl Manifest {
+    /// Reads the manifest of an output folder.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be read, is cut short, has an unknown version, or names a
+    /// path that leads out of the folder.
+    pub fn load(folder: &Path) -> Result<Self, ManifestError> {
+        let path = folder.join(FILE_NAME);
+        let text = match fs_err::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ManifestError::Missing(folder.to_owned()));
+            }
+            Err(error) => return Err(ManifestError::Unreadable(error)),
+        };
+        Self::parse(&path, &text)
+    }
+
+    fn parse(path: &Path, text: &[u8]) -> Result<Self, ManifestError> {
+        let on_disk: OnDisk =
+            serde_json::from_slice(text).map_err(|cause| ManifestError::Malformed { path: path.to_owned(), cause })?;
+        let other_version = |key, found| ManifestError::OtherVersion { path: path.to_owned(), key, found };
+        if !matches!(on_disk.version.as_str(), "1.0" | "1.1") {
+            return Err(other_version("version", on_disk.version));
+        }
+        let files = match on_disk.vestibule {
+            Some(ours) if ours.version != OUR_VERSION => {
+                return Err(other_version("vestibule.version", ours.version.to_string()));
+            }
+            Some(ours) => Some(ours.files.into_iter().map(|(name, entry)| (name, entry.into())).collect()),
+            None => None,
+        };
+        let manifest = Self { paths: on_disk.paths, files };
+        if let Some(name) = manifest.names().find(|name| !stays_inside(name)) {
+            return Err(ManifestError::BadName { path: path.to_owned(), name: name.to_owned() });
+        }
+        Ok(manifest)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let listed = self.files.iter().flat_map(BTreeMap::keys);
+        self.paths.values().chain(listed).map(String::as_str)
+    }
+
+    /// The file's text: one line of JSON with sorted keys, the same for the same tree.
+    pub fn to_json(&self) -> String {
+        let files = self.files.as_ref().map(|files| Ours {
+            version: OUR_VERSION,
+            files: files.iter().map(|(name, entry)| (name.clone(), entry.into())).collect(),
+        });
+        let on_disk = OnDisk { paths: self.paths.clone(), version: "1.1".into(), hash: self.hash(), vestibule: files };
+        serde_json::to_string(&on_disk).expect("a map with string keys is always JSON")
+    }
+
+    /// The name of this set of paths: Django's `manifest_hash`, over the same text but with SHA-256.
+    /// Django only compares it with itself.
+    fn hash(&self) -> String {
+        let pairs: Vec<_> = self.paths.iter().collect();
+        let text = serde_json::to_vec(&pairs).expect("pairs of strings are always JSON");
+        hex(&Sha256::digest(text))[..12].to_owned()
+    }
+}
+
+/// Whether a name is a relative path of plain components.
+fn stays_inside(name: &str) -> bool {
+    !name.contains(['\0', '\\']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// Lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("writing to a string never fails");
+        text
+    })
+}
+
+impl From<EntryOnDisk> for Entry {
+    fn from(entry: EntryOnDisk) -> Self {
+        // A coding of a later release is one that this release cannot send, so it is passed over.
+        let variants = entry.variants.iter();
+        let variants = variants.filter_map(|(token, size)| Some((Coding::from_token(token)?, *size))).collect();
+        Self { size: entry.size, media_type: entry.media_type, sha256: entry.sha256, variants }
+    }
+}
+
+impl From<&Entry> for EntryOnDisk {
+    fn from(entry: &Entry) -> Self {
+        let variants = entry.variants.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect();
+        Self { size: entry.size, media_type: entry.media_type.clone(), sha256: entry.sha256.clone(), variants }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Manifest, ManifestError> {
+        Manifest::parse(Path::new("out/staticfiles.json"), text.as_bytes())
+    }
+
+    fn example() -> Manifest {
+        let entry = Entry {
+            size: 3,
+            media_type: "text/css; charset=utf-8".into(),
+            sha256: "ab".repeat(32),
+            variants: [(Coding::Gzip, 2)].into(),
+        };
+        Manifest {
+            paths: [("a.css".into(), "a.0123456789ab.css".into())].into(),
+            files: Some([("a.0123456789ab.css".into(), entry)].into()),
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        assert_eq!(parse(&example().to_json()).expect("our own text"), example());
+    }
+
+    #[test]
+    fn a_manifest_that_django_wrote_has_paths_only() {
+        let manifest = parse(r#"{"paths": {"a.css": "a.1.css"}, "version": "1.1", "hash": "x"}"#).expect("Django's");
+        assert_eq!(manifest.paths["a.css"], "a.1.css");
+        assert_eq!(manifest.files, None);
+    }
+
+    #[test]
+    fn a_truncated_manifest_is_refused() {
+        let text = example().to_json();
+        assert!(matches!(parse(&text[..text.len() / 2]), Err(ManifestError::Malformed { .. })));
+    }
+
+    #[test]
+    fn a_manifest_of_another_version_is_refused() {
+        let django = r#"{"paths": {}, "version": "9.0"}"#;
+        let ours = r#"{"paths": {}, "version": "1.1", "vestibule": {"version": 99, "files": {}}}"#;
+        for text in [django, ours] {
+            assert!(matches!(parse(text), Err(ManifestError::OtherVersion { .. })), "for {text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leaves_the_folder_is_refused() {
+        for name in ["../secret", "/etc/passwd", "a//b", "a/./b", "", "a\\\\b", "a\\u0000b"] {
+            let text = format!(r#"{{"paths": {{"a": "{name}"}}, "version": "1.1"}}"#);
+            assert!(matches!(parse(&text), Err(ManifestError::BadName { .. })), "for {name:?}");
+        }
+    }
+}
