@@ -37,11 +37,8 @@ pub(super) struct Listed {
     pub(super) is_fingerprinted: bool,
 }
 
-/// Lists every file of the folder that may be served.
+/// Lists every file of the folder that may be served. The folder's path must be free of links.
 pub(super) fn take(folder: &Path) -> Result<Vec<Listed>, AssetsError> {
-    if !folder.is_dir() {
-        return Err(AssetsError::NoFolder(folder.to_owned()));
-    }
     let manifest = match Manifest::load(folder) {
         Err(ManifestError::Missing(_)) => {
             warn!(folder = %folder.display(), "no {FILE_NAME} in the folder of static files: no file is cached for long");
@@ -166,10 +163,9 @@ fn walk(folder: &Path) -> Result<BTreeMap<String, Entry>, AssetsError> {
 /// Every regular file below the folder with its size. Links are followed as long as they stay inside.
 fn walk_sizes(folder: &Path) -> Result<BTreeMap<String, u64>, AssetsError> {
     let unreadable = |error: walkdir::Error| AssetsError::Unreadable(error.into());
-    let root = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
-    let is_inside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| target.starts_with(&root));
+    let is_inside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| target.starts_with(folder));
     let mut sizes = BTreeMap::new();
-    let entries = WalkDir::new(&root).min_depth(1).follow_links(true).into_iter().filter_entry(|entry| {
+    let entries = WalkDir::new(folder).min_depth(1).follow_links(true).into_iter().filter_entry(|entry| {
         let stays = !entry.path_is_symlink() || is_inside(entry.path());
         if !stays {
             warn!(path = %entry.path().display(), "a link leads out of the folder of static files and is left out");
@@ -185,7 +181,7 @@ fn walk_sizes(folder: &Path) -> Result<BTreeMap<String, u64>, AssetsError> {
             }
             Err(error) => return Err(unreadable(error)),
         };
-        let name = entry.path().strip_prefix(&root).ok().and_then(Path::to_str);
+        let name = entry.path().strip_prefix(folder).ok().and_then(Path::to_str);
         // A name that is not UTF-8 cannot be asked for.
         if let Some(name) = name.filter(|_| entry.file_type().is_file()) {
             sizes.insert(name.to_owned(), entry.metadata().map_err(unreadable)?.len());

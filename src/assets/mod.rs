@@ -96,7 +96,13 @@ impl Assets {
     /// # Errors
     /// See [`AssetsError`]. All disagreements between manifest and folder come at once.
     pub fn open(config: &AssetsConfig) -> Result<Self, AssetsError> {
-        let folder = config.directory.clone().ok_or(AssetsError::NotConfigured)?;
+        let folder = config.directory.as_deref().ok_or(AssetsError::NotConfigured)?;
+        if !folder.is_dir() {
+            return Err(AssetsError::NoFolder(folder.to_owned()));
+        }
+        // Often a link to the current release. What is read later must come from the release that was
+        // opened, wherever the link points by then.
+        let folder = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
         let files = inventory::take(&folder)?;
         let contents = contents::load(&folder, &files, config.memory.0)?;
         let policy = Policy::new(config);
@@ -120,7 +126,7 @@ impl Assets {
         respond::respond(choose::choose(asset, head), asset, head).await
     }
 
-    /// The folder that is served.
+    /// The folder that is served, with links resolved.
     pub fn folder(&self) -> &Path {
         &self.folder
     }

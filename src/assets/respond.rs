@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE};
 use ::http::request::Parts;
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use fs_err::File;
 use tokio::task::spawn_blocking;
 use tracing::error;
@@ -20,36 +20,29 @@ use crate::http::{Response, answers};
 
 /// Answers for an asset.
 pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Response {
-    match choice {
-        Choice::Whole(variant) => {
-            let headers = variant.headers.clone();
-            send(StatusCode::OK, headers, variant, 0..variant.size, asset, head).await
-        }
-        Choice::Part(variant, part) => {
-            let mut headers = variant.headers.clone();
-            headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
-            let place = format!("bytes {}-{}/{}", part.start, part.end - 1, variant.size);
-            headers.insert(CONTENT_RANGE, HeaderValue::try_from(place).expect("digits are a header value"));
-            send(StatusCode::PARTIAL_CONTENT, headers, variant, part, asset, head).await
-        }
+    let refuse = |status| refuse(status, asset.always(), head);
+    let (status, headers, variant, part) = match choice {
+        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), variant, 0..variant.size),
+        Choice::Part(variant, part) => (StatusCode::PARTIAL_CONTENT, part_headers(variant, &part), variant, part),
         Choice::NotModified(variant) => {
-            let mut response = Response::new(Body::Empty);
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            *response.headers_mut() = variant.not_modified.clone();
-            response
+            return assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty);
         }
+        Choice::PreconditionFailed => return refuse(StatusCode::PRECONDITION_FAILED),
+        Choice::NotAcceptable => return refuse(StatusCode::NOT_ACCEPTABLE),
         Choice::Unsatisfiable(variant) => {
-            let mut response = refuse(StatusCode::RANGE_NOT_SATISFIABLE, asset.always(), head);
-            let size = HeaderValue::try_from(format!("bytes */{}", variant.size)).expect("digits are a header value");
-            response.headers_mut().insert(CONTENT_RANGE, size);
-            response
+            let size = content_range("*", variant.size);
+            return with(refuse(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, size);
         }
-        Choice::PreconditionFailed => refuse(StatusCode::PRECONDITION_FAILED, asset.always(), head),
-        Choice::NotAcceptable => refuse(StatusCode::NOT_ACCEPTABLE, asset.always(), head),
         Choice::MethodNotAllowed => {
-            let mut response = refuse(StatusCode::METHOD_NOT_ALLOWED, asset.always(), head);
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            response
+            return with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+    };
+    match body(variant, part, head).await {
+        Ok(body) => assemble(status, headers, body),
+        Err(cause) => {
+            // A cache must not keep it, and the browser shall ask again: `refuse` sees to both.
+            error!(%cause, "a static file is no longer what it was at start; restart, or run `vestibule collect` again");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
 }
@@ -69,48 +62,52 @@ fn refuse(status: StatusCode, always: &HeaderMap, head: &Parts) -> Response {
     response
 }
 
-async fn send(
-    status: StatusCode,
-    headers: HeaderMap,
-    variant: &Variant,
-    part: Range<u64>,
-    asset: &Asset,
-    head: &Parts,
-) -> Response {
-    let body = match &variant.content {
-        _ if head.method == Method::HEAD => Body::Empty,
-        Content::Memory(bytes) => Body::from(slice(bytes, &part)),
-        Content::Disk(path) => match open(path, variant.size, part).await {
-            Ok(slice) => Body::File(slice),
-            Err(cause) => {
-                error!(path = %path.display(), %cause, "a static file is no longer what it was at start; restart, or run `vestibule collect` again");
-                return refuse(StatusCode::INTERNAL_SERVER_ERROR, asset.always(), head);
-            }
-        },
-    };
+fn with(mut response: Response, name: HeaderName, value: HeaderValue) -> Response {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
 
-fn slice(bytes: &bytes::Bytes, part: &Range<u64>) -> bytes::Bytes {
-    let place = |position: u64| usize::try_from(position).expect("a body in memory has a length that fits");
-    bytes.slice(place(part.start)..place(part.end))
+fn part_headers(variant: &Variant, part: &Range<u64>) -> HeaderMap {
+    let mut headers = variant.headers.clone();
+    headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
+    headers.insert(CONTENT_RANGE, content_range(&format!("{}-{}", part.start, part.end - 1), variant.size));
+    headers
+}
+
+fn content_range(part: &str, size: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("bytes {part}/{size}")).expect("digits are a header value")
+}
+
+async fn body(variant: &Variant, part: Range<u64>, head: &Parts) -> io::Result<Body> {
+    match &variant.content {
+        _ if head.method == Method::HEAD => Ok(Body::Empty),
+        Content::Memory(bytes) => {
+            let place = |position| usize::try_from(position).expect("a body in memory has a length that fits");
+            Ok(bytes.slice(place(part.start)..place(part.end)).into())
+        }
+        Content::Disk(path) => {
+            let (path, size) = (Arc::clone(path), variant.size);
+            let file = spawn_blocking(move || open(&path, size, part)).await.map_err(io::Error::other)?;
+            file.map(Body::File)
+        }
+    }
 }
 
 /// Opens a part of a file that must still be as long as at start: its headers, and the tag above all,
 /// speak of that content.
-async fn open(path: &Arc<Path>, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
-    let path = Arc::clone(path);
-    let open = move || {
-        let mut file = File::open(&*path)?;
-        let now = file.metadata()?;
-        if !now.is_file() || now.len() != size {
-            return Err(io::Error::other(format!("it has {} bytes instead of {size}", now.len())));
-        }
-        file.seek(SeekFrom::Start(part.start))?;
-        Ok(FileSlice::new(file, part.end - part.start))
-    };
-    spawn_blocking(open).await.map_err(io::Error::other)?
+fn open(path: &Path, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
+    let mut file = File::open(path)?;
+    let now = file.metadata()?;
+    if !now.is_file() || now.len() != size {
+        return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
+    }
+    file.seek(SeekFrom::Start(part.start))?;
+    Ok(FileSlice::new(file, part.end - part.start))
 }

@@ -548,6 +548,20 @@ async fn a_plain_name_is_read_through_its_hashed_one() {
     drop(folder);
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_that_is_switched_to_the_next_release_does_not_mix_the_two() {
+    let (before, after) = (site(), Folder::new().published());
+    let releases = tempfile::tempdir().expect("a temporary folder");
+    let current = releases.path().join("current");
+    std::os::unix::fs::symlink(before.path(), &current).expect("a link");
+    let change = |config: &mut AssetsConfig| (config.directory, config.memory) = (Some(current.clone()), ByteSize(0));
+    let assets = before.open_with(change).expect("a folder");
+    fs_err::remove_file(&current).expect("the link");
+    std::os::unix::fs::symlink(after.path(), &current).expect("a link");
+    assert_eq!(get(&assets, "/static/css/app.css").await.status, 200);
+}
+
 #[tokio::test]
 async fn a_file_that_changes_under_a_running_server_is_not_sent() {
     let folder = site();
