@@ -80,7 +80,9 @@ mod tests {
     fn left(fields: &[(&'static str, &'static str)]) -> Vec<String> {
         let mut headers = headers(fields);
         remove(&mut headers);
-        headers.keys().map(|name| name.as_str().to_owned()).collect()
+        let mut left: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+        left.sort();
+        left
     }
 
     #[test]
@@ -116,7 +118,7 @@ mod tests {
             ("cookie", "b"),
             ("content-length", "1"),
         ]);
-        assert_eq!(kept, ["host", "cookie", "content-length"]);
+        assert_eq!(kept, ["content-length", "cookie", "host"]);
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct Upstream {
 /// A request of which all is known that must be known before a connection is taken.
 struct Prepared {
     head: Parts,
-    body: Outgoing,
+    length: Length,
     client: Client,
     id: RequestId,
     /// The protocol that the client wants to go on with, and its side of the connection.
@@ -107,17 +107,17 @@ impl Upstream {
     }
 
     async fn try_forward(&self, request: Request, started: &mut Option<Instant>) -> Result<Response, Failure> {
-        let mut prepared = self.prepare(request).await?;
+        let (prepared, body) = self.prepare(request).await?;
         let permit = self.pool.permit().await?;
         *started = Some(Instant::now());
-        let (exchange, answer) = self.attempt(&mut prepared).await?;
+        let (exchange, answer) = self.attempt(&prepared, body).await?;
         let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit };
         self.answer(prepared, answer, lease)
     }
 
     /// Finds out how the body is framed, which may mean to gather some of it. No connection is held
     /// meanwhile: a slow client must not keep one of the application's workers.
-    async fn prepare(&self, request: Request) -> Result<Prepared, Failure> {
+    async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
         let Request { mut head, body, client, id } = request;
         let announced = request::announced_length(&head.headers);
         let body = match announced {
@@ -134,23 +134,28 @@ impl Upstream {
             }
             _ => None,
         };
-        Ok(Prepared { head, body, client, id, upgrade })
+        Ok((Prepared { head, length: body.length, client, id, upgrade }, body))
     }
 
     /// Sends the request: on an idle connection if there is one, and once more on a fresh one if that
     /// turned out to be closed and nothing can have come of it.
-    async fn attempt(&self, request: &mut Prepared) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
-        let can_repeat = request::can_repeat(&request.head.method, request.body.length);
+    async fn attempt(
+        &self,
+        request: &Prepared,
+        mut body: Outgoing,
+    ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
+        let can_repeat = request::can_repeat(&request.head.method, request.length);
         if !self.speaks_uwsgi()
             && let Some(exchange) = self.pool.take()
         {
-            match self.send(exchange, request).await {
+            match self.send(exchange, request, body).await {
                 Err(failure) if can_repeat && failure.may_retry() => debug!(request = %request.id, "{failure}"),
                 result => return result,
             }
+            body = Outgoing::default();
         }
         let exchange = self.open(request).await?;
-        self.send(exchange, request).await
+        self.send(exchange, request, body).await
     }
 
     async fn open(&self, request: &Prepared) -> Result<Exchange, Failure> {
@@ -166,10 +171,11 @@ impl Upstream {
     async fn send(
         &self,
         mut exchange: Exchange,
-        request: &mut Prepared,
+        request: &Prepared,
+        body: Outgoing,
     ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
         let headers = self.headers(request);
-        let (body, progress) = Sent::new(request.body.take());
+        let (body, progress) = Sent::new(body);
         let outgoing = request::outgoing(&request.head, headers, body);
         match exchange.send(outgoing, &progress, self.deadlines).await {
             Ok(answer) => Ok((exchange, answer)),
@@ -180,7 +186,7 @@ impl Upstream {
 
     fn headers(&self, request: &Prepared) -> ::http::HeaderMap {
         let upgrade = request.upgrade.as_ref().map(|(protocol, _)| protocol);
-        request::headers(&request.head, &request.client, request.id, request.body.length, upgrade)
+        request::headers(&request.head, &request.client, request.id, request.length, upgrade)
     }
 
     /// Turns what the application answered into what the client gets.

@@ -137,12 +137,6 @@ impl Outgoing {
         Self { length: Length::Known(length), front: Bytes::new(), rest: body }
     }
 
-    /// The body, once. What is left still knows its length, for a second attempt without a body.
-    pub(super) fn take(&mut self) -> Self {
-        let length = self.length;
-        std::mem::replace(self, Self { length, ..Self::default() })
-    }
-
     fn is_empty(&self) -> bool {
         self.front.is_empty() && self.rest.is_end_stream()
     }
