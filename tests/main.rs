@@ -10,3 +10,5 @@ mod proxy;
 mod reload;
 mod shutdown;
 mod tls;
+mod tunnel;
+mod uwsgi;

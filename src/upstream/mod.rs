@@ -223,7 +223,7 @@ impl Upstream {
             match client.await {
                 Ok(client) => {
                     let ending = tunnel::run(TokioIo::new(client), application, early, idle_timeout, closing).await;
-                    debug!(request = %id, ?ending, "the upgraded connection ended");
+                    debug!(request = %id, %ending, "the upgraded connection ended");
                 }
                 Err(error) => debug!(request = %id, %error, "the client left before its connection was upgraded"),
             }

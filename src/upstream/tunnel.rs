@@ -23,15 +23,15 @@ pub(super) struct Tunnels {
 }
 
 /// Why a tunnel ended.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum Ending {
-    /// Both sides said that they are done.
+    #[error("both sides are done")]
     Done,
-    /// A side went away.
+    #[error("a side went away: {0}")]
     Broken(io::Error),
-    /// Neither side said anything for too long.
+    #[error("neither side said anything for too long")]
     Idle,
-    /// The server shuts down.
+    #[error("the server shuts down")]
     ShutDown,
 }
 

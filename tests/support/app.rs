@@ -11,10 +11,10 @@ use vestibule::config::values::UpstreamAddress;
 use vestibule::upstream::uwsgi::read_packet;
 
 /// A short answer after which the connection stays open.
-pub const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+pub(crate) const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 /// A running fake application. It ends with the value.
-pub struct App {
+pub(crate) struct App {
     address: UpstreamAddress,
     record: Arc<Mutex<Record>>,
     task: JoinHandle<()>,
@@ -32,17 +32,19 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// One connection to the fake application, as its script sees it.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: Box<dyn Stream>,
     read: Vec<u8>,
     record: Arc<Mutex<Record>>,
     /// The number of this connection, from 0.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 impl App {
     /// Speaks HTTP on a unix socket, and runs the script for each connection.
-    pub async fn new<F: Future<Output = ()> + Send>(script: impl Fn(Connection) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn new<F: Future<Output = ()> + Send>(
+        script: impl Fn(Connection) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: 'static,
     {
@@ -50,7 +52,9 @@ impl App {
     }
 
     /// Speaks uwsgi on a unix socket.
-    pub async fn uwsgi<F: Future<Output = ()> + Send>(script: impl Fn(Connection) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn uwsgi<F: Future<Output = ()> + Send>(
+        script: impl Fn(Connection) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: 'static,
     {
@@ -58,7 +62,9 @@ impl App {
     }
 
     /// Speaks HTTP on a TCP port.
-    pub async fn tcp<F: Future<Output = ()> + Send>(script: impl Fn(Connection) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn tcp<F: Future<Output = ()> + Send>(
+        script: impl Fn(Connection) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: 'static,
     {
@@ -77,7 +83,7 @@ impl App {
     }
 
     /// Answers every request with the same bytes, and keeps the connection open.
-    pub async fn answering(raw: impl Into<String>) -> Self {
+    pub(crate) async fn answering(raw: impl Into<String>) -> Self {
         let raw = raw.into();
         Self::new(move |mut connection| {
             let raw = raw.clone();
@@ -91,7 +97,7 @@ impl App {
     }
 
     /// Sends these bytes on the first request of each connection, whatever it is, and closes.
-    pub async fn closing_after(raw: impl Into<String>) -> Self {
+    pub(crate) async fn closing_after(raw: impl Into<String>) -> Self {
         let raw = raw.into();
         Self::new(move |mut connection| {
             let raw = raw.clone();
@@ -124,31 +130,31 @@ impl App {
     }
 
     /// Where it listens, as `upstream.address` has it.
-    pub fn address(&self) -> &UpstreamAddress {
+    pub(crate) fn address(&self) -> &UpstreamAddress {
         &self.address
     }
 
     /// Takes its socket away: no further connection succeeds.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.task.abort();
         let _ = std::fs::remove_file(self.directory.path().join("app.sock"));
     }
 
     /// The whole requests that arrived, byte for byte.
-    pub fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         let record = self.record.lock().unwrap();
         record.requests.iter().map(|request| String::from_utf8_lossy(request).into_owned()).collect()
     }
 
     /// The only request that arrived.
-    pub fn request(&self) -> String {
+    pub(crate) fn request(&self) -> String {
         let requests = self.requests();
         assert_eq!(requests.len(), 1, "not one request but {requests:?}");
         requests.into_iter().next().unwrap()
     }
 
     /// How many connections there were.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.record.lock().unwrap().connections
     }
 }
@@ -168,7 +174,7 @@ impl Connection {
     }
 
     /// Reads and records one whole HTTP request; `None` when there is none.
-    pub async fn request(&mut self) -> Option<String> {
+    pub(crate) async fn request(&mut self) -> Option<String> {
         let head = self.head().await?;
         let lower = head.to_ascii_lowercase();
         let start = head.len();
@@ -191,7 +197,7 @@ impl Connection {
     }
 
     /// Waits for the head of a request, and records nothing.
-    pub async fn head(&mut self) -> Option<String> {
+    pub(crate) async fn head(&mut self) -> Option<String> {
         loop {
             if let Some(at) = find(&self.read, b"\r\n\r\n") {
                 return Some(String::from_utf8_lossy(&self.read[..at + 4]).into_owned());
@@ -201,7 +207,7 @@ impl Connection {
     }
 
     /// Reads one uwsgi packet and its body, and records them.
-    pub async fn packet(&mut self) -> Option<(Vec<(String, String)>, String)> {
+    pub(crate) async fn packet(&mut self) -> Option<(Vec<(String, String)>, String)> {
         let (variables, length) = loop {
             match read_packet(&self.read) {
                 Some(packet) => break packet,
@@ -220,7 +226,7 @@ impl Connection {
     }
 
     /// Waits until some bytes arrive, and takes what is there; empty at the end.
-    pub async fn bytes(&mut self) -> String {
+    pub(crate) async fn bytes(&mut self) -> String {
         if self.read.is_empty() {
             self.more().await;
         }
@@ -229,17 +235,12 @@ impl Connection {
     }
 
     /// Sends bytes. Whoever has hung up does not get them.
-    pub async fn send(&mut self, raw: &str) {
+    pub(crate) async fn send(&mut self, raw: &str) {
         let _ = self.stream.write_all(raw.as_bytes()).await;
     }
 
-    /// Says that nothing more will be sent.
-    pub async fn finish(&mut self) {
-        let _ = self.stream.shutdown().await;
-    }
-
     /// Waits until the other side hangs up.
-    pub async fn hung_up(&mut self) {
+    pub(crate) async fn hung_up(&mut self) {
         while self.more().await.is_some() {}
     }
 
