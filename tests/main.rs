@@ -8,6 +8,7 @@ mod connections;
 mod house;
 mod proxy;
 mod reload;
+mod requests;
 mod shutdown;
 mod tls;
 mod tunnel;

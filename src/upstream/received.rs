@@ -92,6 +92,12 @@ impl Received {
         alarm.as_mut().poll(cx)
     }
 
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.release();
+        }
+    }
+
     fn break_off(&mut self, error: BrokenOff) -> BodyError {
         self.lease = None;
         let Label { socket, id } = &self.label;
@@ -116,13 +122,13 @@ impl HttpBody for Received {
                 this.is_waiting = false;
                 // A client's connection asks no more once the announced length is reached.
                 if this.incoming.is_end_stream() {
-                    this.lease.take().map(Lease::release);
+                    this.release();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.break_off(error.into())))),
             Poll::Ready(None) => {
-                this.lease.take().map(Lease::release);
+                this.release();
                 Poll::Ready(None)
             }
         }

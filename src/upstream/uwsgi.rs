@@ -128,9 +128,12 @@ impl Packet {
     }
 }
 
+/// The name and the value of one variable.
+pub type Variable = (Vec<u8>, Vec<u8>);
+
 /// Reads a packet: its variables, and how many bytes it takes. `None` while it is not whole, or if it
 /// is malformed. Application servers do this; it is here to keep the writer honest.
-pub fn read_packet(bytes: &[u8]) -> Option<(Vec<(Vec<u8>, Vec<u8>)>, usize)> {
+pub fn read_packet(bytes: &[u8]) -> Option<(Vec<Variable>, usize)> {
     let length = usize::from(u16::from_le_bytes([*bytes.get(1)?, *bytes.get(2)?]));
     let mut rest = bytes.get(4..4 + length)?;
     let mut variables = Vec::new();
