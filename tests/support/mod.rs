@@ -1,5 +1,6 @@
 //! What the tests share: a server on a port of its own, and a client that sends exactly what it is told.
 
+pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod server;
 
