@@ -68,19 +68,3 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix) -> Result<Summary, CollectErr
         elapsed: started.elapsed(),
     })
 }
-
-impl CollectError {
-    /// x
-    pub fn is_operators_mistake(&self) -> bool {
-        false
-    }
-    /// x
-    pub fn hint(&self) -> Option<String> {
-        None
-    }
-}
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("x")
-    }
-}

@@ -282,3 +282,107 @@ fn manifest_of(compressed: &Compressed) -> Manifest {
     }
     Manifest { paths: compressed.paths.clone(), files: Some(files) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::contents::Contents;
+
+    fn output(hashed: &str, plain: &str, text: &str, copy: &str) -> (Output, Copies) {
+        let output = Output {
+            hashed: Some(hashed.into()),
+            plain: Some(plain.into()),
+            contents: Contents::held(text.into()),
+            modified: SystemTime::UNIX_EPOCH,
+        };
+        (output, Copies::from([(Coding::Gzip, copy.into())]))
+    }
+
+    fn release(outputs: Vec<(Output, Copies)>) -> Compressed {
+        let paths = outputs.iter().filter_map(|(output, _)| output.plain.clone().zip(output.hashed.clone())).collect();
+        Compressed { outputs, paths, totals: BTreeMap::new() }
+    }
+
+    fn first() -> Compressed {
+        release(vec![output("a.1.css", "a.css", "first", "f"), output("css/b.1.css", "css/b.css", "first", "f")])
+    }
+
+    /// The second file has lost its copy, and there is a third one.
+    fn second() -> Compressed {
+        let mut smaller = output("css/b.2.css", "css/b.css", "second", "");
+        smaller.1.clear();
+        release(vec![output("a.2.css", "a.css", "second", "s"), smaller, output("c.2.css", "c.css", "second", "s")])
+    }
+
+    /// Fails at the given change, counted from zero; a power cut, but for the cleaning up.
+    fn cut_at(target: &Target, release: &Compressed, change: usize) -> Result<Manifest, CollectError> {
+        let mut left = change;
+        target.publish_in_steps(release, &mut |_| {
+            let is_now = left == 0;
+            left = left.saturating_sub(1);
+            if is_now { Err(io::Error::other("cut")) } else { Ok(()) }
+        })
+    }
+
+    #[test]
+    fn whenever_it_stops_the_manifest_is_whole_and_all_that_it_names_is_there() {
+        let mut change = 0;
+        loop {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let target = Target::lock(folder.path()).expect("a free folder");
+            let before = target.publish(&first()).expect("the first release");
+            let is_done = cut_at(&target, &second(), change).is_ok();
+            let manifest = Manifest::load(folder.path()).expect("a manifest");
+            assert_eq!(manifest == before, !is_done, "at change {change}");
+            for (name, entry) in manifest.files.iter().flatten() {
+                let text = fs_err::read_to_string(folder.path().join(name)).expect("a file of the manifest");
+                if !manifest.paths.contains_key(name) {
+                    assert_eq!(text.len() as u64, entry.size, "{name} at change {change}");
+                }
+                for coding in entry.variants.keys() {
+                    let copy = folder.path().join(format!("{name}{}", coding.suffix()));
+                    assert!(copy.exists(), "{name} at change {change} has lost its {coding}");
+                }
+            }
+            if is_done {
+                break;
+            }
+            change += 1;
+        }
+        assert!(change >= 10, "every file and the manifest are changes, but there were {change}");
+    }
+
+    #[test]
+    fn the_manifest_is_put_in_place_last_and_plain_files_just_before() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = Target::lock(folder.path()).expect("a free folder");
+        let mut order = Vec::new();
+        let mut note = |name: &str| {
+            order.push(name.to_owned());
+            Ok(())
+        };
+        target.publish_in_steps(&first(), &mut note).expect("published");
+        let expected = [
+            "a.1.css.gz",
+            "a.1.css",
+            "css/b.1.css.gz",
+            "css/b.1.css",
+            "a.css.gz",
+            "a.css",
+            "css/b.css.gz",
+            "css/b.css",
+            "staticfiles.json",
+        ];
+        assert_eq!(order, expected);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_run_that_failed_before_its_first_change() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let target = Target::lock(folder.path()).expect("a free folder");
+        cut_at(&target, &first(), 0).expect_err("cut");
+        let left: Vec<_> =
+            fs_err::read_dir(folder.path()).expect("readable").flatten().map(|e| e.file_name()).collect();
+        assert_eq!(left, [LOCK]);
+    }
+}

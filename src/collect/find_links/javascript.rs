@@ -27,13 +27,13 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
         return Found::default();
     }
     if nesting(text) > NESTING_LIMIT {
-        return refused(text, format!("it has more than {NESTING_LIMIT} brackets inside each other"));
+        return refused(text, &format!("it has more than {NESTING_LIMIT} brackets inside each other"));
     }
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, text, SourceType::unambiguous()).parse();
     if parsed.panicked {
         let why = parsed.diagnostics.iter().next().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-        return refused(text, format!("it is not JavaScript ({why})"));
+        return refused(text, &format!("it is not JavaScript ({why})"));
     }
     let mut finder = Finder { text, links: Vec::new() };
     for comment in &parsed.program.comments {
@@ -60,7 +60,7 @@ fn nesting(text: &str) -> usize {
     deepest
 }
 
-fn refused(text: &str, why: String) -> Found {
+fn refused(text: &str, why: &str) -> Found {
     let kept = "its references are published as they are";
     Found { links: last_line_comment(text).into_iter().collect(), refusal: Some(format!("{why}; {kept}")) }
 }
