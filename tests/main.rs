@@ -2,6 +2,7 @@
 
 mod support;
 
+mod collect;
 mod command_line;
 mod config_example;
 mod connections;

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod server;
+pub(crate) mod site;
 
 use std::time::Duration;
 
