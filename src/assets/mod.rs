@@ -142,5 +142,13 @@ impl Assets {
     }
 }
 
+/// For the start-up line and for `check`.
+impl fmt::Display for Assets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (files, kibibytes) = (self.file_count(), self.bytes_in_memory.div_ceil(1024));
+        write!(f, "{files} files of {} under {}, {kibibytes} KiB in memory", self.folder.display(), self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests;
