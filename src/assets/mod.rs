@@ -145,8 +145,9 @@ impl Assets {
 /// For the start-up line and for `check`.
 impl fmt::Display for Assets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (files, kibibytes) = (self.file_count(), self.bytes_in_memory.div_ceil(1024));
-        write!(f, "{files} files of {} under {}, {kibibytes} KiB in memory", self.folder.display(), self.prefix)
+        let (folder, files) = (self.folder.display(), self.catalog.len());
+        let mebibytes = self.bytes_in_memory as f64 / f64::from(1 << 20);
+        write!(f, "{files} files of {folder} under {}, {mebibytes:.1} MiB in memory", self.prefix)
     }
 }
 
