@@ -8,4 +8,5 @@ mod connections;
 mod house;
 mod reload;
 mod shutdown;
+mod static_files;
 mod tls;
