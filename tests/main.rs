@@ -11,6 +11,7 @@ mod proxy;
 mod reload;
 mod requests;
 mod shutdown;
+mod static_files;
 mod tls;
 mod tunnel;
 mod uwsgi;
