@@ -1,1 +1,225 @@
-//! To come.
+//! The command line: subcommands and the few flags, with no default and no I/O.
+//!
+//! A flag is a way to write one option of the configuration, so it is handed on as text and read by
+//! the same code as the file and the environment.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const ABOUT: &str = "The front door of a Django site: static files, TLS, and a proxy to gunicorn or uWSGI";
+
+const EXAMPLES: &str = "\
+A Django site, from its source to the browser:
+
+  python manage.py collectstatic --no-post-process      all static files, in STATIC_ROOT
+  vestibule collect --source staticfiles --output public
+  gunicorn mysite.wsgi --bind unix:/run/mysite.sock
+  vestibule serve --listen 0.0.0.0:80 --listen-tls 0.0.0.0:443 \\
+      --cert fullchain.pem --key privkey.pem \\
+      --static public --upstream unix:/run/mysite.sock
+
+Every flag is also an option of the configuration file (--config FILE) and an environment
+variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
+
+Exit codes: 0 done, 1 failed, 2 a mistake in the flags, the file or the environment.";
+
+const COLLECT_EXAMPLES: &str = "\
+Examples:
+
+  vestibule collect --source static --source vendor=node_modules/htmx.org/dist --output public
+  vestibule collect --config vestibule.toml
+
+Django then finds the new names with its stock ManifestStaticFilesStorage and STATIC_ROOT set to
+the output folder. The first source that has a path wins, as with Django's finders.";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+
+  vestibule serve --listen 127.0.0.1:8080 --static public --upstream unix:/run/mysite.sock
+  vestibule serve --listen 0.0.0.0:80 --listen-tls 0.0.0.0:443 --cert fullchain.pem \\
+      --key privkey.pem --static public --upstream uwsgi+unix:/run/mysite.sock
+  vestibule serve --listen-tls 127.0.0.1:8443 --self-signed --upstream http://127.0.0.1:8000
+
+Signals: SIGHUP reads configuration, certificate and static files again and changes over if all
+are sound; SIGTERM and SIGINT stop accepting, let running requests finish, and exit.";
+
+const CHECK_EXAMPLES: &str = "\
+Example:
+
+  vestibule check --config /etc/vestibule.toml && systemctl reload vestibule
+
+Reads the configuration, the manifest, the certificate and the application's socket, and tells
+everything that is wrong at once. Exit code 0: all sound; 2: something is not.";
+
+/// The whole command line.
+#[derive(Debug, Parser)]
+#[command(name = "vestibule", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Hash, rewrite and compress static files, at build time
+    #[command(after_help = COLLECT_EXAMPLES)]
+    Collect(CollectFlags),
+    /// Answer static files, terminate TLS and proxy to the application
+    #[command(after_help = SERVE_EXAMPLES)]
+    Serve(ServeFlags),
+    /// Tell what is wrong with the configuration, the static files, the certificate and the socket
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(ServeFlags),
+}
+
+impl Command {
+    /// The configuration file that was named.
+    pub fn config_file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::Collect(flags) => flags.config.as_ref(),
+            Self::Serve(flags) | Self::Check(flags) => flags.config.as_ref(),
+        }
+    }
+
+    /// The options that flags have set.
+    pub fn options(&self) -> Vec<FlagOption> {
+        match self {
+            Self::Collect(flags) => flags.options(),
+            Self::Serve(flags) | Self::Check(flags) => flags.options(),
+        }
+    }
+}
+
+/// Flags of `collect`.
+#[derive(Debug, Args)]
+pub struct CollectFlags {
+    /// The configuration file [default: vestibule.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// A source tree, with an optional folder to put it under; may be repeated
+    #[arg(long, value_name = "[PREFIX=]DIR")]
+    pub source: Vec<String>,
+    /// The folder to write: Django's STATIC_ROOT
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<String>,
+    /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
+    #[arg(long, value_name = "PATH")]
+    pub static_prefix: Option<String>,
+}
+
+impl CollectFlags {
+    fn options(&self) -> Vec<FlagOption> {
+        let mut options = Vec::new();
+        many(&mut options, "--source", ("collect", "sources"), &self.source);
+        one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
+        one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
+        options
+    }
+}
+
+/// Flags of `serve` and `check`.
+#[derive(Debug, Args)]
+pub struct ServeFlags {
+    /// The configuration file [default: vestibule.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// An address for plain HTTP, or unix:PATH; may be repeated [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen: Vec<String>,
+    /// An address for HTTPS; may be repeated. Plain HTTP is then redirected to it
+    #[arg(long, value_name = "HOST:PORT")]
+    pub listen_tls: Vec<String>,
+    /// The certificate and its chain
+    #[arg(long, value_name = "PEM")]
+    pub cert: Option<String>,
+    /// The certificate's private key
+    #[arg(long, value_name = "PEM")]
+    pub key: Option<String>,
+    /// Make a certificate in memory, for development
+    #[arg(long)]
+    pub self_signed: bool,
+    /// The folder that `vestibule collect` wrote
+    #[arg(long = "static", value_name = "DIR")]
+    pub static_directory: Option<String>,
+    /// The path of Django's STATIC_URL [default: /static/]
+    #[arg(long, value_name = "PATH")]
+    pub static_prefix: Option<String>,
+    /// The application: unix:PATH, http://HOST:PORT, uwsgi+unix:PATH or uwsgi://HOST:PORT
+    #[arg(long, value_name = "ADDRESS")]
+    pub upstream: Option<String>,
+    /// A name this site answers to, as in ALLOWED_HOSTS; may be repeated [default: any]
+    #[arg(long, value_name = "NAME")]
+    pub allowed_host: Vec<String>,
+}
+
+impl ServeFlags {
+    fn options(&self) -> Vec<FlagOption> {
+        let mut options = Vec::new();
+        many(&mut options, "--listen", ("listen", "http"), &self.listen);
+        many(&mut options, "--listen-tls", ("listen", "https"), &self.listen_tls);
+        one(&mut options, "--cert", ("tls", "certificate"), self.cert.as_ref());
+        one(&mut options, "--key", ("tls", "key"), self.key.as_ref());
+        if self.self_signed {
+            options.push(FlagOption { flag: "--self-signed", key: ("tls", "self_signed"), value: FlagValue::On });
+        }
+        one(&mut options, "--static", ("static", "directory"), self.static_directory.as_ref());
+        one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
+        one(&mut options, "--upstream", ("upstream", "address"), self.upstream.as_ref());
+        many(&mut options, "--allowed-host", ("hosts", "allowed"), &self.allowed_host);
+        options
+    }
+}
+
+/// One option of the configuration that a flag has set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlagOption {
+    /// The flag, for messages.
+    pub flag: &'static str,
+    /// The option's table and key.
+    pub key: (&'static str, &'static str),
+    /// What the operator wrote.
+    pub value: FlagValue,
+}
+
+/// What the operator wrote behind a flag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FlagValue {
+    /// Nothing: the flag itself says it.
+    On,
+    /// One value.
+    Text(String),
+    /// The values of a flag that may be repeated.
+    List(Vec<String>),
+}
+
+fn one(options: &mut Vec<FlagOption>, flag: &'static str, key: (&'static str, &'static str), value: Option<&String>) {
+    options.extend(value.map(|text| FlagOption { flag, key, value: FlagValue::Text(text.clone()) }));
+}
+
+fn many(options: &mut Vec<FlagOption>, flag: &'static str, key: (&'static str, &'static str), values: &[String]) {
+    if !values.is_empty() {
+        options.push(FlagOption { flag, key, value: FlagValue::List(values.to_vec()) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn a_repeated_flag_becomes_one_option() {
+        let line = CommandLine::parse_from(["vestibule", "collect", "--source", "a", "--source", "b=c"]);
+        let list = FlagValue::List(vec!["a".into(), "b=c".into()]);
+        assert_eq!(line.command.options(), [FlagOption { flag: "--source", key: ("collect", "sources"), value: list }]);
+    }
+}

@@ -418,29 +418,10 @@ impl FromStr for HumanDuration {
 }
 
 fn parse_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.trim();
-    if let Ok(seconds) = rest.parse() {
-        return Some(Duration::from_secs(seconds));
+    match text.trim().parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => humantime::parse_duration(text).ok(),
     }
-    let mut sum = Duration::ZERO;
-    (!rest.is_empty()).then_some(())?;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let number: u32 = rest[..digits].parse().ok()?;
-        rest = rest[digits..].trim_start();
-        let letters = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
-        let unit = match &rest[..letters] {
-            "ms" => Duration::from_millis(1),
-            "s" | "sec" => Duration::from_secs(1),
-            "m" | "min" => Duration::from_secs(60),
-            "h" => Duration::from_secs(3600),
-            "d" => Duration::from_secs(86400),
-            _ => return None,
-        };
-        sum = sum.checked_add(unit.checked_mul(number)?)?;
-        rest = rest[letters..].trim_start();
-    }
-    Some(sum)
 }
 
 impl<'de> Deserialize<'de> for HumanDuration {
