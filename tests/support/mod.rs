@@ -1,1 +1,5 @@
 //! What the tests share.
+
+pub(crate) mod curl;
+pub(crate) mod process;
+pub(crate) mod site;
