@@ -1,19 +1,173 @@
-//! The front door of a Django site, in one program.
+//! vestibule is the front door of a Django site, in one program: `collect` prepares the static files at
+//! build time; `serve` terminates TLS, answers those files, and passes everything else on to gunicorn or
+//! uWSGI. This page is the map of the source.
+//!
+//! # The idea in four sentences
+//!
+//! Two halves that never import each other, [`collect`] (before) and [`serve`] (during), meet in one
+//! value: the [`manifest`]. [`serve`] is a short frame; the two kinds of answer, [`assets`] and
+//! [`upstream`], never import each other either, and meet in one function, [`serve::stack`]. Everything
+//! that can be decided from values alone is a plain function in a module that does no I/O; everything
+//! that waits is at the edge. All that can be prepared at start is prepared at start, so that a static
+//! request is a lookup among ready answers.
+//!
+//! # Three data flows
+//!
+//! `collect`, each arrow a value handed on:
+//! ```text
+//! main -> cli -> config::load -> collect
+//!   scan -> find_links -> order -> rewrite + fingerprint -> compress -> publish -> manifest
+//! ```
+//! A static request:
+//! ```text
+//! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
+//!   -> assets: catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
+//! -> layers outward -> hyper -> socket
+//! ```
+//! A proxied request:
+//! ```text
+//! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
+//!   -> upstream: request (http::forwarded, hop_by_hop) -> pool -> connect (uwsgi) -> response
+//!                                                      any failure -> failure
+//! -> layers outward -> hyper -> socket
+//! ```
+//! Startup ([`serve::Server::bind`]): configuration, static files, certificate, ports; all that can fail
+//! fails there. Stop ([`serve::Server::run`]): listeners closed, running requests finished within a
+//! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap.
+//!
+//! # What is absent, and must stay so
+//!
+//! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
+//! 2. A request never lists a directory or probes for a file: the catalog says yes or no.
+//! 3. [`http`] has no state and reads no clock; times are passed in.
+//! 4. Tasks are spawned in `serve` (accept, signals, reload) and `upstream` (connections, tunnels) only.
+//! 5. The environment is read in [`run`] only, and handed to [`config::load`].
+//! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
+//! 7. Only `main.rs` prints and exits; the access log alone writes to standard output besides.
+//! 8. Every wait on a peer has a deadline, and its name is in the configuration.
+//!
+//! `tests/house.rs` holds the table of who may import whom.
 
+// What the operator says.
 pub mod cli;
 pub mod config;
 pub mod logging;
 
+// The contract between the halves.
 pub mod manifest;
 
+// Before.
 pub mod collect;
 
+// The vocabulary of both kinds of answer.
 pub mod http;
 
+// The two kinds of answer.
 pub mod assets;
 pub mod upstream;
 
+// What happens to every request, and to every connection.
 pub mod layers;
 pub mod tls;
 
+// During.
 pub mod serve;
+
+// A look at all of it.
+pub mod check;
+
+use std::io;
+
+use self::check::Finding;
+use self::cli::Command;
+use self::collect::{CollectError, Summary};
+use self::config::load::{ConfigError, Loaded, load};
+use self::serve::{Ending, ServeError, Server, signals};
+
+/// What a command did.
+#[derive(Debug)]
+pub enum Outcome {
+    /// `collect` published a folder.
+    Collected(Box<Summary>),
+    /// `serve` was told to stop.
+    Served(Ending),
+    /// `check` has looked.
+    Checked(Vec<Finding>),
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is not sound.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// `collect` failed.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// `serve` did not start.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The system did not give what every program needs: threads, signals.
+    #[error("the system refuses what vestibule needs to run")]
+    System(#[from] io::Error),
+}
+
+impl Error {
+    /// Whether the operator can mend it by writing something else: exit code 2.
+    pub fn is_operators_mistake(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Serve(_) => true,
+            Self::Collect(error) => error.is_operators_mistake(),
+            Self::System(_) => false,
+        }
+    }
+
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Collect(error) => error.hint(),
+            Self::Serve(error) => error.hint(),
+            Self::Config(_) | Self::System(_) => None,
+        }
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// See [`Error`].
+pub fn run(command: &Command) -> Result<Outcome, Error> {
+    let loaded = read_configuration(command)?;
+    logging::start(&loaded.config.log);
+    match command {
+        Command::Collect(_) => {
+            let mut config = loaded.config.collect.clone();
+            config.output = config.output.or(loaded.config.assets.directory);
+            Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix)?)))
+        }
+        Command::Serve(flags) => {
+            let (file, options) = (flags.config.clone(), command.options());
+            let reread = Box::new(move || load(file.as_deref(), environment(), &options));
+            let ending = runtime()?.block_on(async {
+                let orders = signals::orders()?;
+                let server = Server::bind(loaded, reread).await?;
+                Ok::<_, Error>(server.run(orders).await)
+            })?;
+            Ok(Outcome::Served(ending))
+        }
+        Command::Check(_) => Ok(Outcome::Checked(check::check(&loaded, &runtime()?))),
+    }
+}
+
+fn read_configuration(command: &Command) -> Result<Loaded, ConfigError> {
+    load(command.config_file().map(std::path::PathBuf::as_path), environment(), &command.options())
+}
+
+/// The environment, without what is not text: no option of ours can be that.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+}

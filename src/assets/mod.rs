@@ -1,36 +1,146 @@
-//! The static kind of answer: a lookup among ready answers.
+//! The static kind of answer: a lookup among answers that were made ready at start.
+//!
+//! [`Assets::open`] reads the manifest, checks it against the folder and prepares every header of
+//! every answer. After that a request lists no folder and looks for no file: the catalog says yes or
+//! no. A path under the prefix is answered here even when nothing is found, and never goes on to the
+//! application.
+
+mod asset;
+mod catalog;
+mod choose;
+mod contents;
+mod inventory;
+mod respond;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use ::http::request::Parts;
+use thiserror::Error;
 
+use self::asset::Policy;
+use self::catalog::Catalog;
 use crate::config::AssetsConfig;
-use crate::http::{Response, answers};
+use crate::http::Response;
+use crate::manifest::json::ManifestError;
 
 /// Why a folder cannot be served.
-#[derive(Debug, thiserror::Error)]
-pub enum AssetsError {}
+#[derive(Debug, Error)]
+pub enum AssetsError {
+    /// No folder was named.
+    #[error("no folder of static files is named; set `directory` under [static]")]
+    NotConfigured,
+    /// The folder is not there.
+    #[error(
+        "there is no folder {}; run `vestibule collect`, or correct `directory` under [static]", .0.display()
+    )]
+    NoFolder(PathBuf),
+    /// Its manifest cannot be used.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest and the folder do not agree.
+    #[error("{} is not as its manifest says: {problems}; run `vestibule collect` again", .folder.display())]
+    Disagrees {
+        /// The folder.
+        folder: PathBuf,
+        /// Everything that is wrong.
+        problems: Problems,
+    },
+    /// The folder or a file in it cannot be read.
+    #[error("cannot read the static files")]
+    Unreadable(#[source] io::Error),
+}
+
+/// Everything that is wrong with a folder, one sentence for each; the first ten are printed.
+#[derive(Debug, Default)]
+pub struct Problems(pub Vec<String>);
+
+impl Problems {
+    /// An error when there are any.
+    fn stop(self, folder: &Path) -> Result<(), AssetsError> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(AssetsError::Disagrees { folder: folder.to_owned(), problems: self })
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const PRINTED: usize = 10;
+        for (place, problem) in self.0.iter().take(PRINTED).enumerate() {
+            write!(f, "{}{problem}", if place == 0 { "" } else { ", " })?;
+        }
+        match self.0.len().saturating_sub(PRINTED) {
+            0 => Ok(()),
+            more => write!(f, ", and {more} more"),
+        }
+    }
+}
 
 /// Every static answer of one release.
 #[derive(Debug)]
 pub struct Assets {
+    folder: PathBuf,
     prefix: String,
+    policy: Policy,
+    catalog: Catalog,
+    bytes_in_memory: u64,
 }
 
 impl Assets {
-    /// Reads the manifest and prepares every answer.
+    /// Reads the manifest, checks the folder against it, and prepares every answer.
     ///
     /// # Errors
-    /// See [`AssetsError`].
+    /// See [`AssetsError`]. All disagreements between manifest and folder come at once.
     pub fn open(config: &AssetsConfig) -> Result<Self, AssetsError> {
-        Ok(Self { prefix: config.prefix.as_str().to_owned() })
+        let folder = config.directory.as_deref().ok_or(AssetsError::NotConfigured)?;
+        if !folder.is_dir() {
+            return Err(AssetsError::NoFolder(folder.to_owned()));
+        }
+        // Often a link to the current release. What is read later must come from the release that was
+        // opened, wherever the link points by then.
+        let folder = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
+        let files = inventory::take(&folder)?;
+        let contents = contents::load(&folder, &files, config.memory.0)?;
+        let policy = Policy::new(config);
+        let catalog = Catalog::build(&files, &contents, &policy);
+        let bytes_in_memory = contents.bytes_in_memory;
+        Ok(Self { folder, prefix: config.prefix.as_str().to_owned(), policy, catalog, bytes_in_memory })
     }
 
     /// Whether a request's raw path is answered here and nowhere else.
-    pub fn owns(&self, path: &str) -> bool {
-        path.starts_with(&self.prefix)
+    pub fn owns(&self, raw_path: &str) -> bool {
+        raw_path.starts_with(&self.prefix)
     }
 
-    /// Answers a request whose path [`Assets::owns`].
-    pub async fn respond(&self, _head: &Parts) -> Response {
-        answers::status(::http::StatusCode::NOT_FOUND)
+    /// Answers a request whose path [`Assets::owns`]. A `HEAD` answer has no body, and the headers of
+    /// the `GET` answer.
+    pub async fn respond(&self, head: &Parts) -> Response {
+        let path = head.uri.path().strip_prefix(&self.prefix);
+        let Some(asset) = path.and_then(|path| self.catalog.find(path)) else {
+            return respond::not_found(head, &self.policy);
+        };
+        respond::respond(choose::choose(asset, head), asset, head).await
+    }
+
+    /// The folder that is served, with links resolved.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How many files can be asked for, under plain and hashed names alike.
+    pub fn file_count(&self) -> usize {
+        self.catalog.len()
+    }
+
+    /// How many bytes of file contents are held in memory.
+    pub fn bytes_in_memory(&self) -> u64 {
+        self.bytes_in_memory
     }
 }
+
+#[cfg(test)]
+mod tests;

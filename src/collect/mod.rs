@@ -18,3 +18,19 @@ pub enum CollectError {}
 pub fn collect(_config: &CollectConfig, _prefix: &UrlPrefix) -> Result<Summary, CollectError> {
     Ok(Summary {})
 }
+
+impl CollectError {
+    /// x
+    pub fn is_operators_mistake(&self) -> bool {
+        false
+    }
+    /// x
+    pub fn hint(&self) -> Option<String> {
+        None
+    }
+}
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("x")
+    }
+}

@@ -3,17 +3,20 @@
 //! To a client they say little; the log says the rest.
 
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 
 use super::Response;
 use super::body::Body;
 
 /// A plain-text answer of one line that no cache may keep.
+///
+/// Its length is written out, so that it stays right when the body is taken away for `HEAD`.
 pub fn plain(status: StatusCode, text: &'static str) -> Response {
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CONTENT_LENGTH, text.len().into());
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

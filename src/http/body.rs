@@ -138,9 +138,12 @@ impl FileSlice {
                     self.state = ReadState::Reading(spawn_blocking(move || read_piece(file, length)));
                 }
                 ReadState::Reading(task) => {
-                    let (file, piece) = ready!(Pin::new(task).poll(cx)).map_err(io::Error::other)?;
-                    self.state = ReadState::Idle(Some(file));
+                    let read = ready!(Pin::new(task).poll(cx));
+                    // A finished task must not be polled again, whatever comes of it.
+                    self.state = ReadState::Idle(None);
+                    let (file, piece) = read.map_err(io::Error::other)?;
                     let piece = piece?.freeze();
+                    self.state = ReadState::Idle(Some(file));
                     self.remaining -= piece.len() as u64;
                     return Poll::Ready(Ok(piece));
                 }

@@ -1,1 +1,320 @@
-//! To come.
+//! Who the client is: what a proxy before us says of it, and what we tell the application.
+//!
+//! An application server believes what comes over its socket: gunicorn takes the scheme from
+//! `X-Forwarded-Proto` or `X-Forwarded-Ssl` and the script name from `SCRIPT_NAME`, Django can be told
+//! to believe more. So the application gets each of these facts from us, once, and no copy that a
+//! client made up. Nothing here knows which networks are trusted; the caller asks with a closure.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ::http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+
+use super::{Client, RequestId, Scheme};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What is known of a client when the word of trusted proxies is taken into account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// The nearest address that is not a trusted proxy's own.
+    pub address: Option<IpAddr>,
+    /// How the client came, if a trusted proxy says so.
+    pub scheme: Option<Scheme>,
+    /// The name that a trusted proxy gave the request.
+    pub id: Option<RequestId>,
+}
+
+/// Reads what the peer says of the client, and believes it only of a trusted peer.
+///
+/// `X-Forwarded-For` is read from its end, because every proxy adds the address it saw there: each
+/// trusted address hands on to the one before it, and the first that is not trusted is the client.
+/// An entry that is no address ends the search, as nobody vouches for what stands before it.
+pub fn origin(peer: Option<IpAddr>, is_trusted: impl Fn(Option<IpAddr>) -> bool, headers: &HeaderMap) -> Origin {
+    let peer = peer.map(|address| address.to_canonical());
+    if !is_trusted(peer) {
+        return Origin { address: peer, scheme: None, id: None };
+    }
+    let mut address = peer;
+    for entry in entries_from_the_end(headers, &X_FORWARDED_FOR) {
+        let Some(named) = parse_address(entry) else { break };
+        address = Some(named);
+        if !is_trusted(address) {
+            break;
+        }
+    }
+    let scheme = entries_from_the_end(headers, &X_FORWARDED_PROTO).next().and_then(parse_scheme);
+    let id = headers.get(X_REQUEST_ID).and_then(|value| parse_request_id(value.as_bytes()));
+    Origin { address, scheme, id }
+}
+
+fn entries_from_the_end<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines: Vec<_> = headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default()).collect();
+    lines.into_iter().rev().flat_map(|line| line.rsplit(',')).map(str::trim)
+}
+
+/// An address, with a port or without; some proxies write `192.0.2.1:4711` or `[2001:db8::1]:4711`.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().ok().or_else(|| text.parse().ok().map(|address: SocketAddr| address.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+fn parse_scheme(text: &str) -> Option<Scheme> {
+    [Scheme::Http, Scheme::Https].into_iter().find(|scheme| text.eq_ignore_ascii_case(scheme.as_str()))
+}
+
+/// 32 hexadecimal digits, or a UUID; any other name is replaced by one of ours.
+fn parse_request_id(text: &[u8]) -> Option<RequestId> {
+    let digits: Vec<u8> = match text.len() {
+        32 => text.to_vec(),
+        36 if [8, 13, 18, 23].iter().all(|&at| text[at] == b'-') => {
+            text.iter().copied().filter(|&byte| byte != b'-').collect()
+        }
+        _ => return None,
+    };
+    if digits.len() != 32 || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u128::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok().map(RequestId)
+}
+
+/// Tells the application who the client is, in one field each. Only to be called on fields of which
+/// [`is_claim`] is false.
+///
+/// `X-Forwarded-For` holds the client alone, not the way it took: the trusted proxies between have
+/// been weighed in [`origin`], and every reader of the list who counts from either end finds the same.
+pub fn write(headers: &mut HeaderMap, client: &Client, id: RequestId) {
+    if let Some(address) = client.address {
+        let address = value(address.to_canonical().to_string());
+        headers.insert(X_REAL_IP, address.clone());
+        headers.insert(X_FORWARDED_FOR, address);
+    }
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme.as_str()));
+    if let Some(host) = headers.get(HOST).cloned() {
+        let port = match public_port(&host, client.scheme) {
+            443 => HeaderValue::from_static("443"),
+            80 => HeaderValue::from_static("80"),
+            port => HeaderValue::from(port),
+        };
+        headers.insert(X_FORWARDED_PORT, port);
+        headers.insert(X_FORWARDED_HOST, host);
+    }
+    headers.insert(X_REQUEST_ID, value(id.to_string()));
+}
+
+fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("addresses and hexadecimal digits are visible ASCII")
+}
+
+/// The port that the client has in its address bar. Our own local port is another one behind a
+/// balancer or in a container, and Django compares the port when it checks the origin of a form.
+pub fn public_port(host: &HeaderValue, scheme: Scheme) -> u16 {
+    let written = host.to_str().ok().and_then(|host| host.rsplit_once(':')).and_then(|(_, port)| port.parse().ok());
+    written.unwrap_or(match scheme {
+        Scheme::Http => 80,
+        Scheme::Https => 443,
+    })
+}
+
+/// Whether a client's field claims something that an application can be told to believe of a proxy
+/// only. Such a field never reaches the application as the client wrote it.
+pub fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    PREFIXES.iter().any(|(prefix, _)| name.starts_with(prefix))
+        || CLAIMS.binary_search_by_key(&name, |(claim, _)| claim).is_ok()
+}
+
+/// Beginnings of claims, with the reason for each.
+const PREFIXES: [(&str, &str); 4] = [
+    ("ssl-client-", "result of a client certificate check, as nginx and Apache hand it on"),
+    ("x-accel-", "answers of an application to nginx; in a request they can only confuse"),
+    (
+        "x-forwarded-",
+        "address, scheme, host, port, prefix and user of the client; gunicorn believes -Proto, -Protocol and -Ssl",
+    ),
+    ("x-ssl-", "result of a client certificate check, as HAProxy hands it on"),
+];
+
+/// Claims, with the reason for each; sorted, because they are searched by halves.
+const CLAIMS: [(&str, &str); 37] = [
+    ("auth-user", "user, as CGI variable AUTH_USER spelt with a dash"),
+    ("cf-connecting-ip", "address, as Cloudflare names it"),
+    ("client-ip", "address, read by django-ipware and others"),
+    ("content-length-override", "framing, as some gateways name it"),
+    ("fastly-client-ip", "address, as Fastly names it"),
+    ("fly-client-ip", "address, as Fly names it"),
+    ("forwarded", "RFC 7239: address, scheme and host; we write the older fields, which Django reads"),
+    ("front-end-https", "scheme, as Microsoft names it"),
+    ("path-info", "the path, as CGI variable PATH_INFO; gunicorn believes it of a proxy"),
+    ("proxy", "becomes HTTP_PROXY in the environment of child processes (\"httpoxy\")"),
+    ("remote-addr", "address, as CGI variable REMOTE_ADDR"),
+    ("remote-host", "address, as CGI variable REMOTE_HOST"),
+    ("remote-user", "user; Django's RemoteUserBackend believes it"),
+    ("script-name", "what of the path belongs to the site; gunicorn believes it and takes it from the path"),
+    ("true-client-ip", "address, as Akamai and Cloudflare name it"),
+    ("wl-proxy-client-ip", "address, as WebLogic names it"),
+    ("wl-proxy-ssl", "scheme, as WebLogic names it"),
+    ("x-appengine-user-ip", "address, as App Engine names it"),
+    ("x-arr-ssl", "scheme, as Azure names it"),
+    ("x-auth-user", "user, as authenticating proxies name it"),
+    ("x-azure-clientip", "address, as Azure names it"),
+    ("x-azure-socketip", "address, as Azure names it"),
+    ("x-client-ip", "address, read by django-ipware and others"),
+    ("x-cluster-client-ip", "address, read by django-ipware and others"),
+    ("x-forwarded", "address, read by django-ipware and others"),
+    ("x-host", "host, read by some frameworks"),
+    ("x-original-url", "path, as IIS hands it on; some frameworks take it for the real one"),
+    ("x-originating-ip", "address, as mail gateways name it"),
+    ("x-proxyuser-ip", "address, as Google names it"),
+    ("x-real-ip", "address, as nginx recipes name it"),
+    ("x-remote-addr", "address, read by some frameworks"),
+    ("x-remote-user", "user, as authenticating proxies name it"),
+    ("x-request-id", "name of the request in logs; ours is sent in its place"),
+    ("x-rewrite-url", "path, as IIS hands it on; some frameworks take it for the real one"),
+    ("x-scheme", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
+    ("x-sendfile-type", "tells Rack which way of sending files to use; a client must not choose"),
+    ("x-url-scheme", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    /// Trusts 10.0.0.0/8 and unix sockets.
+    fn ours(address: Option<IpAddr>) -> bool {
+        match address {
+            Some(IpAddr::V4(address)) => address.octets()[0] == 10,
+            Some(IpAddr::V6(_)) => false,
+            None => true,
+        }
+    }
+
+    #[test]
+    fn the_client_is_the_last_address_that_no_trusted_proxy_has() {
+        for (peer, forwarded, expected) in [
+            ("192.0.2.9", "198.51.100.1", address("192.0.2.9")), // not trusted, not believed
+            ("10.0.0.1", "198.51.100.1", address("198.51.100.1")),
+            ("10.0.0.1", "203.0.113.5, 198.51.100.1", address("198.51.100.1")), // the first is made up
+            ("10.0.0.1", "198.51.100.1, 10.0.0.2", address("198.51.100.1")),
+            ("10.0.0.1", "10.0.0.3, 10.0.0.2", address("10.0.0.3")),
+            ("10.0.0.1", "198.51.100.1, unknown, 10.0.0.2", address("10.0.0.2")),
+            ("10.0.0.1", "unknown", address("10.0.0.1")),
+            ("10.0.0.1", "", address("10.0.0.1")),
+            ("10.0.0.1", "198.51.100.1:4711", address("198.51.100.1")),
+            ("10.0.0.1", "[2001:db8::1]:4711", address("2001:db8::1")),
+            ("10.0.0.1", "[2001:db8::1]", address("2001:db8::1")),
+            ("10.0.0.1", "2001:db8::1", address("2001:db8::1")),
+            ("::ffff:10.0.0.1", "::ffff:198.51.100.1", address("198.51.100.1")),
+        ] {
+            let found = origin(address(peer), ours, &headers(&[("x-forwarded-for", forwarded)]));
+            assert_eq!(found.address, expected, "for {peer} saying {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_over_several_lines_is_one_list() {
+        let fields = headers(&[("x-forwarded-for", "203.0.113.5"), ("x-forwarded-for", "198.51.100.1, 10.1.1.1")]);
+        assert_eq!(origin(None, ours, &fields).address, address("198.51.100.1"));
+    }
+
+    #[test]
+    fn only_a_trusted_peer_can_say_the_scheme() {
+        for (peer, proto, expected) in [
+            ("10.0.0.1", "https", Some(Scheme::Https)),
+            ("10.0.0.1", "HTTP", Some(Scheme::Http)),
+            ("10.0.0.1", "http, https", Some(Scheme::Https)), // the nearest proxy is the last
+            ("10.0.0.1", "gopher", None),
+            ("192.0.2.9", "https", None),
+        ] {
+            let found = origin(address(peer), ours, &headers(&[("x-forwarded-proto", proto)]));
+            assert_eq!(found.scheme, expected, "for {peer} saying {proto:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_id_is_taken_over_only_in_the_two_known_shapes() {
+        let id = Some(RequestId(0x0123_4567_89ab_cdef_0123_4567_89ab_cdef));
+        for (peer, text, expected) in [
+            ("10.0.0.1", "0123456789abcdef0123456789abcdef", id),
+            ("10.0.0.1", "01234567-89ab-cdef-0123-456789ABCDEF", id),
+            ("10.0.0.1", "+123456789abcdef0123456789abcdef", None),
+            ("10.0.0.1", "0123456789abcdef", None),
+            ("10.0.0.1", "0123-4567-89ab-cdef-0123-456789abcdef", None),
+            ("192.0.2.9", "0123456789abcdef0123456789abcdef", None),
+        ] {
+            let found = origin(address(peer), ours, &headers(&[("x-request-id", text)]));
+            assert_eq!(found.id, expected, "for {peer} saying {text:?}");
+        }
+    }
+
+    #[test]
+    fn the_application_is_told_each_fact_once() {
+        let mut fields = headers(&[("host", "example.com:8443")]);
+        let client = Client { address: address("::ffff:192.0.2.1"), port: 5, scheme: Scheme::Https, local_port: 99 };
+        write(&mut fields, &client, RequestId(15));
+        for (name, expected) in [
+            ("x-forwarded-for", "192.0.2.1"),
+            ("x-real-ip", "192.0.2.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "example.com:8443"),
+            ("x-forwarded-port", "8443"),
+            ("x-request-id", "0000000000000000000000000000000f"),
+        ] {
+            assert_eq!(fields.get_all(name).iter().collect::<Vec<_>>(), [expected], "for {name}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_address_is_not_made_up() {
+        let mut fields = HeaderMap::new();
+        let client = Client { address: None, port: 0, scheme: Scheme::Http, local_port: 0 };
+        write(&mut fields, &client, RequestId(0));
+        assert!(!fields.contains_key("x-forwarded-for") && !fields.contains_key("x-real-ip"));
+    }
+
+    #[test]
+    fn the_public_port_is_the_written_one_or_that_of_the_scheme() {
+        for (host, scheme, expected) in [
+            ("example.com", Scheme::Http, 80),
+            ("example.com", Scheme::Https, 443),
+            ("example.com:8443", Scheme::Https, 8443),
+            ("[::1]", Scheme::Https, 443),
+            ("[::1]:81", Scheme::Http, 81),
+        ] {
+            assert_eq!(public_port(&HeaderValue::from_static(host), scheme), expected, "for {host}");
+        }
+    }
+
+    #[test]
+    fn every_claim_in_the_tables_is_known_as_one() {
+        assert!(CLAIMS.is_sorted(), "the claims are searched by halves");
+        for (name, _) in CLAIMS {
+            assert!(is_claim(&HeaderName::from_static(name)), "for {name}");
+        }
+        for name in
+            ["x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-user", "ssl-client-verify", "x-accel-redirect"]
+        {
+            assert!(is_claim(&HeaderName::from_static(name)), "for {name}");
+        }
+        for name in ["host", "cookie", "x-csrftoken", "x-requested-with", "x-http-method-override", "proxy-x"] {
+            assert!(!is_claim(&HeaderName::from_static(name)), "for {name}");
+        }
+    }
+}

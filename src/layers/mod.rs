@@ -1,1 +1,6 @@
-//! To come.
+//! What happens to every request, whichever kind of answer it gets. Knows no kind of answer.
+
+pub mod access_log;
+pub mod body_limit;
+pub mod client_address;
+pub mod redirect_to_https;

@@ -1,1 +1,295 @@
-//! To come.
+//! During: the frame around the two kinds of answer.
+//!
+//! `bind` does everything that can fail, before the first connection is accepted; `run` accepts until it
+//! is told to stop. The order of both is the order of the lines below.
+
+pub mod accept;
+pub mod listen;
+pub mod signals;
+pub mod site;
+pub mod stack;
+pub mod stream;
+pub mod watch;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info, warn};
+
+use self::accept::{Door, Security};
+use self::listen::Listener;
+use self::site::{Live, Site};
+use crate::assets::AssetsError;
+use crate::config::load::{ConfigError, Loaded, Origin};
+use crate::config::values::ListenAddress;
+use crate::layers::access_log::{AccessLog, Writer};
+use crate::tls::{Tickets, TlsError, certificates};
+
+/// Why the server does not start, or does not change over.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The configuration is not sound.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The static files are not sound.
+    #[error(transparent)]
+    Assets(#[from] AssetsError),
+    /// The certificate is not sound.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// An address cannot be listened on.
+    #[error("{}cannot listen on {address}", .origin.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
+    Bind {
+        /// The address.
+        address: ListenAddress,
+        /// Where the operator wrote it.
+        origin: Option<Origin>,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
+    /// The access log has no thread to write it.
+    #[error("cannot start the access log")]
+    AccessLog(#[source] io::Error),
+}
+
+impl ServeError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Bind { address, cause, .. } => match (cause.kind(), address) {
+                (io::ErrorKind::AddrInUse, ListenAddress::Tcp { port, .. }) => {
+                    Some(format!("another program has this port; `ss -ltnp sport = :{port}` tells which"))
+                }
+                (io::ErrorKind::PermissionDenied, ListenAddress::Tcp { port, .. }) => Some(format!(
+                    "ports below 1024 are for root; take a higher one, or allow port {port} with \
+                     AmbientCapabilities=CAP_NET_BIND_SERVICE in the systemd unit"
+                )),
+                (io::ErrorKind::NotFound, ListenAddress::Unix(path)) => {
+                    Some(format!("the folder of {} is not there; create it first", path.display()))
+                }
+                _ => None,
+            },
+            Self::Tls(TlsError::Certificate(certificates::CertificateError::Mismatch { .. })) => {
+                Some("give the two files that were issued together, the certificate first".into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Reads the configuration anew. Called at a reload.
+pub type Reread = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
+
+/// A server that has its ports and has not accepted anything yet.
+pub struct Server {
+    live: Arc<Live>,
+    listeners: Vec<(Listener, Security)>,
+    tickets: Tickets,
+    log: AccessLog,
+    writer: Writer,
+    reread: Reread,
+}
+
+/// What ended a server's last requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// They finished.
+    Drained,
+    /// Their time was up.
+    DeadlinePassed,
+}
+
+/// What a running server can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Read the configuration, the static files and the certificate again.
+    Reload,
+    /// Finish what runs, and end.
+    Stop,
+    /// End at once.
+    Abort,
+}
+
+impl Server {
+    /// Prepares every answer and takes every port.
+    ///
+    /// # Errors
+    /// Everything that can be known to be wrong before the first request.
+    pub async fn bind(loaded: Loaded, reread: Reread) -> Result<Self, ServeError> {
+        let tickets = Tickets::new()?;
+        let site = Site::prepare(loaded.config.clone(), None, &tickets)?;
+        let listeners = listeners(&loaded).await?;
+        let (log, writer) = AccessLog::start(loaded.config.log.access).map_err(ServeError::AccessLog)?;
+        announce(&site, &loaded);
+        Ok(Self { live: Arc::new(Live::new(site)), listeners, tickets, log, writer, reread })
+    }
+
+    /// The addresses that were taken, with the ports that port 0 became.
+    pub fn addresses(&self) -> Vec<(ListenAddress, Security)> {
+        let known = self.listeners.iter().map(|(listener, security)| Some((listener.address().ok()?, *security)));
+        known.flatten().collect()
+    }
+
+    /// Serves until `orders` says stop, or ends.
+    pub async fn run(self, mut orders: tokio::sync::mpsc::Receiver<Order>) -> Ending {
+        for (address, security) in self.addresses() {
+            let scheme = if security == Security::Tls { "https" } else { "http" };
+            info!("listening on {address} ({scheme})");
+        }
+        let Self { live, listeners, tickets, log, writer, reread } = self;
+        let door = Door {
+            stack: stack::build(live.clone(), &log),
+            live: live.clone(),
+            connections: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let accepting = TaskTracker::new();
+        for (listener, security) in listeners {
+            accepting.spawn(door.clone().accept_from(listener, security));
+        }
+        let reread = Arc::new(reread);
+        loop {
+            match orders.recv().await {
+                Some(Order::Reload) => reload(&live, &reread, &tickets).await,
+                Some(Order::Stop) | None => break,
+                Some(Order::Abort) => return Ending::DeadlinePassed,
+            }
+        }
+        let (stop, connections) = (door.stop.clone(), door.connections.clone());
+        drop((door, log));
+        accepting.close();
+        let ending = drain(&live, &stop, [&accepting, &connections], &mut orders).await;
+        if ending == Ending::Drained {
+            writer.finish();
+        }
+        ending
+    }
+}
+
+async fn listeners(loaded: &Loaded) -> Result<Vec<(Listener, Security)>, ServeError> {
+    let listen = &loaded.config.listen;
+    let plain = listen.http.iter().map(|address| (address, Security::Plain, "http"));
+    let tls = listen.https.iter().map(|address| (address, Security::Tls, "https"));
+    let mut bound = Vec::new();
+    for (address, security, key) in plain.chain(tls) {
+        let listeners = Listener::bind(address, listen.unix_mode).await.map_err(|cause| ServeError::Bind {
+            address: address.clone(),
+            origin: loaded.origin("listen", key),
+            cause,
+        })?;
+        bound.extend(listeners.into_iter().map(|listener| (listener, security)));
+    }
+    Ok(bound)
+}
+
+/// Tells what is served, and what looks wrong but is no mistake.
+fn announce(site: &Site, loaded: &Loaded) {
+    let config = &site.config;
+    match &loaded.file {
+        Some(file) => info!("configuration: {}", file.display()),
+        None => info!("configuration: flags and environment only"),
+    }
+    if let Some(assets) = &site.assets {
+        info!("static files: {assets}");
+    }
+    match &config.upstream.address {
+        Some(address) => info!("application: {address}"),
+        None => warn!("no application: only static files are served; name one with --upstream"),
+    }
+    if config.tls.self_signed {
+        warn!("the certificate is self-signed and made anew at each start; use it for development only");
+    }
+    if let Some(trouble) = config.tls.certificate.as_deref().and_then(certificate_trouble) {
+        warn!("{trouble}");
+    }
+}
+
+/// What is wrong with the dates of a certificate, if anything.
+pub fn certificate_trouble(path: &std::path::Path) -> Option<String> {
+    const SOON: Duration = Duration::from_secs(14 * 86400);
+    let description = certificates::describe(path).ok()?;
+    description.trouble(std::time::SystemTime::now(), SOON).map(|trouble| format!("{}: {trouble}", path.display()))
+}
+
+/// Changes over to what the configuration, the static files and the certificate say now, or to nothing
+/// at all if any of them is not sound.
+async fn reload(live: &Live, reread: &Arc<Reread>, tickets: &Tickets) {
+    let began = Instant::now();
+    let (before, reread, tickets) = (live.site(), reread.clone(), tickets.clone());
+    let made = tokio::task::spawn_blocking(move || -> Result<Site, ServeError> {
+        let loaded = reread()?;
+        if loaded.config.listen != before.config.listen {
+            warn!("[listen] has changed; its addresses change at the next restart only");
+        }
+        Site::prepare(loaded.config, Some(&before), &tickets)
+    });
+    match made.await {
+        Ok(Ok(site)) => {
+            live.replace(site);
+            info!("reloaded in {} ms", began.elapsed().as_millis());
+        }
+        Ok(Err(error)) => error!("not reloaded, all stays as it was: {}", chain(&error)),
+        Err(panic) => error!("not reloaded, all stays as it was: {panic}"),
+    }
+}
+
+/// An error and its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
+/// Lets running requests finish, for as long as the configuration allows.
+async fn drain(
+    live: &Live,
+    stop: &CancellationToken,
+    [accepting, connections]: [&TaskTracker; 2],
+    orders: &mut tokio::sync::mpsc::Receiver<Order>,
+) -> Ending {
+    let site = live.site();
+    let deadline = site.config.timeouts.shutdown.0;
+    info!(open = connections.len(), "stopping: no new connections; running requests have {deadline:?} to finish");
+    live.stop();
+    stop.cancel();
+    if let Some(upstream) = &site.upstream {
+        upstream.close_tunnels();
+    }
+    let drained = async {
+        accepting.wait().await;
+        connections.close();
+        connections.wait().await;
+        if let Some(upstream) = &site.upstream {
+            upstream.tunnels_closed().await;
+        }
+    };
+    let aborted = async {
+        // A second signal means: now.
+        while let Some(order) = orders.recv().await {
+            if order != Order::Reload {
+                return;
+            }
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        outcome = timeout(deadline, drained) => match outcome {
+            Ok(()) => {
+                info!("stopped: every request finished");
+                Ending::Drained
+            }
+            Err(_) => {
+                warn!(cut = connections.len(), "stopped: the deadline passed, and open connections were cut");
+                Ending::DeadlinePassed
+            }
+        },
+        () = aborted => {
+            warn!(cut = connections.len(), "stopped: told a second time, and open connections were cut");
+            Ending::DeadlinePassed
+        }
+    }
+}

@@ -31,6 +31,9 @@ impl Upstream {
         Ok(())
     }
 
+    /// Tells tunnels to close.
+    pub fn close_tunnels(&self) {}
+
     /// Waits until no upgraded connection is left.
     pub async fn tunnels_closed(&self) {}
 }

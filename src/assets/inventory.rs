@@ -1,0 +1,207 @@
+//! What there is to serve: the manifest's list, or the folder itself where a manifest has none.
+//!
+//! This runs once, before the first request. It reads whole contents only where the manifest does not
+//! give their hashes, and it opens nothing but regular files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::http::HeaderValue;
+use fs_err::File;
+use sha2::{Digest as _, Sha256};
+use tracing::warn;
+use walkdir::WalkDir;
+
+use super::{AssetsError, Problems};
+use crate::http::encoding::Coding;
+use crate::http::media_type::content_type;
+use crate::manifest::json::{ManifestError, hex};
+use crate::manifest::{Entry, FILE_NAME, Manifest};
+
+/// One file that may be asked for.
+#[derive(Debug)]
+pub(super) struct Listed {
+    /// Its path below the folder, with forward slashes: what follows the prefix in a URL.
+    pub(super) name: String,
+    /// SHA-256 of its bytes in hexadecimal digits.
+    pub(super) sha256: String,
+    pub(super) media_type: HeaderValue,
+    pub(super) size: u64,
+    /// In whole seconds; `None` where the file's date says nothing.
+    pub(super) modified: Option<SystemTime>,
+    /// The compressed copies beside it that are smaller than it.
+    pub(super) variants: Vec<(Coding, u64)>,
+    /// Whether its name changes with its content.
+    pub(super) is_fingerprinted: bool,
+}
+
+/// Lists every file of the folder that may be served. The folder's path must be free of links.
+pub(super) fn take(folder: &Path) -> Result<Vec<Listed>, AssetsError> {
+    let manifest = match Manifest::load(folder) {
+        Err(ManifestError::Missing(_)) => {
+            warn!(folder = %folder.display(), "no {FILE_NAME} in the folder of static files: no file is cached for long");
+            Manifest::default()
+        }
+        manifest => manifest?,
+    };
+    let mut problems = Problems::default();
+    let entries = match manifest.files {
+        Some(entries) => entries,
+        None => walk(folder)?,
+    };
+    let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut problems);
+    let mut files = Vec::with_capacity(entries.len());
+    for (name, entry) in entries.into_iter().filter(|(name, _)| is_public(name)) {
+        let is_fingerprinted = fingerprinted.contains(name.as_str());
+        files.extend(check(folder, name, entry, is_fingerprinted, &mut problems)?);
+    }
+    problems.stop(folder)?;
+    Ok(files)
+}
+
+/// The names that a page asks for because of their content: the targets of `paths` that differ from
+/// what they stand for. Looking like a hash is not enough, or `with.123456789012.js` would be cached
+/// for ten years.
+fn fingerprinted<'a>(
+    paths: &'a BTreeMap<String, String>,
+    entries: &BTreeMap<String, Entry>,
+    problems: &mut Problems,
+) -> BTreeSet<&'a str> {
+    for (plain, target) in paths.iter().filter(|(_, target)| !entries.contains_key(*target)) {
+        problems.0.push(format!("{target}, which stands for {plain}, is not there"));
+    }
+    paths.iter().filter(|(plain, target)| plain != target).map(|(_, target)| target.as_str()).collect()
+}
+
+/// The manifest itself and hidden files are in the folder, but not for the public.
+fn is_public(name: &str) -> bool {
+    name != FILE_NAME && !name.split('/').any(|part| part.starts_with('.'))
+}
+
+/// Compares one entry with the disk. What it gives is whole when no problem was found.
+fn check(
+    folder: &Path,
+    name: String,
+    entry: Entry,
+    is_fingerprinted: bool,
+    problems: &mut Problems,
+) -> Result<Option<Listed>, AssetsError> {
+    let modified = check_size(folder, &name, entry.size, problems)?;
+    for (coding, size) in &entry.variants {
+        check_size(folder, &format!("{name}{}", coding.suffix()), *size, problems)?;
+    }
+    if entry.sha256.len() != 64 || !entry.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        problems.0.push(format!("{name} has no SHA-256"));
+    }
+    let Ok(media_type) = HeaderValue::try_from(entry.media_type) else {
+        problems.0.push(format!("{name} has a media type that cannot be sent"));
+        return Ok(None);
+    };
+    // A copy that is not smaller would be chosen for nothing but the client's work to unpack it.
+    let variants = entry.variants.into_iter().filter(|(_, size)| *size < entry.size).collect();
+    let (sha256, size) = (entry.sha256, entry.size);
+    Ok(Some(Listed { name, sha256, media_type, size, modified, variants, is_fingerprinted }))
+}
+
+/// Checks that a regular file is there and as long as it should be; gives its date.
+fn check_size(
+    folder: &Path,
+    name: &str,
+    expected: u64,
+    problems: &mut Problems,
+) -> Result<Option<SystemTime>, AssetsError> {
+    let metadata = match fs_err::metadata(folder.join(name)) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        Ok(_) => {
+            problems.0.push(format!("{name} is not a regular file"));
+            return Ok(None);
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            problems.0.push(format!("{name} is gone"));
+            return Ok(None);
+        }
+        Err(error) => return Err(AssetsError::Unreadable(error)),
+    };
+    if metadata.len() != expected {
+        problems.0.push(format!("{name} has {} bytes instead of {expected}", metadata.len()));
+    }
+    Ok(metadata.modified().ok().and_then(believable))
+}
+
+/// A date in whole seconds, as `Last-Modified` has it. Archives and reproducible builds set it to zero,
+/// and a date in the future must not be sent (RFC 9110, section 8.8.2.1).
+fn believable(modified: SystemTime) -> Option<SystemTime> {
+    let seconds = modified.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let modified = UNIX_EPOCH + Duration::from_secs(seconds);
+    (seconds > 0 && modified <= SystemTime::now()).then_some(modified)
+}
+
+/// Makes entries from the folder itself, for a manifest without any.
+fn walk(folder: &Path) -> Result<BTreeMap<String, Entry>, AssetsError> {
+    let sizes = walk_sizes(folder)?;
+    let mut entries = BTreeMap::new();
+    for (name, size) in &sizes {
+        let is_copy =
+            |coding: Coding| name.strip_suffix(coding.suffix()).is_some_and(|plain| sizes.contains_key(plain));
+        if Coding::ALL.into_iter().any(is_copy) {
+            continue;
+        }
+        let copy = |coding: Coding| Some((coding, *sizes.get(&format!("{name}{}", coding.suffix()))?));
+        let entry = Entry {
+            size: *size,
+            media_type: content_type(name).into(),
+            sha256: digest(&folder.join(name)).map_err(AssetsError::Unreadable)?,
+            variants: Coding::ALL.into_iter().filter_map(copy).collect(),
+        };
+        entries.insert(name.clone(), entry);
+    }
+    Ok(entries)
+}
+
+/// Every regular file below the folder with its size. Links are followed as long as they stay inside.
+fn walk_sizes(folder: &Path) -> Result<BTreeMap<String, u64>, AssetsError> {
+    let unreadable = |error: walkdir::Error| AssetsError::Unreadable(error.into());
+    let is_inside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| target.starts_with(folder));
+    let mut sizes = BTreeMap::new();
+    let entries = WalkDir::new(folder).min_depth(1).follow_links(true).into_iter().filter_entry(|entry| {
+        let stays = !entry.path_is_symlink() || is_inside(entry.path());
+        if !stays {
+            warn!(path = %entry.path().display(), "a link leads out of the folder of static files and is left out");
+        }
+        stays && !entry.file_name().as_encoded_bytes().starts_with(b".")
+    });
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if is_dangling(&error) => {
+                warn!(%error, "a link in the folder of static files leads nowhere and is left out");
+                continue;
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
+        let name = entry.path().strip_prefix(folder).ok().and_then(Path::to_str);
+        // A name that is not UTF-8 cannot be asked for.
+        if let Some(name) = name.filter(|_| entry.file_type().is_file()) {
+            sizes.insert(name.to_owned(), entry.metadata().map_err(unreadable)?.len());
+        }
+    }
+    Ok(sizes)
+}
+
+fn is_dangling(error: &walkdir::Error) -> bool {
+    error.loop_ancestor().is_some() || error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hex(&hash.finalize())),
+            length => hash.update(&piece[..length]),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Turns a [`Choice`] into a response. The only file here that opens a file while requests run.
+
+use std::io::{self, Seek as _, SeekFrom};
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use ::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE};
+use ::http::request::Parts;
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use fs_err::File;
+use tokio::task::spawn_blocking;
+use tracing::error;
+
+use super::asset::{Asset, Policy, Variant};
+use super::choose::Choice;
+use super::contents::Content;
+use crate::http::body::{Body, FileSlice};
+use crate::http::{Response, answers};
+
+/// Answers for an asset.
+pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Response {
+    let refuse = |status| refuse(status, asset.always(), head);
+    let (status, headers, variant, part) = match choice {
+        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), variant, 0..variant.size),
+        Choice::Part(variant, part) => (StatusCode::PARTIAL_CONTENT, part_headers(variant, &part), variant, part),
+        Choice::NotModified(variant) => {
+            return assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty);
+        }
+        Choice::PreconditionFailed => return refuse(StatusCode::PRECONDITION_FAILED),
+        Choice::NotAcceptable => return refuse(StatusCode::NOT_ACCEPTABLE),
+        Choice::Unsatisfiable(variant) => {
+            let size = content_range("*", variant.size);
+            return with(refuse(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, size);
+        }
+        Choice::MethodNotAllowed => {
+            return with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+    };
+    match body(variant, part, head).await {
+        Ok(body) => assemble(status, headers, body),
+        Err(cause) => {
+            // A cache must not keep it, and the browser shall ask again: `refuse` sees to both.
+            error!(%cause, "a static file is no longer what it was at start; restart, or run `vestibule collect` again");
+            refuse(StatusCode::INTERNAL_SERVER_ERROR)
+        }
+    }
+}
+
+/// Answers for a path that is no asset. No cache may keep it: while a deploy goes on, the next server
+/// may well have the file.
+pub(super) fn not_found(head: &Parts, policy: &Policy) -> Response {
+    refuse(StatusCode::NOT_FOUND, policy.always(), head)
+}
+
+fn refuse(status: StatusCode, always: &HeaderMap, head: &Parts) -> Response {
+    let mut response = answers::status(status);
+    response.headers_mut().extend(always.clone());
+    if head.method == Method::HEAD {
+        *response.body_mut() = Body::Empty;
+    }
+    response
+}
+
+fn with(mut response: Response, name: HeaderName, value: HeaderValue) -> Response {
+    response.headers_mut().insert(name, value);
+    response
+}
+
+fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+fn part_headers(variant: &Variant, part: &Range<u64>) -> HeaderMap {
+    let mut headers = variant.headers.clone();
+    headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
+    headers.insert(CONTENT_RANGE, content_range(&format!("{}-{}", part.start, part.end - 1), variant.size));
+    headers
+}
+
+fn content_range(part: &str, size: u64) -> HeaderValue {
+    HeaderValue::try_from(format!("bytes {part}/{size}")).expect("digits are a header value")
+}
+
+async fn body(variant: &Variant, part: Range<u64>, head: &Parts) -> io::Result<Body> {
+    match &variant.content {
+        _ if head.method == Method::HEAD => Ok(Body::Empty),
+        Content::Memory(bytes) => {
+            let place = |position| usize::try_from(position).expect("a body in memory has a length that fits");
+            Ok(bytes.slice(place(part.start)..place(part.end)).into())
+        }
+        Content::Disk(path) => {
+            let (path, size) = (Arc::clone(path), variant.size);
+            let file = spawn_blocking(move || open(&path, size, part)).await.map_err(io::Error::other)?;
+            file.map(Body::File)
+        }
+    }
+}
+
+/// Opens a part of a file that must still be as long as at start: its headers, and the tag above all,
+/// speak of that content.
+fn open(path: &Path, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
+    let mut file = File::open(path)?;
+    let now = file.metadata()?;
+    if !now.is_file() || now.len() != size {
+        return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
+    }
+    file.seek(SeekFrom::Start(part.start))?;
+    Ok(FileSlice::new(file, part.end - part.start))
+}

@@ -1,0 +1,622 @@
+//! Whole answers from real folders: what is decided from values alone is tested beside `choose`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ::http::HeaderName;
+use ::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use http_body_util::BodyExt as _;
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::values::ByteSize;
+use crate::http::body::Body;
+use crate::http::encoding::Coding;
+use crate::manifest::json::hex;
+use crate::manifest::{Entry, FILE_NAME, Manifest};
+
+const HASHED: &str = "css/app.0123456789ab.css";
+
+/// A folder as `collect` leaves it.
+struct Folder {
+    folder: TempDir,
+    manifest: Manifest,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let manifest = Manifest { paths: BTreeMap::new(), files: Some(BTreeMap::new()) };
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), manifest }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Puts something on the disk and nowhere else.
+    fn on_disk(self, name: &str, bytes: &[u8]) -> Self {
+        let path = self.path().join(name);
+        fs_err::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs_err::write(path, bytes).expect("a file");
+        self
+    }
+
+    fn file(self, name: &str, bytes: &[u8]) -> Self {
+        let mut this = self.on_disk(name, bytes);
+        let entry = Entry {
+            size: bytes.len() as u64,
+            media_type: "text/css; charset=utf-8".into(),
+            sha256: hex(&Sha256::digest(bytes)),
+            variants: BTreeMap::new(),
+        };
+        this.manifest.files.as_mut().expect("files").insert(name.into(), entry);
+        this
+    }
+
+    fn copy(self, name: &str, coding: Coding, bytes: &[u8]) -> Self {
+        let mut this = self.on_disk(&format!("{name}{}", coding.suffix()), bytes);
+        let entry = this.manifest.files.as_mut().expect("files").get_mut(name).expect("a file");
+        entry.variants.insert(coding, bytes.len() as u64);
+        this
+    }
+
+    /// Has the manifest map one name to another.
+    fn path_entry(mut self, plain: &str, target: &str) -> Self {
+        self.manifest.paths.insert(plain.into(), target.into());
+        self
+    }
+
+    /// Leaves the manifest as Django itself would write it.
+    fn by_django(mut self) -> Self {
+        self.manifest.files = None;
+        self
+    }
+
+    /// Writes the manifest.
+    fn published(self) -> Self {
+        let text = self.manifest.to_json();
+        self.on_disk(FILE_NAME, text.as_bytes())
+    }
+
+    fn open_with(&self, change: impl FnOnce(&mut AssetsConfig)) -> Result<Assets, AssetsError> {
+        let mut config = AssetsConfig { directory: Some(self.path().to_owned()), ..AssetsConfig::default() };
+        change(&mut config);
+        Assets::open(&config)
+    }
+
+    fn open(&self) -> Assets {
+        self.open_with(|_| {}).expect("a folder that can be served")
+    }
+
+    fn problem(&self) -> String {
+        self.open_with(|_| {}).expect_err("a folder that cannot be served").to_string()
+    }
+}
+
+/// A plain and a hashed stylesheet with copies, and an image without.
+fn site() -> Folder {
+    let style = b"body { color: #123456; background: #654321 }";
+    let mut folder = Folder::new();
+    for name in ["css/app.css", HASHED] {
+        folder =
+            folder.file(name, style).copy(name, Coding::Gzip, b"gzip's copy").copy(name, Coding::Brotli, b"brotli's");
+    }
+    folder
+        .file("img/logo.png", b"a logo")
+        .path_entry("css/app.css", HASHED)
+        .path_entry("img/logo.png", "img/logo.png")
+        .published()
+}
+
+/// A response that has been read to its end.
+struct Answer {
+    status: u16,
+    headers: ::http::HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn header(&self, name: HeaderName) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("a readable value"))
+    }
+
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("text")
+    }
+}
+
+async fn ask(assets: &Assets, method: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+    let mut request = ::http::Request::builder().method(method).uri(path);
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let (head, ()) = request.body(()).expect("a request").into_parts();
+    let (head, body) = assets.respond(&head).await.into_parts();
+    let body = body.collect().await.expect("a whole body").to_bytes().to_vec();
+    Answer { status: head.status.as_u16(), headers: head.headers, body }
+}
+
+async fn get(assets: &Assets, path: &str) -> Answer {
+    ask(assets, "GET", path, &[]).await
+}
+
+#[tokio::test]
+async fn a_hashed_file_is_kept_for_ever_and_a_plain_one_for_a_minute() {
+    let assets = site().open();
+    for (path, expected) in [
+        ("/static/css/app.0123456789ab.css", "max-age=315360000, public, immutable"),
+        ("/static/css/app.css", "max-age=60, public"),
+        ("/static/img/logo.png", "max-age=60, public"), // stands for itself in the manifest
+    ] {
+        assert_eq!(get(&assets, path).await.header(CACHE_CONTROL), Some(expected), "for {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_only_looks_hashed_is_not_kept_for_ever() {
+    let folder = site().file("js/with.123456789012.js", b"x").published();
+    let answer = get(&folder.open(), "/static/js/with.123456789012.js").await;
+    assert_eq!(answer.header(CACHE_CONTROL), Some("max-age=60, public"));
+}
+
+#[tokio::test]
+async fn an_encoded_answer_says_all_that_a_cache_must_know() {
+    let assets = site().open();
+    let answer = ask(&assets, "GET", "/static/css/app.css", &[("accept-encoding", "gzip, br")]).await;
+    assert_eq!((answer.status, answer.text()), (200, "brotli's"));
+    assert_eq!(answer.header(CONTENT_ENCODING), Some("br"));
+    assert_eq!(answer.header(CONTENT_TYPE), Some("text/css; charset=utf-8"));
+    assert_eq!(answer.header(CONTENT_LENGTH), Some("8"));
+    assert_eq!(answer.header(VARY), Some("Accept-Encoding"));
+    assert_eq!(answer.header(X_CONTENT_TYPE_OPTIONS), Some("nosniff"));
+    assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
+    assert_eq!(answer.header(::http::header::ACCEPT_RANGES), Some("bytes"));
+    assert!(answer.header(LAST_MODIFIED).is_some());
+}
+
+#[tokio::test]
+async fn every_coding_has_its_own_tag_made_from_the_content() {
+    let assets = site().open();
+    let digest = hex(&Sha256::digest(b"body { color: #123456; background: #654321 }"));
+    for (accepted, suffix) in [("", ""), ("br", "-br"), ("gzip", "-gz")] {
+        let answer = ask(&assets, "GET", "/static/css/app.css", &[("accept-encoding", accepted)]).await;
+        let expected = format!("\"{}{suffix}\"", &digest[..32]);
+        assert_eq!(answer.header(ETAG), Some(expected.as_str()), "for {accepted:?}");
+    }
+}
+
+#[tokio::test]
+async fn head_has_the_headers_of_get_and_no_body() {
+    let assets = site().open();
+    for path in ["/static/css/app.css", "/static/img/logo.png", "/static/missing"] {
+        for fields in [&[][..], &[("accept-encoding", "br")], &[("if-match", "\"x\"")], &[("accept-encoding", "*;q=0")]]
+        {
+            let (get, head) = (ask(&assets, "GET", path, fields).await, ask(&assets, "HEAD", path, fields).await);
+            assert_eq!((head.status, &head.headers), (get.status, &get.headers), "for {path} with {fields:?}");
+            assert_eq!(head.header(CONTENT_LENGTH), Some(get.body.len().to_string().as_str()), "for {path}");
+            assert!(head.body.is_empty(), "for {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn not_modified_repeats_what_a_cache_must_learn_again() {
+    let assets = site().open();
+    let fields = [("accept-encoding", "br")];
+    let first = ask(&assets, "GET", "/static/css/app.0123456789ab.css", &fields).await;
+    let tag = first.header(ETAG).expect("a tag");
+    let again = ask(&assets, "GET", "/static/css/app.0123456789ab.css", &[fields[0], ("if-none-match", tag)]).await;
+    assert_eq!((again.status, again.text()), (304, ""));
+    for name in [ETAG, CACHE_CONTROL, VARY, ACCESS_CONTROL_ALLOW_ORIGIN] {
+        assert_eq!(again.header(name.clone()), first.header(name.clone()), "for {name}");
+    }
+    for name in [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_ENCODING, LAST_MODIFIED] {
+        assert_eq!(again.header(name.clone()), None, "for {name}");
+    }
+}
+
+#[tokio::test]
+async fn vary_stands_on_every_answer_about_a_file_with_copies_and_on_no_other() {
+    let assets = site().open();
+    for (status, fields) in [
+        (200, &[][..]),
+        (206, &[("range", "bytes=0-1")]),
+        (304, &[("if-none-match", "*")]),
+        (406, &[("accept-encoding", "*;q=0")]),
+        (412, &[("if-match", "\"x\"")]),
+        (416, &[("range", "bytes=1000-")]),
+    ] {
+        let answer = ask(&assets, "GET", "/static/css/app.css", fields).await;
+        assert_eq!((answer.status, answer.header(VARY)), (status, Some("Accept-Encoding")), "for {fields:?}");
+        let answer = ask(&assets, "GET", "/static/img/logo.png", fields).await;
+        assert_eq!((answer.status, answer.header(VARY)), (status, None), "for {fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn errors_are_cached_by_nobody_and_may_be_read_from_everywhere() {
+    let assets = site().open();
+    for (status, method, path, fields) in [
+        (404, "GET", "/static/missing.css", &[][..]),
+        (405, "POST", "/static/css/app.css", &[]),
+        (405, "OPTIONS", "/static/css/app.css", &[]),
+        (406, "GET", "/static/css/app.css", &[("accept-encoding", "identity;q=0")]),
+        (412, "GET", "/static/css/app.css", &[("if-match", "\"x\"")]),
+        (416, "GET", "/static/css/app.css", &[("range", "bytes=1000-")]),
+    ] {
+        let answer = ask(&assets, method, path, fields).await;
+        assert_eq!(answer.status, status, "for {method} {path}");
+        assert_eq!(answer.header(CACHE_CONTROL), Some("no-store"), "for {status}");
+        assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"), "for {status}");
+        assert_eq!(answer.header(X_CONTENT_TYPE_OPTIONS), Some("nosniff"), "for {status}");
+        assert_eq!(answer.header(ALLOW), (status == 405).then_some("GET, HEAD"), "for {status}");
+        assert_eq!(answer.header(CONTENT_RANGE), (status == 416).then_some("bytes */44"), "for {status}");
+        assert_eq!(answer.header(ETAG), None, "for {status}");
+    }
+}
+
+#[tokio::test]
+async fn the_origin_header_and_the_age_are_the_operators_choice() {
+    let assets = site().open_with(|config| {
+        config.allow_all_origins = false;
+        config.max_age = crate::config::values::HumanDuration::seconds(5);
+        config.prefix = "/assets/".parse().expect("a prefix");
+    });
+    let answer = get(&assets.expect("a folder"), "/assets/css/app.css").await;
+    assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), None);
+    assert_eq!(answer.header(CACHE_CONTROL), Some("max-age=5, public"));
+}
+
+#[tokio::test]
+async fn a_range_is_exactly_the_slice() {
+    let body = b"body { color: #123456; background: #654321 }";
+    for memory in [0, 1 << 20] {
+        let folder = site();
+        let assets = folder.open_with(|config| config.memory = ByteSize(memory)).expect("a folder");
+        for (range, first, last) in
+            [("0-3", 0, 3), ("0-0", 0, 0), ("43-", 43, 43), ("-1", 43, 43), ("5-1000", 5, 43), ("-1000", 0, 43)]
+        {
+            let answer = ask(&assets, "GET", "/static/css/app.css", &[("range", &format!("bytes={range}"))]).await;
+            assert_eq!(answer.status, 206, "for {range}");
+            assert_eq!(answer.body, &body[first..=last], "for {range}");
+            assert_eq!(answer.header(CONTENT_RANGE), Some(format!("bytes {first}-{last}/44").as_str()));
+            assert_eq!(answer.header(CONTENT_LENGTH), Some((last - first + 1).to_string().as_str()));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_brotli_download_continues_in_brotli() {
+    let assets = site().open();
+    let whole = ask(&assets, "GET", "/static/css/app.css", &[("accept-encoding", "br")]).await;
+    let fields = [("accept-encoding", "br"), ("range", "bytes=3-"), ("if-range", whole.header(ETAG).expect("a tag"))];
+    let rest = ask(&assets, "GET", "/static/css/app.css", &fields).await;
+    assert_eq!((rest.status, rest.header(CONTENT_ENCODING), rest.header(ETAG)), (206, Some("br"), whole.header(ETAG)));
+    assert_eq!(rest.text(), "tli's");
+}
+
+#[tokio::test]
+async fn nothing_but_the_files_themselves_can_be_asked_for() {
+    let folder = site().on_disk("css/.hidden", b"x").on_disk(".git/config", b"x").on_disk("unlisted.css", b"x");
+    let folder = folder.file(".well-known/x", b"x").published();
+    let assets = folder.open();
+    for path in [
+        "/static/",
+        "/static/css",
+        "/static/css/",
+        "/static/staticfiles.json",
+        "/static/unlisted.css",
+        "/static/css/app.css.gz",
+        "/static/css/app.css.br",
+        "/static/css/.hidden",
+        "/static/.git/config",
+        "/static/.well-known/x",
+        "/static/../static/css/app.css",
+        "/static/css/../css/app.css",
+        "/static/css/./app.css",
+        "/static/css//app.css",
+        "/static//css/app.css",
+        "/static/%2e%2e%2f%2e%2e%2fetc/passwd",
+        "/static/%2e%2e/%2e%2e/etc/passwd",
+        "/static/..%5c..%5cetc%5cpasswd",
+        "/static/css%5capp.css",
+        "/static/%252e%252e%252fcss/app.css",
+        "/static/css%252fapp.css",
+        "/static/css/app.css%00",
+        "/static/css/app.css%00.png",
+        "/static/css/app.css/",
+        "/static/css/app.css%20",
+        "/static/CSS/app.css",
+        "/static/c%c3%28.css",
+        "/static/%ff",
+        "/static/C:/windows/win.ini",
+        "/static/%2Fetc%2Fpasswd",
+    ] {
+        assert!(assets.owns(path), "for {path}");
+        assert_eq!(get(&assets, path).await.status, 404, "for {path}");
+    }
+    let long = format!("/static/{}", "a".repeat(20_000));
+    assert_eq!(get(&assets, &long).await.status, 404);
+    // One spelling more of the same name, as the RFC has it.
+    assert_eq!(get(&assets, "/static/css%2Fapp%2Ecss?v=1").await.status, 200);
+}
+
+#[test]
+fn paths_outside_of_the_prefix_belong_to_the_application() {
+    let assets = site().open();
+    for path in
+        ["/", "/static", "/staticfiles/x", "/Static/css/app.css", "//static/css/app.css", "/st%61tic/css/app.css"]
+    {
+        assert!(!assets.owns(path), "for {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_name_may_have_any_letters() {
+    let assets = site().file("café/a b+c&d.css", b"x").published().open();
+    for path in ["/static/caf%C3%A9/a%20b+c&d.css", "/static/caf%c3%a9/a%20b%2bc%26d%2ecss"] {
+        assert_eq!(get(&assets, path).await.status, 200, "for {path}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_file_is_a_file() {
+    let assets = site().file("empty.css", b"").published().open();
+    let answer = get(&assets, "/static/empty.css").await;
+    assert_eq!((answer.status, answer.header(CONTENT_LENGTH), answer.text()), (200, Some("0"), ""));
+}
+
+#[tokio::test]
+async fn a_manifest_of_django_has_the_folder_say_what_there_is() {
+    let folder = site()
+        .on_disk("plain.css", b"plain plain plain")
+        .on_disk("plain.css.gz", b"gzipped")
+        .on_disk("plain.css.zst", b"longer than the file itself")
+        .on_disk("only.gz", b"an archive")
+        .on_disk("sub/.env", b"secret")
+        .by_django()
+        .published();
+    let assets = folder.open();
+    let gzip = [("accept-encoding", "gzip, zstd")];
+    for (path, status, body, cache) in [
+        ("css/app.css", 200, "gzip's copy", "max-age=60, public"),
+        (HASHED, 200, "gzip's copy", "max-age=315360000, public, immutable"),
+        ("plain.css", 200, "gzipped", "max-age=60, public"),
+        ("only.gz", 200, "an archive", "max-age=60, public"), // a copy of nothing is a file of its own
+        ("plain.css.gz", 404, "404 Not Found\n", "no-store"),
+        ("plain.css.zst", 404, "404 Not Found\n", "no-store"),
+        ("sub/.env", 404, "404 Not Found\n", "no-store"),
+        ("staticfiles.json", 404, "404 Not Found\n", "no-store"),
+    ] {
+        let answer = ask(&assets, "GET", &format!("/static/{path}"), &gzip).await;
+        assert_eq!(
+            (answer.status, answer.text(), answer.header(CACHE_CONTROL)),
+            (status, body, Some(cache)),
+            "for {path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_folder_without_a_manifest_is_served_without_long_caching() {
+    let folder = Folder::new().on_disk("app.0123456789ab.css", b"x");
+    let answer = get(&folder.open(), "/static/app.0123456789ab.css").await;
+    assert_eq!((answer.status, answer.header(CACHE_CONTROL)), (200, Some("max-age=60, public")));
+    assert_eq!(answer.header(CONTENT_TYPE), Some("text/css; charset=utf-8"));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn links_out_of_the_folder_and_what_is_no_file_are_left_out() {
+    use std::os::unix::fs::symlink;
+
+    let outside = tempfile::tempdir().expect("a temporary folder");
+    fs_err::write(outside.path().join("secret.css"), "x").expect("a file");
+    let folder = Folder::new().on_disk("real/a.css", b"x");
+    for (target, name) in [
+        (outside.path().join("secret.css"), "secret.css"),
+        (outside.path().to_owned(), "outside"),
+        (folder.path().join("real/a.css"), "inside.css"),
+        (folder.path().join("real"), "again"),
+        (folder.path().to_owned(), "real/loop"),
+        (folder.path().join("nowhere"), "dangling.css"),
+    ] {
+        symlink(target, folder.path().join(name)).expect("a link");
+    }
+    // A FIFO would keep whoever opens it waiting for ever.
+    let fifo = folder.path().join("fifo.css");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
+
+    let assets = folder.open();
+    for (path, status) in [
+        ("real/a.css", 200),
+        ("inside.css", 200),
+        ("again/a.css", 200),
+        ("secret.css", 404),
+        ("outside/secret.css", 404),
+        ("real/loop/real/a.css", 404),
+        ("dangling.css", 404),
+        ("fifo.css", 404),
+    ] {
+        assert_eq!(get(&assets, &format!("/static/{path}")).await.status, status, "for {path}");
+    }
+}
+
+#[test]
+fn a_folder_that_its_manifest_does_not_describe_is_refused_with_all_that_is_wrong() {
+    let folder = site().file("gone.css", b"x").file("short.css", b"long").path_entry("a.css", "a.1.css");
+    let folder = folder.file("copied.css", b"0123456789").copy("copied.css", Coding::Gzip, b"012345").published();
+    let folder = folder.on_disk("short.css", b"l").on_disk("copied.css.gz", b"01");
+    fs_err::remove_file(folder.path().join("gone.css")).expect("the file was there");
+    let problem = folder.problem();
+    for part in [
+        "gone.css is gone",
+        "short.css has 1 bytes instead of 4",
+        "copied.css.gz has 2 bytes instead of 6",
+        "a.1.css, which stands for a.css, is not there",
+        "run `vestibule collect` again",
+    ] {
+        assert!(problem.contains(part), "{part:?} is not in {problem:?}");
+    }
+}
+
+#[test]
+fn a_long_list_of_what_is_wrong_is_cut() {
+    let mut folder = Folder::new();
+    for number in 0..25 {
+        folder = folder.path_entry(&format!("{number}.css"), &format!("{number}.1.css"));
+    }
+    let problem = folder.by_django().published().problem();
+    assert!(problem.contains("and 15 more"), "{problem}");
+}
+
+#[test]
+fn a_manifest_that_cannot_be_used_stops_the_start() {
+    let folder = site();
+    let whole = folder.manifest.to_json();
+    for text in [
+        &whole[..whole.len() / 2],
+        "",
+        r#"{"paths": {}, "version": "9"}"#,
+        r#"{"paths": {"a": "../b"}, "version": "1.1"}"#,
+    ] {
+        fs_err::write(folder.path().join(FILE_NAME), text).expect("a file");
+        assert!(matches!(folder.open_with(|_| {}), Err(AssetsError::Manifest(_))), "for {text:?}");
+    }
+    let bad_type = whole.replace("text/css", "text\\ncss");
+    fs_err::write(folder.path().join(FILE_NAME), bad_type).expect("a file");
+    assert!(folder.problem().contains("css/app.css has a media type that cannot be sent"));
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_named() {
+    let config = AssetsConfig { directory: Some("/nonexistent/static".into()), ..AssetsConfig::default() };
+    let error = Assets::open(&config).expect_err("no folder").to_string();
+    assert!(error.contains("/nonexistent/static"), "{error}");
+}
+
+#[tokio::test]
+async fn equal_contents_are_held_once_and_the_smallest_come_first() {
+    let folder = site();
+    let all = folder.open();
+    assert_eq!((all.file_count(), all.bytes_in_memory()), (3, 44 + 11 + 8 + 6));
+    // Room for the logo (6), brotli's copy (8) and no more.
+    let some = folder.open_with(|config| config.memory = ByteSize(20)).expect("a folder");
+    assert_eq!(some.bytes_in_memory(), 14);
+    let none = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    assert_eq!(none.bytes_in_memory(), 0);
+    for assets in [all, some, none] {
+        for (accepted, body) in
+            [("br", "brotli's"), ("gzip", "gzip's copy"), ("", "body { color: #123456; background: #654321 }")]
+        {
+            let answer = ask(&assets, "GET", "/static/css/app.css", &[("accept-encoding", accepted)]).await;
+            assert_eq!((answer.status, answer.text()), (200, body), "for {accepted:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_in_memory_outlives_the_folder() {
+    let assets = site().open();
+    assert_eq!(get(&assets, "/static/css/app.css").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_large_file_streams_byte_for_byte() {
+    let bytes: Vec<u8> = (0..1_500_001u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let folder = Folder::new().file("big.bin", &bytes).published();
+    let assets = folder.open_with(|config| config.memory = ByteSize(1000)).expect("a folder");
+    let whole = get(&assets, "/static/big.bin").await;
+    assert_eq!(whole.header(CONTENT_LENGTH), Some("1500001"));
+    assert!(whole.body == bytes, "the whole differs");
+    let part = ask(&assets, "GET", "/static/big.bin", &[("range", "bytes=262143-1300000")]).await;
+    assert!(part.body == bytes[262_143..=1_300_000], "the part differs");
+}
+
+#[tokio::test]
+async fn a_plain_name_is_read_through_its_hashed_one() {
+    let folder = site();
+    let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    // The next release is being copied over this one.
+    let folder = folder.on_disk("css/app.css", b"something else that is as long as the one...");
+    let answer = get(&assets, "/static/css/app.css").await;
+    assert_eq!((answer.status, answer.text()), (200, "body { color: #123456; background: #654321 }"));
+    drop(folder);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_that_is_switched_to_the_next_release_does_not_mix_the_two() {
+    let (before, after) = (site(), Folder::new().published());
+    let releases = tempfile::tempdir().expect("a temporary folder");
+    let current = releases.path().join("current");
+    std::os::unix::fs::symlink(before.path(), &current).expect("a link");
+    let change = |config: &mut AssetsConfig| (config.directory, config.memory) = (Some(current.clone()), ByteSize(0));
+    let assets = before.open_with(change).expect("a folder");
+    fs_err::remove_file(&current).expect("the link");
+    std::os::unix::fs::symlink(after.path(), &current).expect("a link");
+    assert_eq!(get(&assets, "/static/css/app.css").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_changes_under_a_running_server_is_not_sent() {
+    let folder = site();
+    let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    let logo = folder.path().join("img/logo.png");
+    let expect_500 = async || {
+        let answer = get(&assets, "/static/img/logo.png").await;
+        assert_eq!((answer.status, answer.text()), (500, "500 Internal Server Error\n"));
+        assert_eq!(answer.header(CACHE_CONTROL), Some("no-store"));
+        assert_eq!(answer.header(ETAG), None);
+        assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
+    };
+    fs_err::write(&logo, "short").expect("a file");
+    expect_500().await;
+    fs_err::remove_file(&logo).expect("the file was there");
+    expect_500().await;
+    // A copy in the browser is still good: that needs no file.
+    let fields = [("if-none-match", "*")];
+    assert_eq!(ask(&assets, "GET", "/static/img/logo.png", &fields).await.status, 304);
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_while_it_is_sent_cuts_the_answer() {
+    let folder = Folder::new().file("big.bin", &vec![1; 1_000_000]).published();
+    let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    let (head, ()) = ::http::Request::get("/static/big.bin").body(()).expect("a request").into_parts();
+    let mut body: Body = assets.respond(&head).await.into_body();
+    assert!(body.frame().await.expect("a first piece").is_ok());
+    let file = fs_err::OpenOptions::new().write(true).open(folder.path().join("big.bin")).expect("the file");
+    file.set_len(300_000).expect("a shorter file");
+    assert!(body.collect().await.is_err(), "half a file must not look whole");
+}
+
+#[tokio::test]
+async fn a_date_that_says_nothing_is_not_sent() {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    let century = Duration::from_secs(100 * 365 * 86_400);
+    for (modified, expected) in [
+        (UNIX_EPOCH, None),
+        (SystemTime::now() + century, None),
+        (UNIX_EPOCH + Duration::from_millis(784_111_777_900), Some("Sun, 06 Nov 1994 08:49:37 GMT")),
+    ] {
+        let folder = site();
+        let file = fs_err::OpenOptions::new().write(true).open(folder.path().join("img/logo.png")).expect("the file");
+        file.set_modified(modified).expect("a date");
+        let answer = get(&folder.open(), "/static/img/logo.png").await;
+        assert_eq!((answer.status, answer.header(LAST_MODIFIED)), (200, expected));
+        assert!(answer.header(ETAG).is_some());
+    }
+}
+
+#[tokio::test]
+async fn the_same_content_has_the_same_tag_after_every_deploy() {
+    let tag = async || get(&site().open(), "/static/img/logo.png").await.header(ETAG).map(str::to_owned);
+    let first = tag().await;
+    assert!(first.is_some() && first == tag().await);
+}

@@ -1,0 +1,22 @@
+//! Who the client is: one value, for logs, limits and headers alike.
+
+use crate::config::ListenConfig;
+use crate::http::{Request, forwarded};
+
+/// Believes what a trusted proxy says of the client, and of the request's name.
+pub fn resolve(mut request: Request, config: &ListenConfig) -> Request {
+    // Most sites trust nobody, and then there is nothing to read.
+    if config.trusted_proxies.is_empty() {
+        return request;
+    }
+    let is_trusted = |address| config.trusted_proxies.iter().any(|peer| peer.covers(address));
+    let origin = forwarded::origin(request.client.address, is_trusted, &request.head.headers);
+    if origin.address != request.client.address {
+        // The port belongs to the proxy's connection.
+        request.client.port = 0;
+    }
+    request.client.address = origin.address;
+    request.client.scheme = origin.scheme.unwrap_or(request.client.scheme);
+    request.id = origin.id.unwrap_or(request.id);
+    request
+}

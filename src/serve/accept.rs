@@ -1,0 +1,306 @@
+//! From a listener to hyper: accepts connections, finds out which protocol each speaks, and watches it
+//! until it ends. Every wait has a deadline here, because hyper's own need a timer per request.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::Response;
+use bytes::{Bytes, BytesMut};
+use hyper::body::Incoming;
+use hyper::rt::bounds::Http2ServerConnExec;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt as _};
+use tracing::{debug, info, warn};
+
+use super::listen::{Listener, Peer};
+use super::site::{Live, Site};
+use super::stream::Stream;
+use super::watch::{Activity, Heads, Verdict, Watched, WatchedBody};
+use crate::http::body::{Body, BodyError};
+use crate::http::{Client, Request, RequestId, Scheme};
+use crate::layers::access_log::LoggedBody;
+
+/// What an HTTP/2 connection in the clear begins with (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection that has no request when the server stops may take to send one that is
+/// already on its way.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
+
+/// The service that answers every request.
+pub trait Stack:
+    Service<Request, Response = Response<LoggedBody>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+{
+}
+
+impl<S> Stack for S where
+    S: Service<Request, Response = Response<LoggedBody>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// What all listeners share.
+#[derive(Clone)]
+pub struct Door<S> {
+    /// Answers the requests.
+    pub stack: S,
+    /// The configuration in force.
+    pub live: Arc<Live>,
+    /// Counts the connections.
+    pub connections: TaskTracker,
+    /// Says when to stop.
+    pub stop: CancellationToken,
+}
+
+/// Whether a listener's connections begin with a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Security {
+    /// In the clear.
+    Plain,
+    /// TLS.
+    Tls,
+}
+
+/// A connection of hyper's, of either protocol.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    /// Takes no further request; ends when the running ones have their answers.
+    fn finish(self: Pin<&mut Self>);
+}
+
+impl<I, S, B> Graceful for http1::UpgradeableConnection<I, S>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BodyError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    B: http_body::Body<Error: Into<BodyError>> + 'static,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, B> Graceful for http2::Connection<I, S, TokioExecutor>
+where
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BodyError>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    B: http_body::Body<Error: Into<BodyError>> + 'static,
+    TokioExecutor: Http2ServerConnExec<S::Future, B>,
+{
+    fn finish(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl<S: Stack> Door<S> {
+    /// Accepts until told to stop. The listener is closed when this returns.
+    pub async fn accept_from(self, listener: Listener, security: Security) {
+        loop {
+            // Without a permit nothing is accepted: further clients wait in the kernel's queue.
+            let permits = self.live.connections.clone();
+            let accepted = async {
+                let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+                listener.accept().await.map(|(stream, peer)| (stream, peer, permit))
+            };
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = accepted => accepted,
+            };
+            match accepted {
+                Ok((stream, peer, permit)) => {
+                    let door = self.clone();
+                    let activity = Activity::begin(permit);
+                    self.connections.spawn(async move {
+                        if let Err(reason) = door.welcome(stream, peer, security, activity).await {
+                            debug!(client = ?peer.address, %reason, "connection ended");
+                        }
+                    });
+                }
+                Err(error) if is_the_clients(&error) => debug!(%error, "a client left before it was accepted"),
+                Err(error) => {
+                    // Out of descriptors, most likely. Trying again at once would only burn the processor.
+                    warn!(%error, "cannot accept connections; raise the limit of open files (LimitNOFILE)");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn welcome(
+        self,
+        mut stream: Stream,
+        peer: Peer,
+        security: Security,
+        activity: Arc<Activity>,
+    ) -> Result<(), String> {
+        let site = self.live.site();
+        match security {
+            Security::Plain => {
+                let (protocol, first) = timeout(site.config.timeouts.header.0, sniff(&mut stream))
+                    .await
+                    .map_err(|_| "the client said nothing".to_owned())?
+                    .map_err(|error| error.to_string())?;
+                self.converse(stream, first, protocol, peer, Scheme::Http, site, activity).await
+            }
+            Security::Tls => {
+                let config = site.tls.clone().ok_or("no certificate is configured")?;
+                let stream = timeout(site.config.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
+                    .await
+                    .map_err(|_| "the TLS handshake took too long".to_owned())?
+                    .map_err(|error| format!("the TLS handshake failed: {error}"))?;
+                let protocol = match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => Protocol::Http2,
+                    _ => Protocol::Http1,
+                };
+                self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, site, activity).await
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a different fact about the one connection")]
+    async fn converse<T>(
+        self,
+        stream: T,
+        first: Bytes,
+        protocol: Protocol,
+        peer: Peer,
+        scheme: Scheme,
+        site: Arc<Site>,
+        activity: Arc<Activity>,
+    ) -> Result<(), String>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let client = Client {
+            address: peer.address.map(|address| address.ip()),
+            port: peer.address.map_or(0, |address| address.port()),
+            scheme,
+            local_port: peer.local_port,
+        };
+        let io = TokioIo::new(Watched::new(stream, first, activity.clone()));
+        let (stack, requests) = (self.stack.clone(), activity.clone());
+        let service = service_fn(move |request: ::http::Request<Incoming>| {
+            let in_flight = requests.request();
+            let answer = stack.clone().oneshot(request_of(request, client.clone()));
+            async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
+        });
+        let limits = &site.config.limits;
+        let outcome = match protocol {
+            Protocol::Http1 => {
+                let mut builder = http1::Builder::new();
+                builder
+                    // `Watched` has a deadline for heads that leaves idle connections alone.
+                    .header_read_timeout(None)
+                    .max_headers(limits.header_count.get())
+                    .max_header_size(limits.header_size.as_usize())
+                    .max_buf_size(limits.header_size.as_usize().max(64 * 1024));
+                let connection = builder.serve_connection(io, service).with_upgrades();
+                self.watch(connection, Heads::Timed, &site, &activity).await
+            }
+            Protocol::Http2 => {
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder
+                    .timer(TokioTimer::new())
+                    .max_concurrent_streams(limits.http2_streams)
+                    .max_header_list_size(u32::try_from(limits.header_size.0).unwrap_or(u32::MAX))
+                    // Finds clients that vanished without a word while an answer is under way.
+                    .keep_alive_interval(Duration::from_secs(20))
+                    .max_send_buf_size(128 * 1024);
+                let connection = builder.serve_connection(io, service);
+                self.watch(connection, Heads::Untimed, &site, &activity).await
+            }
+        };
+        match outcome {
+            Err(error) if error.is_parse() || error.is_parse_too_large() => {
+                info!(client = ?peer.address, reason = %error, "a malformed request was refused");
+                Ok(())
+            }
+            other => other.map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Drives a connection to its end, cutting it when it is overdue.
+    async fn watch<C>(&self, connection: C, heads: Heads, site: &Site, activity: &Activity) -> Result<(), hyper::Error>
+    where
+        C: Graceful,
+    {
+        let timeouts = &site.config.timeouts;
+        let mut connection = pin!(connection);
+        let mut timer = pin!(sleep_until(Instant::now()));
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                outcome = connection.as_mut() => return outcome,
+                () = self.stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().finish();
+                    timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                }
+                () = timer.as_mut() => match activity.verdict(Instant::now(), heads, timeouts) {
+                    Verdict::Wait(_) if stopping && activity.is_idle() => return Ok(()),
+                    Verdict::Wait(_) if stopping => timer.as_mut().reset(Instant::now() + LAST_REQUEST),
+                    Verdict::Wait(until) => timer.as_mut().reset(until),
+                    Verdict::Idle if !stopping => {
+                        stopping = true;
+                        connection.as_mut().finish();
+                        timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                    }
+                    verdict => {
+                        debug!(?verdict, "a client was cut off");
+                        return Ok(());
+                    }
+                },
+            }
+        }
+    }
+}
+
+fn request_of(request: ::http::Request<Incoming>, client: Client) -> Request {
+    use http_body::Body as _;
+    let (head, body) = request.into_parts();
+    let body = if body.is_end_stream() { Body::Empty } else { Body::stream(body) };
+    Request { head, body, client, id: RequestId(fastrand::u128(..)) }
+}
+
+/// Reads as much as it takes to tell HTTP/2 from HTTP/1.1.
+async fn sniff(stream: &mut Stream) -> io::Result<(Protocol, Bytes)> {
+    let mut first = BytesMut::with_capacity(8 * 1024);
+    loop {
+        if stream.read_buf(&mut first).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let length = first.len().min(PREFACE.len());
+        if first[..length] != PREFACE[..length] {
+            return Ok((Protocol::Http1, first.freeze()));
+        }
+        if length == PREFACE.len() {
+            return Ok((Protocol::Http2, first.freeze()));
+        }
+    }
+}
+
+fn is_the_clients(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

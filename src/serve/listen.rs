@@ -1,0 +1,170 @@
+//! Sockets to accept from: TCP and unix.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+
+use super::stream::Stream;
+use crate::config::values::{ListenAddress, UnixMode};
+
+/// How many connections the kernel may hold that are not accepted yet. The kernel caps it further
+/// (`net.core.somaxconn`).
+const BACKLOG: i32 = 4096;
+
+/// A bound socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A unix socket, whose file is removed when it is dropped.
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a unix socket that is ours.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Somebody may have removed it before; then there is nothing to do.
+        let _ = fs_err::remove_file(&self.0);
+    }
+}
+
+/// Where a connection came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// The other end; `None` on a unix socket.
+    pub address: Option<SocketAddr>,
+    /// The port it came to; 0 on a unix socket.
+    pub local_port: u16,
+}
+
+impl Listener {
+    /// Binds every socket that an address stands for: a name may have several.
+    ///
+    /// # Errors
+    /// When the name is unknown, or the system refuses one of them.
+    pub async fn bind(address: &ListenAddress, mode: UnixMode) -> io::Result<Vec<Self>> {
+        match address {
+            ListenAddress::Tcp { host, port } => {
+                let found: Vec<_> = tokio::net::lookup_host((host.as_str(), *port)).await?.collect();
+                // With port 0, each of a name's addresses would get a port of its own.
+                let wanted = if *port == 0 { &found[..found.len().min(1)] } else { &found[..] };
+                wanted.iter().map(|address| bind_tcp(*address).map(Self::Tcp)).collect()
+            }
+            ListenAddress::Unix(path) => Ok(vec![bind_unix(path, mode).await?]),
+        }
+    }
+
+    /// The next connection.
+    ///
+    /// # Errors
+    /// When the system refuses it; most often because no file descriptor is left.
+    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                // Answers go out in few large writes; waiting for more would only delay the last one.
+                stream.set_nodelay(true)?;
+                let local_port = stream.local_addr()?.port();
+                Ok((Stream::Tcp(stream), Peer { address: Some(canonical(address)), local_port }))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), Peer { address: None, local_port: 0 }))
+            }
+        }
+    }
+
+    /// The address as the operator would write it, with the port that was really taken.
+    pub fn address(&self) -> io::Result<ListenAddress> {
+        match self {
+            Self::Tcp(listener) => {
+                let address = listener.local_addr()?;
+                Ok(ListenAddress::Tcp { host: address.ip().to_string(), port: address.port() })
+            }
+            Self::Unix(_, file) => Ok(ListenAddress::Unix(file.0.clone())),
+        }
+    }
+}
+
+/// An IPv4 client of an IPv6 socket has its IPv4 address everywhere: in logs, limits and headers.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // A restart must not wait for connections of the last run that linger in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` means every address, as in nginx's and Caddy's documentation; otherwise the system's
+        // setting would decide.
+        socket.set_only_v6(address.ip() != IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED))?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn bind_unix(path: &Path, mode: UnixMode) -> io::Result<Listener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            // A run that was killed leaves its file behind; one that lives answers.
+            if UnixStream::connect(path).await.is_ok() || !is_socket(path) {
+                return Err(error);
+            }
+            fs_err::remove_file(path)?;
+            finish_unix(UnixListener::bind(path)?, path, mode)
+        }
+        bound => finish_unix(bound?, path, mode),
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    fs_err::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+fn finish_unix(listener: UnixListener, path: &Path, mode: UnixMode) -> io::Result<Listener> {
+    let file = SocketFile(path.to_owned());
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode.0))?;
+    Ok(Listener::Unix(listener, file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_that_a_killed_run_left_behind_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        bind_unix(&path, UnixMode(0o600)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_another_process_serves_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(bind_unix(&path, UnixMode(0o600)).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_socket_is_never_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("precious");
+        fs_err::write(&path, "data").unwrap();
+        assert!(bind_unix(&path, UnixMode(0o600)).await.is_err());
+        assert_eq!(fs_err::read_to_string(&path).unwrap(), "data");
+    }
+}

@@ -1,0 +1,110 @@
+//! All that answers depend on, made whole from one configuration and swapped whole at a reload.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ::http::HeaderValue;
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use tokio::sync::Semaphore;
+
+use super::ServeError;
+use crate::assets::Assets;
+use crate::config::values::ListenAddress;
+use crate::config::{Config, HttpsConfig};
+use crate::tls::{self, Tickets};
+use crate::upstream::Upstream;
+
+/// One configuration, ready to answer from.
+#[derive(Debug)]
+pub struct Site {
+    /// What the operator asked for.
+    pub config: Config,
+    /// The static files, if there are any.
+    pub assets: Option<Assets>,
+    /// The application, if there is one.
+    pub upstream: Option<Arc<Upstream>>,
+    /// How TLS is spoken, if it is.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// The value of `Strict-Transport-Security`, if it is sent.
+    pub hsts: Option<HeaderValue>,
+    /// The port to which plain HTTP is redirected, if it is.
+    pub redirect_port: Option<u16>,
+}
+
+impl Site {
+    /// Reads the static files and the certificate. Opens no port and connects to nothing.
+    ///
+    /// `before` is the site that this one is going to follow: what has not changed is taken over, so that
+    /// the application's connections survive.
+    ///
+    /// # Errors
+    /// When any part is not sound; nothing has changed then.
+    pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
+        let assets = config.assets.directory.is_some().then(|| Assets::open(&config.assets)).transpose()?;
+        let tls = match config.listen.https.is_empty() {
+            true => None,
+            false => Some(tls::server_config(&config.tls, tickets)?),
+        };
+        let unchanged = before.filter(|before| before.config.upstream == config.upstream);
+        let upstream = match unchanged {
+            Some(before) => before.upstream.clone(),
+            None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream))),
+        };
+        let (hsts, redirect_port) = (hsts(&config.https), redirect_port(&config));
+        Ok(Self { config, assets, upstream, tls, hsts, redirect_port })
+    }
+}
+
+fn hsts(https: &HttpsConfig) -> Option<HeaderValue> {
+    let seconds = https.hsts_max_age.0.as_secs();
+    let subdomains = if https.hsts_include_subdomains { "; includeSubDomains" } else { "" };
+    let preload = if https.hsts_preload { "; preload" } else { "" };
+    let text = format!("max-age={seconds}{subdomains}{preload}");
+    (seconds > 0).then(|| HeaderValue::try_from(text).expect("numbers and letters are a header value"))
+}
+
+fn redirect_port(config: &Config) -> Option<u16> {
+    let first = config.listen.https.iter().find_map(|address| match address {
+        ListenAddress::Tcp { port, .. } => Some(*port),
+        ListenAddress::Unix(_) => None,
+    });
+    config.https.port.or(first).filter(|_| config.https.redirect)
+}
+
+/// What is in force now.
+#[derive(Debug)]
+pub struct Live {
+    site: ArcSwap<Site>,
+    stopping: AtomicBool,
+    /// Permits for client connections.
+    pub connections: Arc<Semaphore>,
+}
+
+impl Live {
+    /// Begins with a site.
+    pub fn new(site: Site) -> Self {
+        let connections = Arc::new(Semaphore::new(site.config.limits.connections.get()));
+        Self { site: ArcSwap::from_pointee(site), stopping: AtomicBool::new(false), connections }
+    }
+
+    /// The site in force. A request keeps the one that it began with.
+    pub fn site(&self) -> Arc<Site> {
+        self.site.load_full()
+    }
+
+    /// Puts another site in force, for every request from now on.
+    pub fn replace(&self, site: Site) {
+        self.site.store(Arc::new(site));
+    }
+
+    /// Notes that the server is about to stop, so that readiness can say so.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server is about to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}

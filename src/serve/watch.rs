@@ -1,0 +1,325 @@
+//! Watches one client connection for progress, with a single timer.
+//!
+//! hyper has no deadline for an idle HTTP/2 connection or a client that takes nothing, and one for
+//! heads that counts idle time too. So the connection's streams and requests note what they do, and the
+//! connection's task asks from time to time whether anything is overdue. Noting costs an atomic
+//! store; no timer is touched per request.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use crate::config::TimeoutsConfig;
+
+/// What one connection is doing. Times are milliseconds since it began, plus one; 0 means "not".
+#[derive(Debug)]
+pub struct Activity {
+    began: Instant,
+    in_flight: AtomicUsize,
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    blocked_since: AtomicU64,
+    /// The place among the permitted connections, given back when the last stream of this one is gone.
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Whether heads have a deadline of their own. On HTTP/2 they come in frames among others, and a
+/// connection without a request is idle whatever it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heads {
+    /// HTTP/1.1.
+    Timed,
+    /// HTTP/2.
+    Untimed,
+}
+
+/// What the connection's task must do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing until then.
+    Wait(Instant),
+    /// Close it: no request for too long.
+    Idle,
+    /// Cut it: a request's head takes too long.
+    SlowHead,
+    /// Cut it: the client takes nothing of its answer.
+    SlowReader,
+}
+
+impl Activity {
+    /// A connection that begins now, of which a request is expected.
+    pub fn begin(permit: OwnedSemaphorePermit) -> Arc<Self> {
+        Arc::new(Self {
+            began: Instant::now(),
+            in_flight: AtomicUsize::new(0),
+            idle_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(1),
+            blocked_since: AtomicU64::new(0),
+            _permit: permit,
+        })
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
+    }
+
+    fn at(&self, mark: u64) -> Instant {
+        self.began + Duration::from_millis(mark.saturating_sub(1))
+    }
+
+    /// Notes that a request has come in whole; the answer is under way until the guard is dropped.
+    pub fn request(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.head_since.store(0, Ordering::Relaxed);
+        InFlight(self.clone())
+    }
+
+    /// Whether no answer is under way.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) == 0
+    }
+
+    /// What is overdue at `now`.
+    pub fn verdict(&self, now: Instant, heads: Heads, timeouts: &TimeoutsConfig) -> Verdict {
+        let (idle, head, blocked) = (
+            self.idle_since.load(Ordering::Relaxed),
+            self.head_since.load(Ordering::Relaxed),
+            self.blocked_since.load(Ordering::Relaxed),
+        );
+        let mut next = now + timeouts.idle.0.min(timeouts.header.0).min(timeouts.send.0);
+        let mut overdue = |mark: u64, allowed: Duration| {
+            let deadline = self.at(mark) + allowed;
+            next = next.min(deadline.max(now));
+            mark != 0 && deadline <= now
+        };
+        if blocked != 0 && overdue(blocked, timeouts.send.0) {
+            return Verdict::SlowReader;
+        }
+        if self.is_idle() {
+            if heads == Heads::Timed && head != 0 && overdue(head, timeouts.header.0) {
+                return Verdict::SlowHead;
+            }
+            if overdue(idle, timeouts.idle.0) {
+                return Verdict::Idle;
+            }
+        }
+        Verdict::Wait(next)
+    }
+}
+
+/// An answer under way.
+#[derive(Debug)]
+pub struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let activity = &self.0;
+        activity.idle_since.store(activity.now(), Ordering::Relaxed);
+        activity.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection's stream that notes its progress, with the bytes first that were read to find out
+/// which protocol it speaks.
+#[derive(Debug)]
+pub struct Watched<T> {
+    inner: T,
+    first: Bytes,
+    activity: Arc<Activity>,
+}
+
+impl<T> Watched<T> {
+    /// `first` is what was read of `inner` already.
+    pub fn new(inner: T, first: Bytes, activity: Arc<Activity>) -> Self {
+        Self { inner, first, activity }
+    }
+
+    fn note_read(&self) {
+        let activity = &self.activity;
+        // Only the first bytes of a head begin its time; those that follow must not prolong it.
+        if activity.is_idle() && activity.head_since.load(Ordering::Relaxed) == 0 {
+            activity.head_since.store(activity.now(), Ordering::Relaxed);
+        }
+    }
+
+    fn note_write<R>(&self, progress: &Poll<R>) {
+        let blocked = &self.activity.blocked_since;
+        let since = blocked.load(Ordering::Relaxed);
+        match progress {
+            Poll::Ready(_) if since != 0 => blocked.store(0, Ordering::Relaxed),
+            Poll::Pending if since == 0 => blocked.store(self.activity.now(), Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.first.is_empty() {
+            let length = self.first.len().min(buffer.remaining());
+            buffer.put_slice(&self.first[..length]);
+            self.first.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buffer.filled().len();
+        let progress = Pin::new(&mut self.inner).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.note_read();
+        }
+        progress
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.note_write(&progress);
+        progress
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        self.note_write(&progress);
+        progress
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let progress = Pin::new(&mut self.inner).poll_flush(cx);
+        self.note_write(&progress);
+        progress
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let progress = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.note_write(&progress);
+        progress
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A body that is under way until it is dropped.
+    #[derive(Debug)]
+    pub struct WatchedBody<B> {
+        #[pin]
+        inner: B,
+        in_flight: InFlight,
+    }
+}
+
+impl<B> WatchedBody<B> {
+    /// Ties the guard of a request to the body of its answer.
+    pub fn new(inner: B, in_flight: InFlight) -> Self {
+        Self { inner, in_flight }
+    }
+}
+
+impl<B: HttpBody> HttpBody for WatchedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().inner.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::time::advance;
+
+    async fn begin() -> (Arc<Activity>, TimeoutsConfig) {
+        let permits = Arc::new(tokio::sync::Semaphore::new(1));
+        (Activity::begin(permits.acquire_owned().await.unwrap()), TimeoutsConfig::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_cut_after_the_time_for_a_head() {
+        let (activity, timeouts) = begin().await;
+        advance(timeouts.header.0 - Duration::from_millis(1)).await;
+        assert!(matches!(activity.verdict(Instant::now(), Heads::Timed, &timeouts), Verdict::Wait(_)));
+        advance(Duration::from_millis(1)).await;
+        assert_eq!(activity.verdict(Instant::now(), Heads::Timed, &timeouts), Verdict::SlowHead);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn between_requests_the_idle_time_counts() {
+        let (activity, timeouts) = begin().await;
+        drop(activity.request());
+        advance(timeouts.header.0 * 2).await;
+        assert!(matches!(activity.verdict(Instant::now(), Heads::Timed, &timeouts), Verdict::Wait(_)));
+        advance(timeouts.idle.0).await;
+        assert_eq!(activity.verdict(Instant::now(), Heads::Timed, &timeouts), Verdict::Idle);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_byte_now_and_then_does_not_prolong_the_time_for_a_head() {
+        let (activity, timeouts) = begin().await;
+        drop(activity.request());
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut server = Watched::new(server, Bytes::new(), activity.clone());
+        advance(Duration::from_secs(5)).await;
+        for _ in 0..3 {
+            client.write_all(b"G").await.unwrap();
+            server.read_u8().await.unwrap();
+            advance(timeouts.header.0 / 3).await;
+        }
+        assert_eq!(activity.verdict(Instant::now(), Heads::Timed, &timeouts), Verdict::SlowHead);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_under_way_is_neither_idle_nor_slow() {
+        let (activity, timeouts) = begin().await;
+        let _request = activity.request();
+        advance(timeouts.idle.0 * 10).await;
+        assert!(matches!(activity.verdict(Instant::now(), Heads::Timed, &timeouts), Verdict::Wait(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_cut() {
+        let (activity, timeouts) = begin().await;
+        let _request = activity.request();
+        let (_client, server) = tokio::io::duplex(4);
+        let mut server = Watched::new(server, Bytes::new(), activity.clone());
+        let blocked = tokio::time::timeout(Duration::from_millis(1), server.write_all(b"12345678")).await;
+        assert!(blocked.is_err(), "four of eight bytes must stay behind");
+        advance(timeouts.send.0).await;
+        assert_eq!(activity.verdict(Instant::now(), Heads::Untimed, &timeouts), Verdict::SlowReader);
+    }
+
+    #[tokio::test]
+    async fn what_was_read_to_find_the_protocol_comes_first() {
+        let (activity, _) = begin().await;
+        let (mut client, server) = tokio::io::duplex(64);
+        client.write_all(b" world").await.unwrap();
+        drop(client);
+        let mut text = String::new();
+        Watched::new(server, Bytes::from_static(b"hello"), activity).read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "hello world");
+    }
+}
