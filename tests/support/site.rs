@@ -117,7 +117,7 @@ impl Site {
 
         let mut serve = Command::new(env!("CARGO_BIN_EXE_vestibule"));
         let vestibule = Process::start(serve.args(["serve", "--config", config.to_str().unwrap()]));
-        let https_port = vestibule.wait_for_line("its address", port_in);
+        let https_port = vestibule.wait_for_line("its address", https_port_in);
         let mut site = Self { django, server, folder, application: None, _vestibule: vestibule, https_port };
         site.start_application();
         site
@@ -218,11 +218,10 @@ fn in_project<'a>(command: &'a mut Command, state: &Path) -> &'a mut Command {
     command.env_remove("STATIC_ROOT").env_remove("DJANGO_SETTINGS_MODULE").env_remove("GUNICORN_CMD_ARGS")
 }
 
-/// The port in a line that tells a listening address.
-fn port_in(line: &str) -> Option<u16> {
-    let address = line.split("://").nth(1).or_else(|| line.split("127.0.0.1").nth(1))?;
-    let digits = address.split(':').nth(1)?;
-    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+/// The port in the line with which `serve` tells its address for TLS.
+fn https_port_in(line: &str) -> Option<u16> {
+    let (address, _) = line.split_once("listening on ")?.1.split_once(" (https)")?;
+    address.rsplit(':').next()?.parse().ok()
 }
 
 /// The repository's folder.
