@@ -142,5 +142,13 @@ impl Assets {
     }
 }
 
+impl fmt::Display for Assets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (folder, files) = (self.folder.display(), self.catalog.len());
+        let mebibytes = self.bytes_in_memory as f64 / f64::from(1 << 20);
+        write!(f, "{files} files of {folder} under {}, {mebibytes:.1} MiB in memory", self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests;

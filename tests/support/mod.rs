@@ -1,5 +1,20 @@
-//! What the tests share.
+//! What the tests share: a server on a port of its own, and a client that sends exactly what it is told.
 
+pub(crate) mod client;
 pub(crate) mod curl;
 pub(crate) mod process;
+pub(crate) mod server;
 pub(crate) mod site;
+
+use std::time::Duration;
+
+/// Waits until something is so; a test that waits for too long has failed.
+pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
+    for _ in 0..1000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it did not come about within ten seconds");
+}

@@ -1,0 +1,131 @@
+//! Client connections: protocols, deadlines, limits, and what every request meets before its answer.
+
+use tokio::net::UnixStream;
+
+use crate::support::client::{Connection, get};
+use crate::support::server::TestServer;
+
+#[tokio::test]
+async fn health_answers_need_neither_a_known_host_nor_https() {
+    let config = "[listen]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n[tls]\nself_signed = true\n\
+                  [hosts]\nallowed = [\"example.com\"]\n";
+    let server = TestServer::start(config).await;
+    for path in ["/-/live", "/-/ready", "/-/live?probe=1"] {
+        let answer = get(server.address(), path, "").await;
+        assert_eq!((answer.status, answer.header("cache-control")), (200, Some("no-store")), "for {path}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_application() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("app.sock");
+    let server = TestServer::start(&format!("[upstream]\naddress = \"unix:{}\"\n", socket.display())).await;
+    assert_eq!(get(server.address(), "/-/ready", "").await.status, 503);
+    let _application = tokio::net::UnixListener::bind(&socket).unwrap();
+    assert_eq!(get(server.address(), "/-/ready", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn another_host_is_refused_before_the_application() {
+    let server = TestServer::start("[hosts]\nallowed = [\".example.com\"]\n").await;
+    for (host, expected) in [("example.com", 404), ("www.EXAMPLE.com:8080", 404), ("evil.test", 400)] {
+        let mut connection = Connection::open(server.address()).await;
+        connection.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        assert_eq!(connection.answer().await.unwrap().status, expected, "for {host}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_closed_after_its_time() {
+    let server = TestServer::start("[timeouts]\nheader = \"50ms\"\n").await;
+    let mut connection = Connection::open(server.address()).await;
+    assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_head_that_comes_byte_by_byte_is_cut_off() {
+    let server = TestServer::start("[timeouts]\nheader = \"300ms\"\n").await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send("GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ").await;
+    assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_its_time_and_not_before() {
+    let server = TestServer::start("[timeouts]\nheader = \"50ms\"\nidle = \"500ms\"\n").await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().status, 200);
+    // Longer than the time for a head, shorter than the idle time.
+    tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+    connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().status, 200);
+    assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn too_large_a_head_gets_431() {
+    let server = TestServer::start("[limits]\nheader_size = \"8 KiB\"\nheader_count = 20\n").await;
+    let long = format!("X-Long: {}\r\n", "a".repeat(10_000));
+    assert_eq!(get(server.address(), "/", &long).await.status, 431);
+    let many: String = (0..30).map(|n| format!("X-{n}: 1\r\n")).collect();
+    assert_eq!(get(server.address(), "/", &many).await.status, 431);
+}
+
+#[tokio::test]
+async fn a_further_connection_waits_until_there_is_room() {
+    let server = TestServer::start("[limits]\nconnections = 1\n").await;
+    let mut first = Connection::open(server.address()).await;
+    first.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(first.answer().await.unwrap().status, 200);
+    let mut second = Connection::open(server.address()).await;
+    second.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let early = tokio::time::timeout(std::time::Duration::from_millis(100), second.answer()).await;
+    assert!(early.is_err(), "the second connection was served beside the first");
+    drop(first);
+    assert_eq!(second.answer().await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_both_protocols_and_is_removed_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("front.sock");
+    let config = format!("[listen]\nhttp = [\"unix:{}\"]\nunix_mode = \"0600\"\n", path.display());
+    let server = TestServer::start(&config).await;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs_err::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let mut connection = Connection::over(UnixStream::connect(&path).await.unwrap());
+    connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
+    let http2 = hyper_http2(UnixStream::connect(&path).await.unwrap()).await;
+    assert_eq!(http2, 200);
+    server.order(vestibule::serve::Order::Stop).await;
+    server.ended().await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn http2_in_the_clear_is_known_by_its_preface_even_in_pieces() {
+    let server = TestServer::start("").await;
+    assert_eq!(hyper_http2(tokio::net::TcpStream::connect(server.address()).await.unwrap()).await, 200);
+    let mut connection = Connection::open(server.address()).await;
+    // An HTTP/1.1 method that begins as the preface does.
+    connection.send("PR").await;
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    connection.send("OPFIND / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().status, 404);
+}
+
+/// The status of `/-/live` over HTTP/2.
+async fn hyper_http2<S>(stream: S) -> u16
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("http://localhost/-/live").body(http_body_util::Empty::<bytes::Bytes>::new());
+    sender.send_request(request.unwrap()).await.unwrap().status().as_u16()
+}
