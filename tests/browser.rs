@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::support::site::{Django, Server, Site, repository, succeed};
+use crate::support::django_site::{Django, Server, Site, repository, succeed};
 
 #[test]
 fn chromium_loads_every_asset_and_keeps_them_for_the_second_visit() {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::curl::{Answer, streaming};
-use crate::support::site::{Django, Server, Site, collect_static, repository, succeed, vestibule};
+use crate::support::django_site::{Django, Server, Site, collect_static, repository, succeed, vestibule};
 
 macro_rules! tours {
     ($($name:ident: $django:ident on $server:ident;)*) => {
