@@ -98,10 +98,11 @@ pub(crate) struct Site {
     pub(crate) django: Django,
     /// Which application server.
     pub(crate) server: Server,
-    folder: TempDir,
-    application: Option<Process>,
-    _vestibule: Process,
     https_port: u16,
+    // Dropped in this order: nobody shall miss the application, and both use the folder.
+    _vestibule: Process,
+    application: Option<Process>,
+    folder: TempDir,
 }
 
 impl Site {
@@ -118,7 +119,7 @@ impl Site {
         let mut serve = Command::new(env!("CARGO_BIN_EXE_vestibule"));
         let vestibule = Process::start(serve.args(["serve", "--config", config.to_str().unwrap()]));
         let https_port = vestibule.wait_for_line("its address", https_port_in);
-        let mut site = Self { django, server, folder, application: None, _vestibule: vestibule, https_port };
+        let mut site = Self { django, server, https_port, _vestibule: vestibule, application: None, folder };
         site.start_application();
         site
     }
