@@ -136,8 +136,15 @@ const FORGED: [&str; 22] = [
 
 fn nothing_forged_arrives(site: &Site) {
     for version in ["--http1.1", "--http2"] {
-        let answer = Answer::of(site.curl("/echo/").arg(version).args(FORGED.iter().flat_map(|line| ["-H", line])));
+        let answer = Answer::of(
+            site.curl("/echo/")
+                .arg(version)
+                .args(FORGED.iter().flat_map(|line| ["-H", line]))
+                .args(["-H", "X-Ordinary: kept"]),
+        );
         assert_eq!(answer.status, 200, "{answer:?}");
+        // Headers do arrive where they mean no harm.
+        assert_eq!(answer.json()["meta"]["HTTP_X_ORDINARY"], "kept", "{}", answer.text());
         assert!(!answer.text().contains("forged"), "{}", answer.text());
         let meta = &answer.json()["meta"];
         for (name, expected) in [("HTTP_X_FORWARDED_PROTO", "https"), ("SCRIPT_NAME", ""), ("PATH_INFO", "/echo/")] {
