@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use fs_err::File;
-use rayon::prelude::*;
 
 use super::compress::{Compressed, Copies};
 use super::error::CollectError;
@@ -32,6 +31,8 @@ use crate::manifest::{self, Entry, Manifest};
 
 const LOCK: &str = ".vestibule.lock";
 const STAGING: &str = ".vestibule-staging";
+/// How many files are synced to the disk at the same time.
+const SYNCS_AT_ONCE: usize = 64;
 
 /// The output folder, held by this run.
 #[derive(Debug)]
@@ -188,11 +189,22 @@ impl Staging {
         let text = manifest.to_json();
         self.write(manifest::FILE_NAME, None, |file| Ok(file.write_all(text.as_bytes())))?;
         written.push(manifest::FILE_NAME.to_owned());
-        written.par_iter().try_for_each(|name| {
+        self.sync(&written)?;
+        Ok(moves)
+    }
+
+    /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
+    /// in one go, so many threads wait together.
+    fn sync(&self, names: &[String]) -> Result<(), CollectError> {
+        let sync = |name: &String| {
             let synced = File::open(self.folder.join(name)).and_then(|file| file.sync_all());
             synced.map_err(|cause| failure(&self.output, name, cause))
-        })?;
-        Ok(moves)
+        };
+        std::thread::scope(|scope| {
+            let chunks = names.chunks(names.len().div_ceil(SYNCS_AT_ONCE).max(1));
+            let threads: Vec<_> = chunks.map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
+        })
     }
 
     fn write_output(
