@@ -66,7 +66,7 @@ impl Target {
         before: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<Manifest, CollectError> {
         let manifest = manifest_of(compressed);
-        self.check_nothing_is_in_the_way(compressed)?;
+        self.check_nothing_is_in_the_way(&manifest)?;
         let staging = Staging::create(&self.folder)?;
         let mut moves = staging.fill(compressed, &manifest)?;
         // Stable, so that files of one kind stay in the order of their names.
@@ -78,7 +78,8 @@ impl Target {
         }
         self.sync_folders(&moves)?;
         self.put_manifest_in_place(&staging, before).map_err(|c| failure(&self.folder, manifest::FILE_NAME, c))?;
-        self.remove_stale_copies(&manifest).map_err(|cause| failure(&self.folder, "the last changes", cause))?;
+        self.remove_stale_copies(&manifest)
+            .map_err(|cause| CollectError::Stale { output: self.folder.clone(), cause })?;
         Ok(manifest)
     }
 
@@ -112,9 +113,13 @@ impl Target {
 
     /// A folder where a file must go, or the other way round, is left by other tools or by an earlier
     /// tree. To clear it would take away what the last manifest names, so people decide.
-    fn check_nothing_is_in_the_way(&self, compressed: &Compressed) -> Result<(), CollectError> {
+    fn check_nothing_is_in_the_way(&self, manifest: &Manifest) -> Result<(), CollectError> {
         let mut folders = BTreeSet::new();
-        for name in compressed.outputs.iter().flat_map(|(output, _)| output.names()) {
+        let copies = |(name, entry): (&String, &Entry)| {
+            let suffixes = entry.variants.keys().map(|coding| coding.suffix());
+            suffixes.chain([""]).map(|suffix| format!("{name}{suffix}")).collect::<Vec<_>>()
+        };
+        for name in &manifest.files.iter().flatten().flat_map(copies).collect::<Vec<_>>() {
             let path = Path::new(name);
             if self.folder.join(path).symlink_metadata().is_ok_and(|found| found.is_dir()) {
                 return Err(CollectError::InTheWay { path: self.folder.join(path), wanted: name.to_owned() });
