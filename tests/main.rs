@@ -5,11 +5,17 @@
 mod support;
 
 mod browser;
+mod collect;
 mod command_line;
 mod config_example;
 mod connections;
 mod django;
 mod house;
+mod proxy;
 mod reload;
+mod requests;
 mod shutdown;
+mod static_files;
 mod tls;
+mod tunnel;
+mod uwsgi;
