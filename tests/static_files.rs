@@ -142,7 +142,7 @@ async fn http2_streams_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
-async fn attacks_on_paths_end_at_the_static_files() {
+async fn attacks_on_paths_find_nothing() {
     let folder = site();
     let server = serve(folder.path()).await;
     for (path, expected) in [
