@@ -535,6 +535,13 @@ fn a_folder_in_the_output_where_a_file_must_go_is_named() {
 }
 
 #[test]
+fn an_output_that_is_a_file_is_the_operators_mistake() {
+    let site = Site::new().file("a.css", "x").file_at("out", "a file");
+    let error = site.collect().expect_err("a refusal");
+    assert!(matches!(error, CollectError::OutputIsNoFolder(_)) && error.is_operators_mistake(), "{error}");
+}
+
+#[test]
 fn an_output_that_cannot_be_made_is_named() {
     let site = Site::new().file("a.css", "x").file_at("file", "x");
     let output = site.path("file/out");
