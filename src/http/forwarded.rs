@@ -141,11 +141,10 @@ const PREFIXES: [(&str, &str); 4] = [
 ];
 
 /// Claims, with the reason for each; sorted, because they are searched by halves.
-const CLAIMS: [(&str, &str); 37] = [
+const CLAIMS: [(&str, &str); 36] = [
     ("auth-user", "user, as CGI variable AUTH_USER spelt with a dash"),
     ("cf-connecting-ip", "address, as Cloudflare names it"),
     ("client-ip", "address, read by django-ipware and others"),
-    ("content-length-override", "framing, as some gateways name it"),
     ("fastly-client-ip", "address, as Fastly names it"),
     ("fly-client-ip", "address, as Fly names it"),
     ("forwarded", "RFC 7239: address, scheme and host; we write the older fields, which Django reads"),

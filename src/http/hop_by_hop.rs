@@ -1,1 +1,131 @@
-//! To come.
+//! The header fields that belong to one connection only (RFC 9110, section 7.6.1).
+//!
+//! Both directions use it, so it knows nothing of client or application. It never adds a field;
+//! `forwarded` and the two sides of `upstream` do that.
+
+use ::http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
+    LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+};
+
+/// Whether a field ends at this hop whatever `Connection` says.
+///
+/// `Keep-Alive` and `Proxy-Connection` are no standard fields, but old clients send them.
+/// `Proxy-Authenticate` and `Proxy-Authorization` are meant for the nearest proxy, which is us, and
+/// an application has no business with either.
+pub fn ends_here(name: &HeaderName) -> bool {
+    matches!(*name, CONNECTION | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE)
+        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+}
+
+/// The further fields that the `Connection` fields of a message name.
+///
+/// A sender must not name fields that are meant for every recipient, and one who does, does it to
+/// make a proxy lose them between itself and the application. Those stay.
+pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter(|token| !token.trim().eq_ignore_ascii_case("close"))
+        .filter_map(|token| token.trim().parse().ok())
+        .filter(|name| !ends_here(name) && !is_for_everybody(name))
+        .collect()
+}
+
+fn is_for_everybody(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        AUTHORIZATION | CONTENT_ENCODING | CONTENT_LENGTH | CONTENT_TYPE | COOKIE | HOST | LOCATION | SET_COOKIE | VARY
+    ) || matches!(name.as_str(), "cache-control" | "origin" | "referer" | "x-csrftoken")
+}
+
+/// Removes from a message all that ends at this hop.
+pub fn remove(headers: &mut HeaderMap) {
+    for name in named_by_connection(headers) {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection"] {
+        headers.remove(name);
+    }
+}
+
+/// Whether one of the `Connection` fields has this token.
+pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::HeaderValue;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn left(fields: &[(&'static str, &'static str)]) -> Vec<String> {
+        let mut headers = headers(fields);
+        remove(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(|name| name.as_str().to_owned()).collect();
+        left.sort();
+        left
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_ends_with_it() {
+        for name in [
+            "connection",
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ] {
+            assert_eq!(left(&[(name, "x"), ("accept", "*/*")]), ["accept"], "for {name}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_connection_names_ends_too() {
+        for connection in ["x-hop", "close, X-Hop", "keep-alive ,x-hop", " , x-hop,"] {
+            assert_eq!(left(&[("connection", connection), ("x-hop", "1"), ("x-end", "1")]), ["x-end"]);
+        }
+        assert_eq!(left(&[("connection", "close"), ("connection", "x-hop"), ("x-hop", "1")]), [""; 0]);
+    }
+
+    #[test]
+    fn connection_cannot_take_away_what_everybody_needs() {
+        let kept = left(&[
+            ("connection", "host, cookie, content-length"),
+            ("host", "a"),
+            ("cookie", "b"),
+            ("content-length", "1"),
+        ]);
+        assert_eq!(kept, ["content-length", "cookie", "host"]);
+    }
+
+    #[test]
+    fn a_token_of_connection_is_found_in_any_case_and_line() {
+        let headers = headers(&[("connection", "keep-alive, Upgrade"), ("connection", "X")]);
+        for (token, expected) in [("upgrade", true), ("x", true), ("close", false), ("keep", false)] {
+            assert_eq!(connection_has(&headers, token), expected, "for {token}");
+        }
+    }
+}

@@ -1,18 +1,375 @@
-//! Stub.
-use ::http::StatusCode;
+//! What a request must be like before anything else is decided about it.
+//!
+//! A parser lets through what two readers can understand in two ways: two hosts, a length and a chunked
+//! body, a path that climbs. The application must never see another request than the one that the
+//! rules of this program were applied to, so such requests end here. It knows nothing of the
+//! configuration: which hosts are allowed is asked later.
+//!
+//! A body is allowed with every method. RFC 9110 gives one on a GET no meaning, but Elasticsearch and
+//! others use it, and it is framed anew towards the application, so it cannot hide a second request.
+
+use ::http::header::{CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use ::http::request::Parts;
-/// Stub.
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct Refusal;
+use ::http::{Method, StatusCode, Uri, Version};
+use percent_encoding::percent_decode_str;
+
+/// Why a request goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Refusal {
+    status: StatusCode,
+    reason: &'static str,
+}
+
 impl Refusal {
-    /// x
-    pub fn status(&self) -> StatusCode {
-        StatusCode::BAD_REQUEST
+    /// What the client is told.
+    pub fn status(self) -> StatusCode {
+        self.status
     }
 }
-/// Stub.
+
+/// A rule that was broken: 400, and the reason for the log.
+fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
+    Err(Refusal { status: StatusCode::BAD_REQUEST, reason })
+}
+
+/// Checks a request's head and brings it into one shape for all versions of HTTP: the target is a path
+/// with a query, there is exactly one `Host` and at most one `Cookie`. Returns the host in lower case,
+/// without its port.
+///
+/// Fields with an underscore or a dot in their name are dropped, as nginx and Caddy do: to an
+/// application `X_Forwarded_For` and `X-Forwarded-For` are one and the same variable.
+///
+/// # Errors
+/// The rule that is broken.
 pub fn admit(head: &mut Parts) -> Result<String, Refusal> {
-    let _ = head;
-    Ok("localhost".into())
+    check_method(&head.method)?;
+    check_framing(head)?;
+    check_target(&head.uri)?;
+    let host = settle_host(head)?;
+    drop_ambiguous_names(&mut head.headers);
+    join_cookies(&mut head.headers);
+    Ok(host)
+}
+
+/// gunicorn refuses methods with lower-case letters; others might take `get` for `GET`.
+fn check_method(method: &Method) -> Result<(), Refusal> {
+    if *method == Method::TRACE || *method == Method::CONNECT {
+        return Err(Refusal { status: StatusCode::METHOD_NOT_ALLOWED, reason: "TRACE and CONNECT are not for a site" });
+    }
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return bad("a method in lower case");
+    }
+    Ok(())
+}
+
+fn check_framing(head: &Parts) -> Result<(), Refusal> {
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).into_iter();
+    let length = lengths.next();
+    if lengths.next().is_some() {
+        return bad("more than one Content-Length");
+    }
+    if length.is_some_and(|length| length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return bad("a Content-Length that is no number");
+    }
+    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).into_iter();
+    let Some(encoding) = encodings.next() else { return Ok(()) };
+    if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return bad("a Transfer-Encoding other than chunked");
+    }
+    if length.is_some() {
+        return bad("both Content-Length and Transfer-Encoding");
+    }
+    if head.version != Version::HTTP_11 {
+        return bad("a Transfer-Encoding outside HTTP/1.1");
+    }
+    Ok(())
+}
+
+fn check_target(uri: &Uri) -> Result<(), Refusal> {
+    let path = uri.path();
+    if !path.starts_with('/') {
+        return bad("a target that is no path");
+    }
+    if !path.is_ascii() || uri.query().is_some_and(|query| !query.is_ascii()) {
+        return bad("a target with bytes that are not ASCII");
+    }
+    // Browsers leave a backslash in a query as it is, but never send one in a path.
+    if path.contains('\\') {
+        return bad("a path with a backslash");
+    }
+    // Most paths end here: without a percent sign and a dot at a segment's begin, nothing is hidden.
+    if !path.contains('%') && !path.contains("/.") {
+        return Ok(());
+    }
+    if !is_well_encoded(path) {
+        return bad("a path with a broken percent-encoding");
+    }
+    let decoded: Vec<u8> = percent_decode_str(path).collect();
+    if decoded.contains(&0) {
+        return bad("a path with NUL");
+    }
+    // Browsers resolve these before they send, the encoded ones too; who still sends them wants one
+    // program to take the path for another than the next does.
+    if decoded.split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b"..")) {
+        return bad("a path with dot segments");
+    }
+    Ok(())
+}
+
+fn is_well_encoded(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes();
+        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
+    })
+}
+
+/// Finds the one host that the request is meant for, and makes it the `Host` field.
+///
+/// HTTP/2 names it in `:authority`, which the target holds; an absolute target of HTTP/1.1 holds one
+/// as well. Where both are given they must agree.
+fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
+    let mut fields = head.headers.get_all(HOST).into_iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return bad("more than one Host");
+    }
+    if field.is_none() && head.version == Version::HTTP_11 {
+        return bad("no Host");
+    }
+    let authority = head.uri.authority().map(|authority| authority.as_str());
+    if let (Some(field), Some(authority)) = (field, authority)
+        && !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+    {
+        return bad("a Host that differs from the target's");
+    }
+    let Some(written) = authority.or(field.and_then(|field| field.to_str().ok())) else {
+        return bad("no Host, or one that is not ASCII");
+    };
+    let Some(host) = host_of(written) else {
+        return bad("a Host that is no host");
+    };
+    let host = host.to_ascii_lowercase();
+    if field.is_none() {
+        let Ok(value) = HeaderValue::try_from(written) else { return bad("a Host that is no host") };
+        head.headers.insert(HOST, value);
+    }
+    if head.uri.authority().is_some() {
+        let path = head.uri.path_and_query().cloned();
+        head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+    }
+    Ok(host)
+}
+
+/// The host without its port, and without the dot that may end a complete name; `None` if it is
+/// neither a name nor an address. Django knows the same shapes, and the underscore besides, which
+/// names of containers have.
+fn host_of(written: &str) -> Option<&str> {
+    let end = match written.strip_prefix('[') {
+        Some(rest) => rest.find(']')? + 2,
+        None => written.find(':').unwrap_or(written.len()),
+    };
+    let (host, port) = written.split_at(end);
+    let port_is_sound = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let host_is_sound = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    (port_is_sound && host_is_sound && !host.is_empty()).then_some(host)
+}
+
+fn drop_ambiguous_names(headers: &mut HeaderMap) {
+    let ambiguous = headers.keys().filter(|name| name.as_str().contains(['_', '.']));
+    for name in ambiguous.cloned().collect::<Vec<_>>() {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 may cut the cookies into several fields (RFC 9113, section 8.2.3); application servers
+/// would join them with commas.
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).into_iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+    let whole = crumbs.join(&b"; "[..]);
+    if let Entry::Occupied(mut entry) = headers.entry(COOKIE) {
+        entry.insert(HeaderValue::try_from(whole).expect("values joined with a semicolon are a value"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ::http::Request;
+
+    fn head(version: Version, method: &str, target: &str, fields: &[(&'static str, &'static str)]) -> Parts {
+        let mut head = Request::builder().version(version).method(method).uri(target).body(()).unwrap().into_parts().0;
+        for (name, value) in fields {
+            head.headers.append(*name, HeaderValue::from_static(value));
+        }
+        head
+    }
+
+    /// A request over HTTP/1.1 whose target is an ordinary one.
+    fn with(fields: &[(&'static str, &'static str)]) -> Result<String, Refusal> {
+        admit(&mut head(Version::HTTP_11, "GET", "/", fields))
+    }
+
+    #[test]
+    fn the_host_comes_back_in_lower_case_and_without_its_port() {
+        for (written, expected) in [
+            ("example.com", Some("example.com")),
+            ("Example.COM:8000", Some("example.com")),
+            ("example.com.", Some("example.com")),
+            ("web_1", Some("web_1")),
+            ("127.0.0.1:80", Some("127.0.0.1")),
+            ("[::1]", Some("[::1]")),
+            ("[2001:DB8::1]:443", Some("[2001:db8::1]")),
+            ("", None),
+            (".", None),
+            (":80", None),
+            ("example.com:", None),
+            ("example.com:http", None),
+            ("example.com:+80", None),
+            ("example.com:99999", None),
+            ("user@example.com", None),
+            ("a b", None),
+            ("a/b", None),
+            ("a,b", None),
+            ("a%2eb", None),
+            ("::1", None),
+            ("[::1", None),
+            ("[::1]x", None),
+            ("[example.com]", None),
+        ] {
+            assert_eq!(with(&[("host", written)]).ok().as_deref(), expected, "for {written:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_exactly_one_host() {
+        let (v10, v11, v2) = (Version::HTTP_10, Version::HTTP_11, Version::HTTP_2);
+        for (version, target, fields, expected) in [
+            (v11, "/", &[][..], None),
+            (v11, "/", &[("host", "a"), ("host", "a")], None),
+            (v11, "http://a/", &[("host", "a")], Some("a")),
+            (v11, "http://A:80/", &[("host", "a:80")], Some("a")),
+            (v11, "http://a/", &[("host", "b")], None),
+            (v11, "http://a/", &[], None),
+            (v11, "http://u@a/", &[("host", "u@a")], None),
+            (v10, "/", &[], None),
+            (v10, "/", &[("host", "a")], Some("a")),
+            (v2, "https://a/", &[], Some("a")),
+            (v2, "https://a/", &[("host", "a")], Some("a")),
+            (v2, "https://a/", &[("host", "b")], None),
+            (v2, "https://a/", &[("host", "a"), ("host", "a")], None),
+            (v2, "/", &[("host", "a")], Some("a")),
+        ] {
+            let mut head = head(version, "GET", target, fields);
+            let admitted = admit(&mut head).ok();
+            assert_eq!(admitted.as_deref(), expected, "for {version:?} {target} {fields:?}");
+            if admitted.is_some() {
+                assert_eq!(head.uri, "/", "for {version:?} {target} {fields:?}");
+                assert_eq!(head.headers.get_all(HOST).iter().count(), 1, "for {version:?} {target} {fields:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_has_one_end() {
+        for (fields, is_sound) in [
+            (&[("content-length", "5")][..], true),
+            (&[("transfer-encoding", "chunked")], true),
+            (&[("transfer-encoding", "Chunked")], true),
+            (&[("content-length", "5"), ("content-length", "5")], false),
+            (&[("content-length", "+5")], false),
+            (&[("content-length", "5, 5")], false),
+            (&[("content-length", "")], false),
+            (&[("content-length", "5"), ("transfer-encoding", "chunked")], false),
+            (&[("transfer-encoding", "gzip, chunked")], false),
+            (&[("transfer-encoding", "chunked, chunked")], false),
+            (&[("transfer-encoding", "identity")], false),
+            (&[("transfer-encoding", "xchunked")], false),
+            (&[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], false),
+        ] {
+            let mut fields = fields.to_vec();
+            fields.push(("host", "a"));
+            assert_eq!(with(&fields).is_ok(), is_sound, "for {fields:?}");
+        }
+        let mut old = head(Version::HTTP_10, "POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
+        assert!(admit(&mut old).is_err());
+    }
+
+    #[test]
+    fn a_path_says_plainly_where_it_leads() {
+        for (target, is_sound) in [
+            ("/", true),
+            ("/a/b.c?d=../e", true),
+            ("/.well-known/x", true),
+            ("/a/..b/.c/d..", true),
+            ("/a%2Fb%20c", true),
+            ("//a", true), // another page than /a, for us as for Django
+            ("/?q=\\d%", true),
+            ("/%252e%252e%252f", true), // decoded once it is a plain name, and nobody decodes twice
+            ("/..", false),
+            ("/a/../b", false),
+            ("/static/../admin", false),
+            ("/./a", false),
+            ("/%2e%2e/a", false),
+            ("/%2E./a", false),
+            ("/a/%2e%2e%2fb", false),
+            ("/a%2f..%2fb", false),
+            ("/a%5c..%5cb", false),
+            ("/a\\b", false),
+            ("/a%00b", false),
+            ("/a%", false),
+            ("/a%2", false),
+            ("/a%zz", false),
+            ("*", false),
+            ("/\u{e9}", false),
+            ("/?q=\u{e9}", false),
+        ] {
+            let mut head = head(Version::HTTP_11, "GET", target, &[("host", "a")]);
+            let before = head.uri.clone();
+            assert_eq!(admit(&mut head).is_ok(), is_sound, "for {target}");
+            assert_eq!(head.uri, before, "the target goes on as it came");
+        }
+    }
+
+    #[test]
+    fn a_method_is_one_that_a_site_can_have() {
+        for (method, expected) in [
+            ("GET", None),
+            ("POST", None),
+            ("PROPFIND", None),
+            ("TRACE", Some(405)),
+            ("CONNECT", Some(405)),
+            ("get", Some(400)),
+        ] {
+            let mut head = head(Version::HTTP_11, method, "/", &[("host", "a")]);
+            let refused = admit(&mut head).err().map(|refusal| refusal.status().as_u16());
+            assert_eq!(refused, expected, "for {method}");
+        }
+    }
+
+    #[test]
+    fn a_field_whose_name_could_pose_as_another_is_dropped() {
+        let fields = [("host", "a"), ("x_forwarded_for", "1"), ("x.y", "1"), ("x-y", "1")];
+        let mut head = head(Version::HTTP_11, "GET", "/", &fields);
+        admit(&mut head).unwrap();
+        assert_eq!(head.headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["host", "x-y"]);
+    }
+
+    #[test]
+    fn the_crumbs_of_a_cookie_become_one() {
+        let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")];
+        let mut head = head(Version::HTTP_2, "GET", "https://a/", &fields);
+        admit(&mut head).unwrap();
+        assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
 }

@@ -1,26 +1,91 @@
-//! The proxied kind of answer.
+//! The proxied kind of answer: the application, over HTTP/1.1 or the uwsgi protocol.
+//!
+//! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
+//! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
+//! their way, `tunnel` is what follows a 101, `failure` is all that can go wrong.
+//!
+//! A request is sent again only if it is idempotent, has no body, and met an idle connection that
+//! closed without a word. Nothing else is ever sent twice.
 
+mod connect;
+mod exchange;
+pub mod failure;
+mod pool;
+mod received;
+mod request;
+mod response;
+mod sent;
+mod tunnel;
+pub mod uwsgi;
+
+use std::sync::Arc;
+
+use ::http::StatusCode;
+use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use ::http::request::Parts;
+use bytes::Bytes;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+use tracing::debug;
+
+use self::exchange::{Deadlines, Exchange};
+use self::failure::Failure;
+use self::pool::Pool;
+use self::received::{Label, Lease, Received};
+use self::sent::{Length, Outgoing, Sent};
+use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
-use crate::config::values::UpstreamAddress;
-use crate::http::{Request, Response, answers};
-
-/// What went wrong between vestibule and the application.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {}
+use crate::config::values::{UpstreamAddress, UpstreamProtocol};
+use crate::http::body::Body;
+use crate::http::{Client, Request, RequestId, Response, UpstreamTime};
 
 /// The application, as seen from here.
 #[derive(Debug)]
-pub struct Upstream {}
+pub struct Upstream {
+    address: Arc<UpstreamAddress>,
+    config: UpstreamConfig,
+    deadlines: Deadlines,
+    pool: Arc<Pool>,
+    tunnels: Tunnels,
+}
+
+/// A request of which all is known that must be known before a connection is taken.
+struct Prepared {
+    head: Parts,
+    length: Length,
+    client: Client,
+    id: RequestId,
+    /// The protocol that the client wants to go on with, and its side of the connection.
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+}
 
 impl Upstream {
     /// Prepares to connect; nothing is opened yet.
-    pub fn new(_address: &UpstreamAddress, _config: &UpstreamConfig) -> Self {
-        Self {}
+    pub fn new(address: &UpstreamAddress, config: &UpstreamConfig) -> Self {
+        Self {
+            address: Arc::new(address.clone()),
+            deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
+            pool: Arc::new(Pool::new(config)),
+            config: config.clone(),
+            tunnels: Tunnels::default(),
+        }
     }
 
     /// Sends a request to the application and answers with what comes back, or with 4xx or 5xx.
-    pub async fn forward(&self, _request: Request) -> Response {
-        answers::status(::http::StatusCode::BAD_GATEWAY)
+    pub async fn forward(&self, request: Request) -> Response {
+        let id = request.id;
+        let mut started = None;
+        let result = self.try_forward(request, &mut started).await;
+        let mut response = result.unwrap_or_else(|failure| {
+            failure.log(&self.address, id);
+            failure.answer()
+        });
+        let elapsed = started.map(|started| started.elapsed()).unwrap_or_default();
+        response.extensions_mut().insert(UpstreamTime(elapsed));
+        response
     }
 
     /// Whether the application accepts a connection now.
@@ -28,12 +93,146 @@ impl Upstream {
     /// # Errors
     /// Why it does not.
     pub async fn probe(&self) -> Result<(), Failure> {
-        Ok(())
+        connect::connect(&self.address.endpoint, self.config.connect_timeout.0).await.map(drop)
     }
 
-    /// Tells tunnels to close.
-    pub fn close_tunnels(&self) {}
+    /// Tells every upgraded connection to end, now and from now on.
+    pub fn close_tunnels(&self) {
+        self.tunnels.close();
+    }
 
     /// Waits until no upgraded connection is left.
-    pub async fn tunnels_closed(&self) {}
+    pub async fn tunnels_closed(&self) {
+        self.tunnels.closed().await;
+    }
+
+    async fn try_forward(&self, request: Request, started: &mut Option<Instant>) -> Result<Response, Failure> {
+        let (prepared, body) = self.prepare(request).await?;
+        let permit = self.pool.permit().await?;
+        *started = Some(Instant::now());
+        let (exchange, answer) = self.attempt(&prepared, body).await?;
+        let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit };
+        self.answer(prepared, answer, lease)
+    }
+
+    /// Finds out how the body is framed, which may mean to gather some of it. No connection is held
+    /// meanwhile: a slow client must not keep one of the application's workers.
+    async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
+        let Request { mut head, body, client, id } = request;
+        let announced = request::announced_length(&head.headers);
+        let body = match announced {
+            _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
+            Some(length) => Outgoing::announced(length, body),
+            None => Outgoing::gather(body, self.config.unknown_length_buffer.as_usize()).await?,
+        };
+        if self.speaks_uwsgi() && body.length == Length::Chunked {
+            return Err(Failure::LengthRequired);
+        }
+        let upgrade = match request::wanted_upgrade(&head) {
+            Some(protocol) if !self.speaks_uwsgi() => {
+                head.extensions.remove::<OnUpgrade>().map(|client| (protocol, client))
+            }
+            _ => None,
+        };
+        Ok((Prepared { head, length: body.length, client, id, upgrade }, body))
+    }
+
+    /// Sends the request: on an idle connection if there is one, and once more on a fresh one if that
+    /// turned out to be closed and nothing can have come of it.
+    async fn attempt(
+        &self,
+        request: &Prepared,
+        mut body: Outgoing,
+    ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
+        let can_repeat = request::can_repeat(&request.head.method, request.length);
+        if !self.speaks_uwsgi()
+            && let Some(exchange) = self.pool.take()
+        {
+            match self.send(exchange, request, body).await {
+                Err(failure) if can_repeat && failure.may_retry() => debug!(request = %request.id, "{failure}"),
+                result => return result,
+            }
+            body = Outgoing::default();
+        }
+        let exchange = self.open(request).await?;
+        self.send(exchange, request, body).await
+    }
+
+    async fn open(&self, request: &Prepared) -> Result<Exchange, Failure> {
+        let packet = if self.speaks_uwsgi() {
+            Some(uwsgi::packet(&request.head, &self.headers(request), &request.client, self.config.uwsgi_path)?)
+        } else {
+            None
+        };
+        let socket = connect::connect(&self.address.endpoint, self.config.connect_timeout.0).await?;
+        Exchange::new(socket, packet, &self.config).await
+    }
+
+    async fn send(
+        &self,
+        mut exchange: Exchange,
+        request: &Prepared,
+        body: Outgoing,
+    ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
+        let headers = self.headers(request);
+        let (body, progress) = Sent::new(body);
+        let outgoing = request::outgoing(&request.head, headers, body);
+        match exchange.send(outgoing, &progress, self.deadlines).await {
+            Ok(answer) => Ok((exchange, answer)),
+            Err(failure) if self.speaks_uwsgi() => Err(failure.with_hint(uwsgi::HINT)),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    fn headers(&self, request: &Prepared) -> ::http::HeaderMap {
+        let upgrade = request.upgrade.as_ref().map(|(protocol, _)| protocol);
+        request::headers(&request.head, &request.client, request.id, request.length, upgrade)
+    }
+
+    /// Turns what the application answered into what the client gets.
+    fn answer(&self, request: Prepared, answer: ::http::Response<Incoming>, lease: Lease) -> Result<Response, Failure> {
+        let (mut head, incoming) = answer.into_parts();
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(request, head, lease);
+        }
+        response::clean(&mut head)?;
+        if incoming.is_end_stream() {
+            lease.release();
+            return Ok(Response::from_parts(head, Body::Empty));
+        }
+        let label = Label { socket: Arc::clone(&self.address), id: request.id };
+        let received = Received::new(incoming, lease, self.deadlines.idle, label);
+        Ok(Response::from_parts(head, Body::stream(received)))
+    }
+
+    /// Answers 101, and joins the two connections as soon as the client's has been handed over.
+    fn switch(&self, request: Prepared, mut head: ::http::response::Parts, lease: Lease) -> Result<Response, Failure> {
+        let Some((protocol, client)) = request.upgrade else {
+            return Err(Failure::Malformed("101 Switching Protocols, which nobody asked for".into()));
+        };
+        let protocol = head.headers.get(UPGRADE).cloned().unwrap_or(protocol);
+        response::clean(&mut head)?;
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.remove(TRANSFER_ENCODING);
+        head.headers.insert(UPGRADE, protocol);
+        head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        let (closing, idle_timeout, id) = (self.tunnels.closing(), self.config.tunnel_idle_timeout.0, request.id);
+        self.tunnels.spawn(async move {
+            let Lease { exchange, permit, .. } = lease;
+            let (application, early): (_, Bytes) = exchange.into_upgraded().await;
+            match client.await {
+                Ok(client) => {
+                    let ending = tunnel::run(TokioIo::new(client), application, early, idle_timeout, closing).await;
+                    debug!(request = %id, %ending, "the upgraded connection ended");
+                }
+                Err(error) => debug!(request = %id, %error, "the client left before its connection was upgraded"),
+            }
+            drop(permit);
+        });
+        Ok(Response::from_parts(head, Body::Empty))
+    }
+
+    fn speaks_uwsgi(&self) -> bool {
+        self.address.protocol == UpstreamProtocol::Uwsgi
+    }
 }

@@ -1,6 +1,10 @@
 //! What the tests share: a server on a port of its own, and a client that sends exactly what it is told.
 
+pub(crate) mod app;
 pub(crate) mod client;
+pub(crate) mod curl;
+pub(crate) mod django_site;
+pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod site;
 

@@ -1,0 +1,261 @@
+//! What can go wrong between a request and the application's answer: whose fault it is, whether it
+//! may be tried again, what the client is told and what the log.
+
+use std::error::Error;
+use std::time::Duration;
+use std::{fmt, io};
+
+use ::http::StatusCode;
+use ::http::header::{HeaderValue, RETRY_AFTER};
+use tracing::{debug, warn};
+
+use crate::config::values::UpstreamAddress;
+use crate::http::{RequestId, Response, answers};
+
+/// What went wrong between vestibule and the application.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// All connections are in use, and as many requests as may wait do.
+    #[error("all connections to the application are in use and the queue is full")]
+    QueueFull,
+    /// All connections stayed in use.
+    #[error("no connection to the application became free")]
+    QueueTooSlow {
+        /// How long the request waited for one.
+        waited: Duration,
+    },
+    /// The socket is missing, refuses, or may not be opened.
+    #[error("cannot connect to the application")]
+    Connect(#[source] io::Error),
+    /// The application did not accept the connection.
+    #[error("the application did not accept the connection in time")]
+    ConnectTooSlow {
+        /// How long that was tried.
+        waited: Duration,
+    },
+    /// The application stopped reading the request.
+    #[error("the application stopped reading the request")]
+    NotReading {
+        /// How long it has read nothing.
+        waited: Duration,
+    },
+    /// The application had the whole request and did not answer.
+    #[error("the application did not answer in time")]
+    TooSlow {
+        /// How long the answer was waited for.
+        waited: Duration,
+    },
+    /// The application closed the connection instead of answering.
+    #[error("the application closed the connection {}{}", answered.how_far(), hint.unwrap_or_default())]
+    Closed {
+        /// How much of an answer there was.
+        answered: Answered,
+        /// Whether the connection had served a request before.
+        reused: bool,
+        /// What else is worth knowing.
+        hint: Option<&'static str>,
+        /// How the closing was noticed.
+        #[source]
+        source: Option<hyper::Error>,
+    },
+    /// What the application sent is not an HTTP answer.
+    #[error("the application's answer is not HTTP as it should be: {0}")]
+    Malformed(String),
+    /// The head of the answer is larger than `upstream.response_header_size`, or has over 100 fields.
+    #[error("the head of the application's answer is too large (upstream.response_header_size)")]
+    HeadTooLarge,
+    /// The client is to blame.
+    #[error("the request's body {0}")]
+    Client(ClientFault),
+    /// The body has no length and is too long to be gathered.
+    #[error("the uwsgi protocol needs a length, and the body is longer than upstream.unknown_length_buffer")]
+    LengthRequired,
+    /// The request's head does not fit into a uwsgi packet.
+    #[error("the request's head does not fit into the 65,535 bytes of a uwsgi packet")]
+    PacketTooLarge,
+}
+
+/// How much of an answer came before the application closed the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answered {
+    /// No byte.
+    Nothing,
+    /// A part of the head.
+    InPart,
+}
+
+impl Answered {
+    fn how_far(self) -> &'static str {
+        match self {
+            Self::Nothing => "without an answer",
+            Self::InPart => "in the middle of its answer's head",
+        }
+    }
+}
+
+/// What a client can do wrong while it sends a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientFault {
+    /// It sent more than `limits.body_size`.
+    TooLarge,
+    /// It paused for longer than `timeouts.body`.
+    TooSlow,
+    /// It went away, or broke the rules of its protocol.
+    Broken,
+}
+
+impl ClientFault {
+    /// The fault behind an error of the request's body, which the frame wraps in a limit and a deadline.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if error.is::<http_body_util::LengthLimitError>() {
+                return Self::TooLarge;
+            }
+            if error.is::<tower_http::timeout::TimeoutError>() {
+                return Self::TooSlow;
+            }
+            cause = error.source();
+        }
+        Self::Broken
+    }
+}
+
+impl fmt::Display for ClientFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "is larger than limits.body_size",
+            Self::TooSlow => "paused for longer than timeouts.body",
+            Self::Broken => "ended early: the client went away",
+        })
+    }
+}
+
+/// Whose fault a failure is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The client sent what cannot be served.
+    Client,
+    /// The application is not there, too slow or broken.
+    Application,
+    /// Our own limits.
+    Ourselves,
+}
+
+impl Failure {
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::QueueFull | Self::QueueTooSlow { .. } => Blame::Ourselves,
+            Self::Client(_) | Self::LengthRequired | Self::PacketTooLarge => Blame::Client,
+            _ => Blame::Application,
+        }
+    }
+
+    /// Adds what else is worth knowing, where the application closed the connection without a word.
+    pub(super) fn with_hint(mut self, text: &'static str) -> Self {
+        if let Self::Closed { answered: Answered::Nothing, hint, .. } = &mut self {
+            *hint = Some(text);
+        }
+        self
+    }
+
+    /// Whether a request that can be repeated without harm may be tried once more on a fresh
+    /// connection: only when an idle connection turned out to be closed, which says nothing of the
+    /// application's health.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, Self::Closed { answered: Answered::Nothing, reused: true, .. })
+    }
+
+    /// What the client is told.
+    ///
+    /// As with nginx, 502 means that the application is not there or talks nonsense, 504 that it is
+    /// too slow. 503 is kept for our own queue: it is the one where trying again soon helps.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::QueueFull | Self::QueueTooSlow { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Connect(_) | Self::Closed { .. } | Self::Malformed(_) | Self::HeadTooLarge => StatusCode::BAD_GATEWAY,
+            Self::ConnectTooSlow { .. } | Self::NotReading { .. } | Self::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Client(ClientFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Client(ClientFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            Self::Client(ClientFault::Broken) => StatusCode::BAD_REQUEST,
+            Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
+            Self::PacketTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        }
+    }
+
+    /// The answer to the client.
+    pub(super) fn answer(&self) -> Response {
+        let mut response = answers::status(self.status());
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    /// Tells the log all that the client is not told. A client's own fault is no warning.
+    pub(super) fn log(&self, socket: &UpstreamAddress, id: RequestId) {
+        let cause = self.source().map(innermost);
+        let waited = self.waited();
+        match self.blame() {
+            Blame::Client => debug!(%socket, request = %id, "{self}"),
+            _ => warn!(%socket, request = %id, waited, cause, "{self}"),
+        }
+    }
+
+    fn waited(&self) -> Option<String> {
+        match self {
+            Self::QueueTooSlow { waited }
+            | Self::ConnectTooSlow { waited }
+            | Self::NotReading { waited }
+            | Self::TooSlow { waited } => Some(format!("{waited:.1?}")),
+            _ => None,
+        }
+    }
+}
+
+/// The text of the error at the end of the chain: the operating system's, mostly.
+pub(super) fn innermost(error: &(dyn Error + 'static)) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_has_its_status_and_its_blame() {
+        let waited = Duration::from_secs(1);
+        let closed = |answered, reused| Failure::Closed { answered, reused, hint: None, source: None };
+        for (failure, status, blame, may_retry) in [
+            (Failure::QueueFull, 503, Blame::Ourselves, false),
+            (Failure::QueueTooSlow { waited }, 503, Blame::Ourselves, false),
+            (Failure::Connect(io::ErrorKind::NotFound.into()), 502, Blame::Application, false),
+            (Failure::ConnectTooSlow { waited }, 504, Blame::Application, false),
+            (Failure::NotReading { waited }, 504, Blame::Application, false),
+            (Failure::TooSlow { waited }, 504, Blame::Application, false),
+            (closed(Answered::Nothing, true), 502, Blame::Application, true),
+            (closed(Answered::Nothing, false), 502, Blame::Application, false),
+            (closed(Answered::InPart, true), 502, Blame::Application, false),
+            (Failure::Malformed(String::new()), 502, Blame::Application, false),
+            (Failure::HeadTooLarge, 502, Blame::Application, false),
+            (Failure::Client(ClientFault::TooLarge), 413, Blame::Client, false),
+            (Failure::Client(ClientFault::TooSlow), 408, Blame::Client, false),
+            (Failure::Client(ClientFault::Broken), 400, Blame::Client, false),
+            (Failure::LengthRequired, 411, Blame::Client, false),
+            (Failure::PacketTooLarge, 431, Blame::Client, false),
+        ] {
+            let found = (failure.status().as_u16(), failure.blame(), failure.may_retry());
+            assert_eq!(found, (status, blame, may_retry), "for {failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        assert_eq!(Failure::QueueFull.answer().headers()["retry-after"], "1");
+    }
+}

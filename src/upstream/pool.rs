@@ -1,0 +1,176 @@
+//! How many connections to the application there are, who may have one, and which stay open.
+//!
+//! A permit stands for a connection in use. Idle connections need none: a new one is opened only when
+//! no idle one is left, so both together never exceed the number of permits.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::exchange::Exchange;
+use super::failure::Failure;
+use crate::config::UpstreamConfig;
+
+/// The connections to the application.
+pub(super) struct Pool {
+    permits: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    queue: usize,
+    queue_timeout: Duration,
+    /// Oldest first.
+    idle: Mutex<Vec<Idle>>,
+    keep: usize,
+    keep_for: Duration,
+}
+
+struct Idle {
+    exchange: Exchange,
+    until: Instant,
+}
+
+impl Pool {
+    pub(super) fn new(config: &UpstreamConfig) -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(config.connections.get().min(Semaphore::MAX_PERMITS))),
+            waiting: AtomicUsize::new(0),
+            queue: config.queue,
+            queue_timeout: config.queue_timeout.0,
+            idle: Mutex::new(Vec::new()),
+            keep: config.keepalive_connections,
+            keep_for: config.keepalive_timeout.0,
+        }
+    }
+
+    /// Waits for its turn to use a connection.
+    pub(super) async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(permit);
+        }
+        let _place = Place::take(&self.waiting, self.queue).ok_or(Failure::QueueFull)?;
+        match timeout(self.queue_timeout, Arc::clone(&self.permits).acquire_owned()).await {
+            Ok(permit) => Ok(permit.expect("nobody closes the semaphore")),
+            Err(_) => Err(Failure::QueueTooSlow { waited: self.queue_timeout }),
+        }
+    }
+
+    /// An idle connection that is still open, the one used last.
+    pub(super) fn take(&self) -> Option<Exchange> {
+        let now = Instant::now();
+        loop {
+            let mut idle = self.lock().pop()?;
+            if idle.until > now && idle.exchange.is_reusable() {
+                return Some(idle.exchange);
+            }
+        }
+    }
+
+    /// Takes a connection back after an answer, if it can serve another one.
+    pub(super) fn put(self: &Arc<Self>, mut exchange: Exchange) {
+        if self.keep == 0 || self.keep_for.is_zero() || !exchange.is_reusable() {
+            return;
+        }
+        let until = Instant::now() + self.keep_for;
+        let mut idle = self.lock();
+        if idle.len() >= self.keep {
+            idle.remove(0);
+        }
+        idle.push(Idle { exchange, until });
+        if idle.len() == 1 {
+            tokio::spawn(close_in_time(Arc::downgrade(self), until));
+        }
+    }
+
+    /// Closes what has been idle for too long; says when the next one will have been.
+    fn close_old(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let mut idle = self.lock();
+        idle.retain(|idle| idle.until > now);
+        idle.first().map(|idle| idle.until)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Closes idle connections while there are any, so that a quiet site holds none of the application's.
+async fn close_in_time(pool: Weak<Pool>, first: Instant) {
+    let mut next = first;
+    loop {
+        sleep_until(next).await;
+        let Some(pool) = pool.upgrade() else { return };
+        match pool.close_old() {
+            Some(instant) => next = instant,
+            None => return,
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("free", &self.permits.available_permits())
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place in the queue, given back when its holder goes.
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn take(waiting: &'a AtomicUsize, limit: usize) -> Option<Self> {
+        let taken = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
+        taken.is_ok().then_some(Self(waiting))
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::values::HumanDuration;
+
+    fn pool(connections: usize, queue: usize) -> Pool {
+        Pool::new(&UpstreamConfig {
+            connections: connections.try_into().unwrap(),
+            queue,
+            queue_timeout: HumanDuration::seconds(30),
+            ..UpstreamConfig::default()
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_too_long_is_sent_away() {
+        let pool = pool(1, 1);
+        let _held = pool.permit().await.unwrap();
+        assert!(matches!(pool.permit().await, Err(Failure::QueueTooSlow { .. })));
+    }
+
+    #[tokio::test]
+    async fn who_finds_the_queue_full_is_sent_away_at_once() {
+        let pool = pool(1, 0);
+        let held = pool.permit().await.unwrap();
+        assert!(matches!(pool.permit().await, Err(Failure::QueueFull)));
+        drop(held);
+        assert!(pool.permit().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn who_leaves_the_queue_gives_the_place_back() {
+        let pool = pool(1, 1);
+        let _held = pool.permit().await.unwrap();
+        let waiting = pool.permit();
+        drop(waiting);
+        assert_eq!(pool.waiting.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,150 @@
+//! The answer's body on its way to the client.
+//!
+//! Each piece goes on at once; nothing is gathered here. The connection belongs to the body: it goes
+//! back to the pool when the body ended as it should, and is closed in every other case, above all
+//! when the client goes away.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, Sleep, sleep};
+use tracing::warn;
+
+use super::exchange::Exchange;
+use super::failure::innermost;
+use super::pool::Pool;
+use crate::config::values::UpstreamAddress;
+use crate::http::RequestId;
+use crate::http::body::BodyError;
+
+/// A connection in use, and where it goes afterwards.
+pub(super) struct Lease {
+    pub(super) exchange: Exchange,
+    pub(super) pool: Arc<Pool>,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// Gives the connection back after a whole answer.
+    pub(super) fn release(self) {
+        self.pool.put(self.exchange);
+        drop(self.permit);
+    }
+}
+
+/// What a failure's line in the log needs.
+#[derive(Debug, Clone)]
+pub(super) struct Label {
+    pub(super) socket: Arc<UpstreamAddress>,
+    pub(super) id: RequestId,
+}
+
+/// Why an answer broke off. The client sees its connection cut.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokenOff {
+    #[error("the application paused for too long within its answer")]
+    Paused,
+    #[error("the application's answer broke off")]
+    Cut(#[from] hyper::Error),
+}
+
+/// An answer's body as the client gets it.
+pub(super) struct Received {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    idle_timeout: Duration,
+    /// Made at the first wait: most answers are here whole with their head, and need no clock.
+    alarm: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+    label: Label,
+}
+
+impl Received {
+    pub(super) fn new(incoming: Incoming, lease: Lease, idle_timeout: Duration, label: Label) -> Self {
+        Self { incoming, lease: Some(lease), idle_timeout, alarm: None, is_waiting: false, label }
+    }
+
+    /// The next frame: from what has been read, or after reading more.
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        // Whether it ended or not, what it has read is in `incoming` now.
+        let _ = lease.exchange.poll_connection(cx);
+        Pin::new(&mut self.incoming).poll_frame(cx)
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.idle_timeout;
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        if !self.is_waiting {
+            alarm.as_mut().reset(Instant::now() + timeout);
+            self.is_waiting = true;
+        }
+        alarm.as_mut().poll(cx)
+    }
+
+    fn release(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.release();
+        }
+    }
+
+    fn break_off(&mut self, error: BrokenOff) -> BodyError {
+        self.lease = None;
+        let Label { socket, id } = &self.label;
+        let cause = std::error::Error::source(&error).map(innermost);
+        warn!(%socket, request = %id, cause, "{error}");
+        error.into()
+    }
+}
+
+impl HttpBody for Received {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        match this.poll_incoming(cx) {
+            Poll::Pending => {
+                std::task::ready!(this.poll_alarm(cx));
+                Poll::Ready(Some(Err(this.break_off(BrokenOff::Paused))))
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                this.is_waiting = false;
+                // A client's connection asks no more once the announced length is reached.
+                if this.incoming.is_end_stream() {
+                    this.release();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.break_off(error.into())))),
+            Poll::Ready(None) => {
+                this.release();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Received").field("incoming", &self.incoming).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,85 @@
+//! What of a request the application gets to see. Pure: from one head to another.
+//!
+//! The target goes on byte for byte, as does `Host`; how the body is framed is decided anew.
+
+use ::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use ::http::request::Parts;
+use ::http::{Method, Request, Uri, Version};
+
+use super::sent::{Length, Sent};
+use crate::http::{Client, RequestId, forwarded, hop_by_hop};
+
+/// The request for the application.
+pub(super) fn outgoing(head: &Parts, headers: HeaderMap, body: Sent) -> Request<Sent> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = origin_form(&head.uri);
+    *request.headers_mut() = headers;
+    request
+}
+
+/// The target as an application server expects it: the path and the query, no scheme, no host.
+fn origin_form(uri: &Uri) -> Uri {
+    if uri.scheme().is_none() && uri.authority().is_none() {
+        return uri.clone();
+    }
+    uri.path_and_query().cloned().map(Uri::from).unwrap_or_else(|| Uri::from_static("/"))
+}
+
+/// The header fields for the application: the client's, without what ends at this hop and without
+/// what only a proxy may say, and then what this proxy says.
+///
+/// What the client's `Connection` names is left out while the client's own fields are copied, so it
+/// cannot reach the fields that are added afterwards.
+pub(super) fn headers(
+    head: &Parts,
+    client: &Client,
+    id: RequestId,
+    length: Length,
+    upgrade: Option<&HeaderValue>,
+) -> HeaderMap {
+    let named = hop_by_hop::named_by_connection(&head.headers);
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
+    for (name, value) in &head.headers {
+        let is_ours = hop_by_hop::ends_here(name) || *name == EXPECT || *name == CONTENT_LENGTH;
+        if !is_ours && !named.contains(name) && !forwarded::is_claim(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    forwarded::write(&mut headers, client, id);
+    match length {
+        Length::None => {}
+        Length::Known(length) => _ = headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
+        Length::Chunked => _ = headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+    }
+    if let Some(upgrade) = upgrade {
+        headers.insert(UPGRADE, upgrade.clone());
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+    headers
+}
+
+/// The protocol that a client wants to go on with, if it asks in the way of WebSockets. Only a GET
+/// without a body can: an upgrade with one would leave open where the body ends.
+pub(super) fn wanted_upgrade(head: &Parts) -> Option<HeaderValue> {
+    let may_ask = head.version == Version::HTTP_11
+        && head.method == Method::GET
+        && head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
+        && !head.headers.contains_key(TRANSFER_ENCODING)
+        && hop_by_hop::connection_has(&head.headers, "upgrade");
+    let mut wanted = head.headers.get_all(UPGRADE).into_iter();
+    let protocol = wanted.next().filter(|_| may_ask)?;
+    // h2c would let a client speak past all that is decided here.
+    let is_http = protocol.to_str().map_or(true, |protocol| protocol.to_ascii_lowercase().contains("h2c"));
+    (wanted.next().is_none() && !is_http).then(|| protocol.clone())
+}
+
+/// Whether sending the request twice does no harm (RFC 9110, section 9.2.2).
+pub(super) fn can_repeat(method: &Method, length: Length) -> bool {
+    method.is_idempotent() && matches!(length, Length::None | Length::Known(0))
+}
+
+/// The announced length of a body; `None` if there is none or it is no number.
+pub(super) fn announced_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
+}

@@ -1,0 +1,202 @@
+//! The request's body on its way to the application.
+//!
+//! It keeps account of who is to move next, the client or the application, because the deadlines
+//! depend on it: a slow client is no fault of the application's. It decides nothing about the head.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as HttpBody, Frame};
+use http_body_util::BodyExt as _;
+use tokio::time::Instant;
+
+use super::failure::{ClientFault, Failure};
+use crate::http::body::{Body, BodyError};
+
+/// Who is to move next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The client, with the next piece of its body.
+    Client,
+    /// The application: it has been given a piece, and must take it.
+    Reading(Instant),
+    /// The application: it has the whole request, and must answer.
+    Answering(Instant),
+    /// Nobody: the client's body broke off.
+    Broken(ClientFault),
+}
+
+/// The phase of one request, shared between its body, which hyper holds, and who waits for the answer.
+#[derive(Debug, Clone)]
+pub(super) struct Progress(Arc<Mutex<Phase>>);
+
+impl Progress {
+    pub(super) fn phase(&self) -> Phase {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, phase: Phase) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = phase;
+    }
+}
+
+/// A request's body as hyper sends it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    front: Bytes,
+    rest: Body,
+    progress: Progress,
+}
+
+impl Sent {
+    pub(super) fn new(body: Outgoing) -> (Self, Progress) {
+        let phase = if body.is_empty() { Phase::Answering(Instant::now()) } else { Phase::Client };
+        let progress = Progress(Arc::new(Mutex::new(phase)));
+        (Self { front: body.front, rest: body.rest, progress: progress.clone() }, progress)
+    }
+}
+
+impl HttpBody for Sent {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        let data = if this.front.is_empty() {
+            this.progress.set(Phase::Client);
+            match ready!(poll_data(&mut this.rest, cx)) {
+                Some(Ok(data)) => data,
+                Some(Err(error)) => {
+                    this.progress.set(Phase::Broken(ClientFault::of(&*error)));
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    this.progress.set(Phase::Answering(Instant::now()));
+                    return Poll::Ready(None);
+                }
+            }
+        } else {
+            std::mem::take(&mut this.front)
+        };
+        let now = Instant::now();
+        this.progress.set(if this.rest.is_end_stream() { Phase::Answering(now) } else { Phase::Reading(now) });
+        Poll::Ready(Some(Ok(Frame::data(data))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.front.is_empty() && self.rest.is_end_stream()
+    }
+}
+
+/// The next piece of data. Trailers are dropped: no application server hands them on.
+fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+    loop {
+        match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Poll::Ready(Some(Ok(data)));
+                }
+            }
+        }
+    }
+}
+
+/// A request's body before it is sent: how long it is, and what of it is here already.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    pub(super) length: Length,
+    front: Bytes,
+    rest: Body,
+}
+
+/// How the end of a request's body is told to the application.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Length {
+    /// There is no body, and the client said nothing of a length.
+    #[default]
+    None,
+    /// `Content-Length`.
+    Known(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+impl Outgoing {
+    /// No body; with `Content-Length: 0` if the client sent that.
+    pub(super) fn nothing(is_announced: bool) -> Self {
+        let length = if is_announced { Length::Known(0) } else { Length::None };
+        Self { length, ..Self::default() }
+    }
+
+    /// A body of which the client announced the length.
+    pub(super) fn announced(length: u64, body: Body) -> Self {
+        Self { length: Length::Known(length), front: Bytes::new(), rest: body }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.front.is_empty() && self.rest.is_end_stream()
+    }
+
+    /// Gathers up to `limit` bytes of a body of unknown length. One that ends within is sent with a
+    /// length, because Django reads no body without one under WSGI.
+    pub(super) async fn gather(mut body: Body, limit: usize) -> Result<Self, Failure> {
+        let mut gathered = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Failure::Client(ClientFault::of(&*error)))?;
+            let Ok(data) = frame.into_data() else { continue };
+            gathered.extend_from_slice(&data);
+            if gathered.len() > limit {
+                return Ok(Self { length: Length::Chunked, front: gathered.freeze(), rest: body });
+            }
+        }
+        let length = Length::Known(gathered.len() as u64);
+        Ok(Self { length, front: gathered.freeze(), rest: Body::Empty })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+
+    fn pieces(pieces: &[&'static str]) -> Body {
+        let frames: Vec<_> =
+            pieces.iter().map(|piece| Ok::<_, BodyError>(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
+        Body::stream(StreamBody::new(stream::iter(frames)))
+    }
+
+    #[tokio::test]
+    async fn a_body_that_ends_within_the_limit_gets_a_length() {
+        for (limit, expected) in
+            [(6, Length::Known(6)), (7, Length::Known(6)), (5, Length::Chunked), (0, Length::Chunked)]
+        {
+            let gathered = Outgoing::gather(pieces(&["abc", "de", "f"]), limit).await.unwrap();
+            assert_eq!(gathered.length, expected, "for a limit of {limit}");
+            let (sent, _) = Sent::new(gathered);
+            assert_eq!(sent.collect().await.unwrap().to_bytes(), "abcdef", "for a limit of {limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn progress_tells_who_is_to_move() {
+        let (mut sent, progress) = Sent::new(Outgoing::announced(2, pieces(&["a", "b"])));
+        assert_eq!(progress.phase(), Phase::Client);
+        sent.frame().await;
+        assert!(matches!(progress.phase(), Phase::Reading(_)));
+        sent.frame().await;
+        assert!(matches!(progress.phase(), Phase::Reading(_)));
+        assert!(sent.frame().await.is_none());
+        assert!(matches!(progress.phase(), Phase::Answering(_)));
+    }
+
+    #[test]
+    fn no_body_means_that_the_application_is_to_move() {
+        let (_, progress) = Sent::new(Outgoing::default());
+        assert!(matches!(progress.phase(), Phase::Answering(_)));
+    }
+}

@@ -1,0 +1,494 @@
+//! The application behind the door: what it sees, what comes back, and what happens when it fails.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{HeaderName, HeaderValue};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Limited, StreamBody};
+use tokio::sync::{mpsc, oneshot};
+use vestibule::config::UpstreamConfig;
+use vestibule::config::values::{ByteSize, HumanDuration};
+use vestibule::http::body::{Body, BodyError};
+use vestibule::http::{Client, Request, RequestId, Response, Scheme, UpstreamTime};
+use vestibule::upstream::Upstream;
+
+use crate::support::app::{App, HELLO};
+
+/// A client at 192.0.2.1 that came over TLS.
+pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)], body: Body) -> Request {
+    let mut head = http::Request::builder().method(method).uri(target).body(()).unwrap().into_parts().0;
+    head.headers.insert("host", HeaderValue::from_static("example.com"));
+    for (name, value) in fields {
+        let name = HeaderName::try_from(*name).unwrap();
+        head.headers.append(name, HeaderValue::try_from(*value).unwrap());
+    }
+    let address = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    let client = Client { address, port: 4711, scheme: Scheme::Https, local_port: 443 };
+    Request { head, body, client, id: RequestId(0xabc) }
+}
+
+pub(crate) fn get(target: &str) -> Request {
+    request("GET", target, &[], Body::Empty)
+}
+
+/// A body whose pieces the test sends one by one.
+pub(crate) fn channel() -> (mpsc::UnboundedSender<Result<Bytes, BodyError>>, Body) {
+    let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Bytes, BodyError>>();
+    let frames = futures_util::stream::poll_fn(move |cx| {
+        receiver.poll_recv(cx).map(|next| next.map(|data| data.map(Frame::data)))
+    });
+    (sender, Body::stream(StreamBody::new(frames)))
+}
+
+pub(crate) async fn text(response: Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.expect("the body is whole").to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+fn config() -> UpstreamConfig {
+    UpstreamConfig::default()
+}
+
+fn upstream(app: &App) -> Upstream {
+    Upstream::new(app.address(), &config())
+}
+
+/// What the application saw, without the lines that are the same for every test.
+fn own_lines(request: &str) -> Vec<&str> {
+    let common = ["host:", "x-real-ip:", "x-forwarded-", "x-request-id:"];
+    request.split("\r\n").filter(|line| !common.iter().any(|name| line.starts_with(name))).collect()
+}
+
+#[tokio::test]
+async fn the_application_sees_the_request_and_who_sent_it() {
+    let app = App::answering(HELLO).await;
+    let sent = request("GET", "/a%2Fb//c?q=%20&r=%", &[("accept", "*/*"), ("cookie", "a=1; b=2")], Body::Empty);
+    let response = upstream(&app).forward(sent).await;
+    assert!(response.extensions().get::<UpstreamTime>().is_some_and(|time| !time.0.is_zero()));
+    assert_eq!(text(response).await, (200, "hello".into()));
+    assert_eq!(
+        app.request(),
+        "GET /a%2Fb//c?q=%20&r=% HTTP/1.1\r\n\
+         host: example.com\r\n\
+         accept: */*\r\n\
+         cookie: a=1; b=2\r\n\
+         x-real-ip: 192.0.2.1\r\n\
+         x-forwarded-for: 192.0.2.1\r\n\
+         x-forwarded-proto: https\r\n\
+         x-forwarded-port: 443\r\n\
+         x-forwarded-host: example.com\r\n\
+         x-request-id: 00000000000000000000000000000abc\r\n\r\n"
+    );
+}
+
+#[tokio::test]
+async fn what_a_client_claims_does_not_reach_the_application() {
+    let app = App::answering(HELLO).await;
+    let claims = [
+        ("x-forwarded-for", "203.0.113.9"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-ssl", "on"),
+        ("forwarded", "for=203.0.113.9"),
+        ("script-name", "/admin"),
+        ("remote-user", "root"),
+        ("x-request-id", "evil"),
+        ("proxy", "http://evil"),
+        ("connection", "x-forwarded-for, x-forwarded-proto, host"),
+        ("te", "trailers"),
+        ("keep-alive", "300"),
+        ("expect", "100-continue"),
+    ];
+    upstream(&app).forward(request("GET", "/", &claims, Body::Empty)).await;
+    let seen = app.request();
+    assert_eq!(own_lines(&seen), ["GET / HTTP/1.1", "", ""]);
+    assert!(seen.contains("host: example.com\r\n"));
+    assert!(seen.contains("x-forwarded-for: 192.0.2.1\r\n") && seen.contains("x-forwarded-proto: https\r\n"));
+    assert_eq!(seen.matches("x-request-id").count(), 1);
+}
+
+#[tokio::test]
+async fn a_body_of_known_length_streams_with_its_length() {
+    let app = App::answering(HELLO).await;
+    let (sender, body) = channel();
+    let upstream = upstream(&app);
+    let answer =
+        tokio::spawn(async move { upstream.forward(request("POST", "/", &[("content-length", "6")], body)).await });
+    for piece in ["ab", "cd", "ef"] {
+        sender.send(Ok(Bytes::from_static(piece.as_bytes()))).unwrap();
+        tokio::task::yield_now().await;
+    }
+    drop(sender);
+    assert_eq!(answer.await.unwrap().status(), 200);
+    assert_eq!(own_lines(&app.request()), ["POST / HTTP/1.1", "content-length: 6", "", "abcdef"]);
+}
+
+#[tokio::test]
+async fn a_short_body_of_unknown_length_gets_one() {
+    for method in ["POST", "GET"] {
+        let app = App::answering(HELLO).await;
+        let (sender, body) = channel();
+        sender.send(Ok(Bytes::from_static(b"abc"))).unwrap();
+        drop(sender);
+        let sent = request(method, "/", &[("transfer-encoding", "chunked")], body);
+        upstream(&app).forward(sent).await;
+        assert_eq!(own_lines(&app.request())[1..], ["content-length: 3", "", "abc"], "for {method}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_body_of_unknown_length_goes_on_in_chunks() {
+    for method in ["POST", "GET"] {
+        let app = App::answering(HELLO).await;
+        let config = UpstreamConfig { unknown_length_buffer: ByteSize(4), ..config() };
+        let (sender, body) = channel();
+        sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
+        sender.send(Ok(Bytes::from_static(b"gh"))).unwrap();
+        drop(sender);
+        let response = Upstream::new(app.address(), &config).forward(request(method, "/", &[], body)).await;
+        assert_eq!(response.status(), 200);
+        let seen = app.request();
+        let expected = ["transfer-encoding: chunked", "", "6", "abcdef", "2", "gh", "0", "", ""];
+        assert_eq!(own_lines(&seen)[1..], expected, "for {method}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_announces_itself_only_if_the_client_did() {
+    for (fields, expected) in [(&[("content-length", "0")][..], 1), (&[], 0)] {
+        let app = App::answering(HELLO).await;
+        upstream(&app).forward(request("POST", "/", fields, Body::Empty)).await;
+        assert_eq!(app.request().matches("content-length: 0\r\n").count(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other() {
+    let app = App::answering(HELLO).await;
+    let upstream = upstream(&app);
+    for _ in 0..3 {
+        assert_eq!(text(upstream.forward(get("/")).await).await, (200, "hello".into()));
+    }
+    assert_eq!(app.connections(), 1);
+}
+
+#[tokio::test]
+async fn tcp_works_as_a_unix_socket_does() {
+    let app = App::tcp(async |mut connection| {
+        while connection.request().await.is_some() {
+            connection.send(HELLO).await;
+        }
+    })
+    .await;
+    assert_eq!(text(upstream(&app).forward(get("/")).await).await, (200, "hello".into()));
+}
+
+#[tokio::test]
+async fn an_application_that_closes_each_connection_is_asked_anew() {
+    let app = App::closing_after("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhello").await;
+    let upstream = upstream(&app);
+    for _ in 0..3 {
+        assert_eq!(text(upstream.forward(get("/")).await).await, (200, "hello".into()));
+    }
+    assert_eq!(app.connections(), 3);
+}
+
+/// Serves one request well on each connection, and hangs up upon the second.
+async fn app_that_closes_idle_connections() -> App {
+    App::new(async |mut connection| {
+        connection.request().await;
+        connection.send(HELLO).await;
+        connection.request().await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_get_that_meets_a_closing_connection_is_sent_once_more() {
+    let app = app_that_closes_idle_connections().await;
+    let upstream = upstream(&app);
+    for _ in 0..2 {
+        assert_eq!(text(upstream.forward(get("/")).await).await, (200, "hello".into()));
+    }
+    assert_eq!((app.connections(), app.requests().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_post_is_never_sent_twice() {
+    let app = app_that_closes_idle_connections().await;
+    let upstream = upstream(&app);
+    text(upstream.forward(get("/")).await).await;
+    let post = request("POST", "/", &[("content-length", "1")], Body::from("x"));
+    assert_eq!(upstream.forward(post).await.status(), 502);
+    assert_eq!((app.connections(), app.requests().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_in_time() {
+    let (sender, mut hung_up) = mpsc::unbounded_channel();
+    let app = App::new(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            connection.request().await;
+            connection.send(HELLO).await;
+            connection.hung_up().await;
+            sender.send(()).unwrap();
+        }
+    })
+    .await;
+    let config = UpstreamConfig { keepalive_timeout: HumanDuration(Duration::from_millis(20)), ..config() };
+    let upstream = Upstream::new(app.address(), &config);
+    text(upstream.forward(get("/")).await).await;
+    hung_up.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn each_piece_of_an_answer_goes_on_at_once() {
+    let (sender, receiver) = oneshot::channel::<()>();
+    let gate = std::sync::Mutex::new(Some(receiver));
+    let app = App::new(move |mut connection| {
+        let gate = gate.lock().unwrap().take();
+        async move {
+            connection.request().await;
+            connection.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await;
+            gate.unwrap().await.unwrap();
+            connection.send("6\r\nsecond\r\n0\r\n\r\n").await;
+        }
+    })
+    .await;
+    let response = upstream(&app).forward(get("/")).await;
+    assert!(!response.headers().contains_key("transfer-encoding"));
+    let mut body = response.into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    sender.send(()).unwrap(); // the application goes on only now
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "second");
+    assert!(body.frame().await.is_none());
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_has_none_whatever_it_says() {
+    for (method, raw) in [
+        ("HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"),
+        ("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        ("GET", "HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n"),
+        ("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n"),
+    ] {
+        let app = App::answering(raw).await;
+        let upstream = upstream(&app);
+        for _ in 0..2 {
+            let response = upstream.forward(request(method, "/", &[], Body::Empty)).await;
+            assert_eq!(text(response).await.1, "", "for {raw:?}");
+        }
+        assert_eq!(app.connections(), 1, "for {raw:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_interim_answer_is_not_the_answer() {
+    let app = App::answering(format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{HELLO}")).await;
+    assert_eq!(text(upstream(&app).forward(get("/")).await).await, (200, "hello".into()));
+}
+
+#[tokio::test]
+async fn an_early_answer_to_an_upload_reaches_the_client() {
+    let app = App::new(async |mut connection| {
+        connection.head().await;
+        connection.send("HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno").await;
+    })
+    .await;
+    let body = Body::from("x".repeat(4_000_000));
+    let response = upstream(&app).forward(request("POST", "/", &[("content-length", "4000000")], body)).await;
+    assert_eq!(text(response).await, (413, "no".into()));
+}
+
+#[tokio::test]
+async fn a_faulty_answer_is_502_and_poisons_nothing() {
+    for raw in [
+        "",
+        "garbage\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        &format!("HTTP/1.1 200 OK\r\nA: {}\r\n\r\n", "x".repeat(1_000_000)),
+        &format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(101)),
+    ] {
+        let faulty = raw.to_owned();
+        let app = App::new(move |mut connection| {
+            let faulty = faulty.clone();
+            async move {
+                connection.request().await;
+                connection.send(if connection.number == 0 { &faulty } else { HELLO }).await;
+            }
+        })
+        .await;
+        let upstream = upstream(&app);
+        let shown = &raw[..raw.len().min(90)];
+        assert_eq!(upstream.forward(get("/")).await.status(), 502, "for {shown:?}");
+        assert_eq!(text(upstream.forward(get("/")).await).await, (200, "hello".into()), "after {shown:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_cut_and_never_ended() {
+    for raw in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n",
+    ] {
+        let app = App::closing_after(raw).await;
+        let upstream = upstream(&app);
+        for _ in 0..2 {
+            let response = upstream.forward(get("/")).await;
+            assert_eq!(response.status(), 200);
+            assert!(response.into_body().collect().await.is_err(), "for {raw:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_follows_an_answer_is_not_taken_for_the_next_one() {
+    let app = App::answering(format!("{HELLO}HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")).await;
+    let upstream = upstream(&app);
+    for _ in 0..3 {
+        assert_eq!(text(upstream.forward(get("/")).await).await, (200, "hello".into()));
+    }
+    assert_eq!(app.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_socket_that_is_missing_or_refuses_is_502() {
+    let app = App::answering(HELLO).await;
+    let upstream = upstream(&app);
+    assert!(upstream.probe().await.is_ok());
+    app.stop();
+    assert_eq!(upstream.forward(get("/")).await.status(), 502);
+    assert!(upstream.probe().await.is_err());
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let refusing = Upstream::new(&format!("http://127.0.0.1:{port}").parse().unwrap(), &config());
+    assert_eq!(refusing.forward(get("/")).await.status(), 502);
+}
+
+/// A deadline so short that a test can wait for it.
+const SHORT: HumanDuration = HumanDuration(Duration::from_millis(30));
+
+#[tokio::test]
+async fn an_application_that_does_not_answer_in_time_is_504() {
+    let app = App::new(async |mut connection| {
+        connection.request().await;
+        connection.hung_up().await;
+    })
+    .await;
+    let upstream = Upstream::new(app.address(), &UpstreamConfig { response_timeout: SHORT, ..config() });
+    assert_eq!(upstream.forward(get("/")).await.status(), 504);
+}
+
+#[tokio::test]
+async fn an_application_that_does_not_read_is_504() {
+    let app = App::new(async |mut connection| {
+        connection.head().await;
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let upstream = Upstream::new(app.address(), &UpstreamConfig { idle_timeout: SHORT, ..config() });
+    let (sender, body) = channel();
+    for _ in 0..64 {
+        sender.send(Ok(Bytes::from(vec![b'x'; 65_536]))).unwrap();
+    }
+    let length = (64 * 65_536).to_string();
+    let response = upstream.forward(request("POST", "/", &[("content-length", &length)], body)).await;
+    assert_eq!(response.status(), 504);
+}
+
+#[tokio::test]
+async fn an_application_that_pauses_within_its_answer_is_cut_off() {
+    let app = App::new(async |mut connection| {
+        connection.request().await;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello").await;
+        connection.hung_up().await;
+    })
+    .await;
+    let upstream = Upstream::new(app.address(), &UpstreamConfig { idle_timeout: SHORT, ..config() });
+    let response = upstream.forward(get("/")).await;
+    let error = response.into_body().collect().await.unwrap_err();
+    assert!(error.to_string().contains("paused"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slow_client_is_no_fault_of_the_application() {
+    let app = App::answering(HELLO).await;
+    let upstream =
+        Upstream::new(app.address(), &UpstreamConfig { idle_timeout: SHORT, response_timeout: SHORT, ..config() });
+    let (sender, body) = channel();
+    let answer =
+        tokio::spawn(async move { upstream.forward(request("POST", "/", &[("content-length", "2")], body)).await });
+    sender.send(Ok(Bytes::from_static(b"a"))).unwrap();
+    tokio::time::sleep(SHORT.0 * 4).await; // the pause is what is tested
+    sender.send(Ok(Bytes::from_static(b"b"))).unwrap();
+    assert_eq!(answer.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_client_that_breaks_off_or_sends_too_much_is_told_so_and_the_application_sees_no_whole_request() {
+    for (fields, limit, expected) in [
+        (&[("content-length", "9")][..], 3, 413),
+        (&[("content-length", "9")], 100, 400),
+        (&[], 3, 413), // while it is gathered
+    ] {
+        let app = App::answering(HELLO).await;
+        let (sender, body) = channel();
+        sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
+        sender.send(Err("connection reset".into())).unwrap();
+        let body = Body::stream(Limited::new(body, limit));
+        assert_eq!(upstream(&app).forward(request("POST", "/", fields, body)).await.status(), expected);
+        assert_eq!(app.requests(), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_takes_its_connection_with_it() {
+    let (sender, mut hung_up) = mpsc::unbounded_channel();
+    let app = App::new(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            connection.request().await;
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello").await;
+            connection.hung_up().await;
+            sender.send(()).unwrap();
+        }
+    })
+    .await;
+    let response = upstream(&app).forward(get("/")).await;
+    drop(response);
+    hung_up.recv().await.unwrap();
+}
+
+#[tokio::test]
+async fn more_requests_than_connections_and_queue_are_told_to_come_back() {
+    let app = App::new(async |mut connection| {
+        connection.request().await;
+        connection.hung_up().await;
+    })
+    .await;
+    let config = UpstreamConfig { connections: 1.try_into().unwrap(), queue: 0, ..config() };
+    let upstream = std::sync::Arc::new(Upstream::new(app.address(), &config));
+    let first = tokio::spawn({
+        let upstream = upstream.clone();
+        async move { upstream.forward(get("/")).await }
+    });
+    while app.connections() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let second = upstream.forward(get("/")).await;
+    assert_eq!((second.status().as_u16(), &second.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+    first.abort();
+}

@@ -1,0 +1,192 @@
+//! Requests that two readers could understand in two ways: through a real socket, and what of them
+//! reaches the application. Either nothing does, or exactly one well-formed request.
+
+use crate::support::app::{App, HELLO};
+use crate::support::client::Connection;
+use crate::support::server::TestServer;
+
+async fn server(app: &App) -> TestServer {
+    TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await
+}
+
+/// The request line, the framing and the body, of what the application saw.
+fn essence(request: &str) -> String {
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let framing =
+        head.lines().filter(|line| line.starts_with("content-length") || line.starts_with("transfer-encoding"));
+    let mut lines: Vec<&str> = head.lines().take(1).chain(framing).collect();
+    lines.push(body);
+    lines.join("|")
+}
+
+#[tokio::test]
+async fn an_ambiguous_request_does_not_reach_the_application() {
+    for raw in [
+        // Lengths
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length : 5\r\n\r\nhello",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\nhello",
+        // Codings
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\x0bchunked\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        // Chunks
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nhello\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-5\r\nhello\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\n0\n\n",
+        // Hosts
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost:\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a@b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+        "GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        // Targets
+        "GET /a\x00b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /a%00b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /../a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /static/../admin HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /%2e%2e%2fa HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /a\\..\\b HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n",
+        // Lines
+        "GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX\x00: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX y: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n",
+        "GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+        "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+        "GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+        "get / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "TRACE / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n",
+    ] {
+        let app = App::answering(HELLO).await;
+        let server = server(&app).await;
+        let mut client = Connection::open(server.address()).await;
+        client.send(raw).await;
+        let status = client.answer().await.map(|answer| answer.status);
+        assert!(status.is_none_or(|status| matches!(status, 400 | 405)), "{status:?} for {raw:?}");
+        assert_eq!(app.requests(), [""; 0], "for {raw:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_reach_the_application_is_one_request_framed_anew() {
+    for (raw, expected) in [
+        ("GET / HTTP/1.1\nHost: a\n\n", "GET / HTTP/1.1|"), // bare line feeds are read, and not handed on
+        ("GET / HTTP/1.0\r\nHost: a\r\n\r\n", "GET / HTTP/1.1|"),
+        ("GET http://a/b?c HTTP/1.1\r\nHost: a\r\n\r\n", "GET /b?c HTTP/1.1|"),
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "GET /a HTTP/1.1|"),
+        ("GET //a HTTP/1.1\r\nHost: a\r\n\r\n", "GET //a HTTP/1.1|"),
+        ("GET /%252e%252e/a%2fb HTTP/1.1\r\nHost: a\r\n\r\n", "GET /%252e%252e/a%2fb HTTP/1.1|"),
+        ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", "POST / HTTP/1.1|content-length: 5|hello"),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+            "POST / HTTP/1.1|content-length: 5|hello",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: CHUNKED\r\n\r\n5;x=y\r\nhello\r\n0\r\nX: y\r\n\r\n",
+            "POST / HTTP/1.1|content-length: 5|hello",
+        ),
+        // The chunks win, the length goes, and the connection ends with the answer.
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1|content-length: 5|hello",
+        ),
+        // A body on a GET cannot become a request of its own.
+        (
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 31\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1|content-length: 31|GET /evil HTTP/1.1\r\nHost: a\r\n\r\n",
+        ),
+        // Nor can the application be told where the body ends in another way.
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: content-length\r\nContent-Length: 5\r\n\r\nhello",
+            "POST / HTTP/1.1|content-length: 5|hello",
+        ),
+        (
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent_Length: 9\r\nTransfer_Encoding: chunked\r\n\r\nhello",
+            "POST / HTTP/1.1|content-length: 5|hello",
+        ),
+    ] {
+        let app = App::answering(HELLO).await;
+        let server = server(&app).await;
+        let mut client = Connection::open(server.address()).await;
+        client.send(raw).await;
+        let answer = client.answer().await.unwrap();
+        assert_eq!((answer.status, answer.text()), (200, "hello"), "for {raw:?}");
+        if raw.contains("evil") {
+            assert!(client.is_closed().await, "for {raw:?}");
+        }
+        assert_eq!(essence(&app.request()), expected, "for {raw:?}");
+    }
+}
+
+#[tokio::test]
+async fn expect_is_answered_here_and_only_when_the_body_is_wanted() {
+    let app = App::answering(HELLO).await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n").await;
+    assert_eq!(client.answer().await.unwrap().status, 100);
+    client.send("ab").await;
+    assert_eq!(client.answer().await.unwrap().status, 200);
+    assert!(!app.request().contains("expect"));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_cuts_the_clients_connection() {
+    for raw in [
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    ] {
+        let app = App::closing_after(raw).await;
+        let server = server(&app).await;
+        let mut client = Connection::open(server.address()).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.answer().await, None, "for {raw:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_unlimited_body_goes_through_and_a_larger_one_than_allowed_does_not() {
+    for (limit, expected) in [("0", 200), ("10", 413)] {
+        let app = App::answering(HELLO).await;
+        let config = format!("[upstream]\naddress = \"{}\"\n[limits]\nbody_size = {limit}\n", app.address());
+        let server = TestServer::start(&config).await;
+        let mut client = Connection::open(server.address()).await;
+        client
+            .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n")
+            .await;
+        assert_eq!(client.answer().await.unwrap().status, expected, "for a limit of {limit}");
+    }
+}
+
+#[tokio::test]
+async fn the_answer_to_an_upload_that_pauses_is_408() {
+    let app = App::answering(HELLO).await;
+    let config = format!("[upstream]\naddress = \"{}\"\n[timeouts]\nbody = \"50ms\"\n", app.address());
+    let server = TestServer::start(&config).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello").await;
+    assert_eq!(client.answer().await.unwrap().status, 408);
+    assert_eq!(app.requests(), [""; 0]);
+}
