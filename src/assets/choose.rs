@@ -157,7 +157,7 @@ mod tests {
                 (&[("accept-encoding", "gzip;q=0")], "200 identity"),
                 (&[("accept-encoding", "br;q=0, gzip")], "200 gzip"),
                 (&[("accept-encoding", "gzip"), ("accept-encoding", "br")], "200 br"),
-                (&[("accept-encoding", "identity;q=0")], "406"),
+                (&[("accept-encoding", "identity;q=0")], "200 br"),
                 (&[("accept-encoding", "identity;q=0, *;q=0.1")], "200 br"),
                 (&[("accept-encoding", "*;q=0")], "406"),
                 (&[("accept-encoding", "zstd, identity;q=0")], "406"), // there is no such copy
