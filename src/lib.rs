@@ -16,7 +16,7 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   scan -> find_links -> order -> rewrite + fingerprint -> compress -> publish -> manifest
+//!   scan -> link (find_links, resolve) -> name (order, rewrite, fingerprint) -> compress -> plan -> publish -> manifest
 //! ```
 //! A static request:
 //! ```text
@@ -43,7 +43,8 @@
 //! 4. Tasks are spawned in `serve` (accept, signals, reload) and `upstream` (connections, tunnels) only.
 //! 5. The environment is read in [`run`] only, and handed to [`config::load`].
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
-//! 7. Only `main.rs` prints and exits; the access log alone writes to standard output besides.
+//! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
+//!    progress on a terminal.
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration.
 //!
 //! `tests/house.rs` holds the table of who may import whom.

@@ -84,6 +84,9 @@ pub enum CollectError {
         /// The output.
         output: PathBuf,
     },
+    /// The output is something else than a folder.
+    #[error("the output {} is not a folder", .0.display())]
+    OutputIsNoFolder(PathBuf),
     /// The sources are empty, or all that they have is ignored.
     #[error("no files found in {}", folders(.0))]
     NoFiles(Vec<PathBuf>),
@@ -161,6 +164,7 @@ impl CollectError {
             | Self::BadSources(_)
             | Self::BadPattern { .. }
             | Self::Overlap { .. }
+            | Self::OutputIsNoFolder(_)
             | Self::NoFiles(_) => true,
             Self::BadFiles(_)
             | Self::MissingReferences(_)
@@ -184,6 +188,7 @@ impl CollectError {
             Self::BadSources(_) => "fix the path, or drop it from --source or [collect] sources",
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
+            Self::OutputIsNoFolder(_) => "choose another path, or remove what is there",
             Self::NoFiles(_) => {
                 "publishing nothing is never meant; check the folders, and the patterns under [collect] ignore"
             }

@@ -31,23 +31,21 @@ pub(super) fn hashed_name(name: &str, fingerprint: &Fingerprint) -> String {
     }
 }
 
-/// The fingerprints of files that name each other.
+/// The fingerprints of files that name each other, given as plain names and texts.
 ///
 /// A hash over the final bytes cannot exist here: they hold the hashes. So each file counts as its
 /// author's text, in which only references that leave the ring have their final names. All of these
-/// texts together make the ring's hash, and a file's fingerprint is the hash of the ring's and its
-/// own. The final bytes of a file follow from these texts alone, so one name never stands for two
-/// contents; a change in any member, or in what any member refers to, renames every member, as it
-/// must, since each one leads to every other. Names take no part: a ring keeps its hashes when its
-/// folder moves. Two members with the same text differ by their position.
-pub(super) fn ring_fingerprints(texts: &[Vec<u8>]) -> Vec<Fingerprint> {
-    let ring: Vec<u8> = texts.iter().flat_map(|text| fingerprint(text)).collect();
-    let ring = fingerprint(&ring);
-    let member = |(position, text): (usize, &Vec<u8>)| {
-        let position = u64::try_from(position).unwrap_or(u64::MAX).to_be_bytes();
-        fingerprint(&[&ring[..], &position, &fingerprint(text)].concat())
-    };
-    texts.iter().enumerate().map(member).collect()
+/// texts together, each with its plain name, make the ring's hash, and a file's fingerprint is the
+/// hash of the ring's, its name and its text.
+///
+/// What a reference within the ring leads to follows from names and texts alone, and so do the final
+/// bytes: one hashed name never stands for two contents. A change in any member, or in what any
+/// member refers to, renames every member, as it must, since each one leads to every other.
+pub(super) fn ring_fingerprints(members: &[(&str, Vec<u8>)]) -> Vec<Fingerprint> {
+    // Digests have one length, so that no two lists of members run together to the same bytes.
+    let digest = |(name, text): &(&str, Vec<u8>)| [fingerprint(name.as_bytes()), fingerprint(text)].concat();
+    let ring = fingerprint(&members.iter().flat_map(digest).collect::<Vec<u8>>());
+    members.iter().map(|member| fingerprint(&[&ring[..], &digest(member)].concat())).collect()
 }
 
 #[cfg(test)]
@@ -73,17 +71,22 @@ mod tests {
         }
     }
 
+    fn ring(members: [(&str, &str); 2]) -> Vec<Fingerprint> {
+        ring_fingerprints(&members.map(|(name, text)| (name, text.into())))
+    }
+
     #[test]
     fn a_change_in_one_member_renames_the_whole_ring() {
-        let before = ring_fingerprints(&[b"a".to_vec(), b"b".to_vec()]);
-        let after = ring_fingerprints(&[b"a".to_vec(), b"B".to_vec()]);
-        assert!(before[0] != after[0] && before[1] != after[1]);
-        assert_eq!(before, ring_fingerprints(&[b"a".to_vec(), b"b".to_vec()]));
+        let before = ring([("a", "1"), ("b", "2")]);
+        assert_eq!(before, ring([("a", "1"), ("b", "2")]));
+        for after in [ring([("a", "1"), ("b", "3")]), ring([("a", "1"), ("c", "2")]), ring([("a", "2"), ("b", "1")])] {
+            assert!(before[0] != after[0] && before[1] != after[1]);
+        }
     }
 
     #[test]
     fn equal_members_of_a_ring_differ() {
-        let ring = ring_fingerprints(&[b"a".to_vec(), b"a".to_vec()]);
+        let ring = ring([("a", "1"), ("b", "1")]);
         assert_ne!(ring[0], ring[1]);
     }
 }

@@ -15,6 +15,7 @@ mod fingerprint;
 mod link;
 mod name;
 mod order;
+mod plan;
 mod progress;
 mod publish;
 mod resolve;

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use super::contents::Contents;
 use super::error::CollectError;
 use super::fingerprint::{Fingerprint, hashed_name, ring_fingerprints};
-use super::link::{Linked, LinkedFile};
+use super::link::{Linked, LinkedFile, ResolvedLink};
 use super::order::{Group, order};
 use super::rewrite::rewrite;
 
@@ -97,7 +97,9 @@ impl Names<'_> {
     }
 
     fn ring(&mut self, members: &[usize]) -> Result<Vec<(usize, Contents)>, CollectError> {
-        let texts: Vec<_> = members.iter().map(|&member| self.rewritten(member)).collect::<Result<_, _>>()?;
+        let files = self.files;
+        let named_text = |&member: &usize| Ok((files[member].source.name.as_str(), self.rewritten(member)?));
+        let texts = members.iter().map(named_text).collect::<Result<Vec<_>, CollectError>>()?;
         for (&member, fingerprint) in members.iter().zip(ring_fingerprints(&texts)) {
             self.give(member, &fingerprint);
         }
@@ -111,7 +113,7 @@ impl Names<'_> {
     /// The file's bytes with every name that is known by now.
     fn rewritten(&self, index: usize) -> Result<Vec<u8>, CollectError> {
         let file = &self.files[index];
-        let edit = |link: &super::link::ResolvedLink| {
+        let edit = |link: &ResolvedLink| {
             let name = self.hashed[link.target].as_ref()?;
             Some((link.span.clone(), link.text_for(name)))
         };

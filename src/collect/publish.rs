@@ -13,21 +13,18 @@
 //! One run at a time has the output folder, by a lock that the kernel lifts when the process ends.
 //! A staging folder that is there when we have the lock belongs to a run that died.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::TryLockError;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use fs_err::File;
 
-use super::compress::{Compressed, Copies};
+use super::compress::Compressed;
 use super::error::CollectError;
-use super::name::Output;
+use super::plan::{Bytes, Piece, Plan, plan};
 use crate::http::encoding::Coding;
-use crate::http::media_type;
-use crate::manifest::json::hex;
-use crate::manifest::{self, Entry, Manifest};
+use crate::manifest::{self, Manifest};
 
 const LOCK: &str = ".vestibule.lock";
 const STAGING: &str = ".vestibule-staging";
@@ -45,6 +42,9 @@ impl Target {
     /// Makes the folder if need be, and takes it.
     pub(super) fn lock(folder: &Path) -> Result<Self, CollectError> {
         let failed = |cause| failure(folder, LOCK, cause);
+        if folder.exists() && !folder.is_dir() {
+            return Err(CollectError::OutputIsNoFolder(folder.to_owned()));
+        }
         fs_err::create_dir_all(folder).map_err(|cause| failure(folder, "anything", cause))?;
         let lock = File::options().create(true).append(true).open(folder.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
@@ -55,32 +55,28 @@ impl Target {
     }
 
     /// Publishes everything.
-    pub(super) fn publish(&self, compressed: &Compressed) -> Result<Manifest, CollectError> {
-        self.publish_in_steps(compressed, &mut |_| Ok(()))
+    pub(super) fn publish(&self, compressed: &Compressed) -> Result<(), CollectError> {
+        self.publish_in_steps(&plan(compressed), &mut |_| Ok(()))
     }
 
     /// Asks before each change to what is published. This is where a test stands in for a power cut.
     fn publish_in_steps(
         &self,
-        compressed: &Compressed,
+        plan: &Plan<'_>,
         before: &mut dyn FnMut(&str) -> io::Result<()>,
-    ) -> Result<Manifest, CollectError> {
-        let manifest = manifest_of(compressed);
-        self.check_nothing_is_in_the_way(&manifest)?;
+    ) -> Result<(), CollectError> {
+        self.check_nothing_is_in_the_way(plan)?;
         let staging = Staging::create(&self.folder)?;
-        let mut moves = staging.fill(compressed, &manifest)?;
-        // Stable, so that files of one kind stay in the order of their names.
-        moves.sort_by_key(|(kind, _)| *kind);
-        for (_, name) in &moves {
-            before(name)
-                .and_then(|()| self.put_in_place(&staging, name))
-                .map_err(|c| failure(&self.folder, name, c))?;
+        staging.fill(plan)?;
+        for Piece { name, .. } in &plan.pieces {
+            let put = before(name).and_then(|()| self.put_in_place(&staging, name));
+            put.map_err(|cause| failure(&self.folder, name, cause))?;
         }
-        self.sync_folders(&moves)?;
-        self.put_manifest_in_place(&staging, before).map_err(|c| failure(&self.folder, manifest::FILE_NAME, c))?;
-        self.remove_stale_copies(&manifest)
-            .map_err(|cause| CollectError::Stale { output: self.folder.clone(), cause })?;
-        Ok(manifest)
+        self.sync_folders(plan)?;
+        let put = before(manifest::FILE_NAME).and_then(|()| self.put_manifest_in_place(&staging));
+        put.map_err(|cause| failure(&self.folder, manifest::FILE_NAME, cause))?;
+        let removed = self.remove_stale_copies(&plan.manifest);
+        removed.map_err(|cause| CollectError::Stale { output: self.folder.clone(), cause })
     }
 
     fn put_in_place(&self, staging: &Staging, name: &str) -> io::Result<()> {
@@ -91,19 +87,15 @@ impl Target {
         fs_err::rename(staging.folder.join(name), to)
     }
 
-    fn put_manifest_in_place(
-        &self,
-        staging: &Staging,
-        before: &mut dyn FnMut(&str) -> io::Result<()>,
-    ) -> io::Result<()> {
-        before(manifest::FILE_NAME)?;
+    fn put_manifest_in_place(&self, staging: &Staging) -> io::Result<()> {
         fs_err::rename(staging.folder.join(manifest::FILE_NAME), self.folder.join(manifest::FILE_NAME))?;
         File::open(&self.folder)?.sync_all()
     }
 
     /// The new names must be on the disk before the manifest that speaks of them.
-    fn sync_folders(&self, moves: &[(Kind, String)]) -> Result<(), CollectError> {
-        let folders: BTreeSet<&Path> = moves.iter().flat_map(|(_, name)| Path::new(name).ancestors().skip(1)).collect();
+    fn sync_folders(&self, plan: &Plan<'_>) -> Result<(), CollectError> {
+        let folders: BTreeSet<&Path> =
+            plan.pieces.iter().flat_map(|piece| Path::new(&piece.name).ancestors().skip(1)).collect();
         for folder in folders {
             let synced = File::open(self.folder.join(folder)).and_then(|open| open.sync_all());
             synced.map_err(|cause| failure(&self.folder, &folder.to_string_lossy(), cause))?;
@@ -113,13 +105,9 @@ impl Target {
 
     /// A folder where a file must go, or the other way round, is left by other tools or by an earlier
     /// tree. To clear it would take away what the last manifest names, so people decide.
-    fn check_nothing_is_in_the_way(&self, manifest: &Manifest) -> Result<(), CollectError> {
+    fn check_nothing_is_in_the_way(&self, plan: &Plan<'_>) -> Result<(), CollectError> {
         let mut folders = BTreeSet::new();
-        let copies = |(name, entry): (&String, &Entry)| {
-            let suffixes = entry.variants.keys().map(|coding| coding.suffix());
-            suffixes.chain([""]).map(|suffix| format!("{name}{suffix}")).collect::<Vec<_>>()
-        };
-        for name in &manifest.files.iter().flatten().flat_map(copies).collect::<Vec<_>>() {
+        for Piece { name, .. } in &plan.pieces {
             let path = Path::new(name);
             if self.folder.join(path).symlink_metadata().is_ok_and(|found| found.is_dir()) {
                 return Err(CollectError::InTheWay { path: self.folder.join(path), wanted: name.to_owned() });
@@ -157,15 +145,6 @@ fn failure(output: &Path, name: &str, cause: io::Error) -> CollectError {
     CollectError::Write { name: name.to_owned(), output: output.to_owned(), cause }
 }
 
-/// The order in which files go into place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// Nothing names it yet.
-    Hashed,
-    /// The last manifest may name it.
-    Plain,
-}
-
 /// The folder in which everything is made ready; removed with all that is still in it.
 #[derive(Debug)]
 struct Staging {
@@ -184,24 +163,24 @@ impl Staging {
         Ok(Self { folder, output: output.to_owned() })
     }
 
-    /// Writes everything, the manifest included, and answers with the names that must be moved.
-    fn fill(&self, compressed: &Compressed, manifest: &Manifest) -> Result<Vec<(Kind, String)>, CollectError> {
-        let mut moves = Vec::new();
-        let mut written = Vec::new();
-        for (output, copies) in &compressed.outputs {
-            self.write_output(output, copies, manifest, &mut moves, &mut written)?;
+    /// Writes everything, the manifest included.
+    fn fill(&self, plan: &Plan<'_>) -> Result<(), CollectError> {
+        let mut written = vec![manifest::FILE_NAME];
+        let text = plan.manifest.to_json();
+        self.write(manifest::FILE_NAME, |file| Ok(file.write_all(text.as_bytes())))?;
+        for piece in &plan.pieces {
+            if !self.link(piece) {
+                self.write_piece(piece)?;
+                written.push(&piece.name);
+            }
         }
-        let text = manifest.to_json();
-        self.write(manifest::FILE_NAME, None, |file| Ok(file.write_all(text.as_bytes())))?;
-        written.push(manifest::FILE_NAME.to_owned());
-        self.sync(&written)?;
-        Ok(moves)
+        self.sync(&written)
     }
 
     /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
     /// in one go, so many threads wait together.
-    fn sync(&self, names: &[String]) -> Result<(), CollectError> {
-        let sync = |name: &String| {
+    fn sync(&self, names: &[&str]) -> Result<(), CollectError> {
+        let sync = |name: &&str| {
             let synced = File::open(self.folder.join(name)).and_then(|file| file.sync_all());
             synced.map_err(|cause| failure(&self.output, name, cause))
         };
@@ -212,46 +191,30 @@ impl Staging {
         })
     }
 
-    fn write_output(
-        &self,
-        output: &Output,
-        copies: &Copies,
-        manifest: &Manifest,
-        moves: &mut Vec<(Kind, String)>,
-        written: &mut Vec<String>,
-    ) -> Result<(), CollectError> {
-        let modified = Some(output.modified);
-        let mut first: Option<&str> = None;
-        for name in output.names() {
-            let kind = if output.hashed.as_deref() == Some(name) { Kind::Hashed } else { Kind::Plain };
-            let suffixes = copies.keys().filter(|coding| has_variant(manifest, name, **coding)).map(|c| c.suffix());
-            for suffix in suffixes.chain([""]) {
-                let target = format!("{name}{suffix}");
-                let linked = first.is_some_and(|first| self.link(&format!("{first}{suffix}"), &target).is_ok());
-                if !linked {
-                    self.write(&target, modified, |file| match copies.iter().find(|(c, _)| c.suffix() == suffix) {
-                        Some((_, copy)) => Ok(file.write_all(copy)),
-                        None => output.contents.write_to(file),
-                    })?;
-                    written.push(target.clone());
-                }
-                moves.push((kind, target));
-            }
-            first = first.or(Some(name));
-        }
-        Ok(())
+    /// One content under two names takes the room of one, where the file system can do it.
+    fn link(&self, piece: &Piece<'_>) -> bool {
+        let existing = piece.same_as.as_ref().map(|name| self.folder.join(name));
+        let new = self.folder.join(&piece.name);
+        existing.is_some_and(|existing| {
+            new.parent().is_some_and(|parent| fs_err::create_dir_all(parent).is_ok())
+                && fs_err::hard_link(existing, new).is_ok()
+        })
     }
 
-    /// One content under two names takes the room of one, where the file system can do it.
-    fn link(&self, existing: &str, new: &str) -> io::Result<()> {
-        fs_err::hard_link(self.folder.join(existing), self.folder.join(new))
+    fn write_piece(&self, piece: &Piece<'_>) -> Result<(), CollectError> {
+        self.write(&piece.name, |file| {
+            let written = match piece.bytes {
+                Bytes::Whole(contents) => contents.write_to(file)?,
+                Bytes::Copy(copy) => file.write_all(copy),
+            };
+            Ok(written.and_then(|()| file.set_modified(piece.modified)))
+        })
     }
 
     fn write(
         &self,
         name: &str,
-        modified: Option<SystemTime>,
-        contents: impl FnOnce(&mut File) -> Result<io::Result<()>, CollectError>,
+        write: impl FnOnce(&mut File) -> Result<io::Result<()>, CollectError>,
     ) -> Result<(), CollectError> {
         let failed = |cause| failure(&self.output, name, cause);
         let path = self.folder.join(name);
@@ -259,11 +222,7 @@ impl Staging {
             fs_err::create_dir_all(parent).map_err(failed)?;
         }
         let mut file = File::create_new(&path).map_err(failed)?;
-        contents(&mut file)?.map_err(failed)?;
-        match modified {
-            Some(modified) => file.set_modified(modified).map_err(failed),
-            None => Ok(()),
-        }
+        write(&mut file)?.map_err(failed)
     }
 }
 
@@ -274,36 +233,15 @@ impl Drop for Staging {
     }
 }
 
-fn has_variant(manifest: &Manifest, name: &str, coding: Coding) -> bool {
-    let entry = manifest.files.as_ref().and_then(|files| files.get(name));
-    entry.is_some_and(|entry| entry.variants.contains_key(&coding))
-}
-
-/// The manifest of all this. A copy whose name belongs to a file of the sources (`a.js.gz` beside
-/// `a.js`) is left out under that name: the author's file goes before ours.
-fn manifest_of(compressed: &Compressed) -> Manifest {
-    let taken: BTreeSet<&str> = compressed.outputs.iter().flat_map(|(output, _)| output.names()).collect();
-    let mut files = BTreeMap::new();
-    for (output, copies) in &compressed.outputs {
-        for name in output.names() {
-            let is_free = |coding: &Coding| !taken.contains(format!("{name}{}", coding.suffix()).as_str());
-            let variants = copies.iter().filter(|(coding, _)| is_free(coding));
-            let entry = Entry {
-                size: output.contents.size,
-                media_type: media_type::content_type(name).into_owned(),
-                sha256: hex(&output.contents.fingerprint),
-                variants: variants.map(|(coding, copy)| (*coding, copy.len() as u64)).collect(),
-            };
-            files.insert(name.to_owned(), entry);
-        }
-    }
-    Manifest { paths: compressed.paths.clone(), files: Some(files) }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::collect::compress::Copies;
     use crate::collect::contents::Contents;
+    use crate::collect::name::Output;
 
     fn output(hashed: &str, plain: &str, text: &str, copy: &str) -> (Output, Copies) {
         let output = Output {
@@ -332,9 +270,9 @@ mod tests {
     }
 
     /// Fails at the given change, counted from zero; a power cut, but for the cleaning up.
-    fn cut_at(target: &Target, release: &Compressed, change: usize) -> Result<Manifest, CollectError> {
+    fn cut_at(target: &Target, release: &Compressed, change: usize) -> Result<(), CollectError> {
         let mut left = change;
-        target.publish_in_steps(release, &mut |_| {
+        target.publish_in_steps(&plan(release), &mut |_| {
             let is_now = left == 0;
             left = left.saturating_sub(1);
             if is_now { Err(io::Error::other("cut")) } else { Ok(()) }
@@ -347,7 +285,8 @@ mod tests {
         loop {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let target = Target::lock(folder.path()).expect("a free folder");
-            let before = target.publish(&first()).expect("the first release");
+            target.publish(&first()).expect("the first release");
+            let before = Manifest::load(folder.path()).expect("a manifest");
             let is_done = cut_at(&target, &second(), change).is_ok();
             let manifest = Manifest::load(folder.path()).expect("a manifest");
             assert_eq!(manifest == before, !is_done, "at change {change}");
@@ -378,7 +317,7 @@ mod tests {
             order.push(name.to_owned());
             Ok(())
         };
-        target.publish_in_steps(&first(), &mut note).expect("published");
+        target.publish_in_steps(&plan(&first()), &mut note).expect("published");
         let expected = [
             "a.1.css.gz",
             "a.1.css",
