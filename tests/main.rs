@@ -1,5 +1,7 @@
 //! The integration tests, in one binary: each module starts what it needs on ports of its own.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
 mod support;
 
 mod command_line;

@@ -167,6 +167,18 @@ async fn an_answer_that_breaks_off_cuts_the_clients_connection() {
 }
 
 #[tokio::test]
+async fn the_answer_to_head_announces_a_body_that_does_not_come() {
+    let app = App::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    for _ in 0..2 {
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.answer_to_head().await.unwrap();
+        assert_eq!((answer.status, answer.header("content-length")), (200, Some("5")));
+    }
+}
+
+#[tokio::test]
 async fn an_unlimited_body_goes_through_and_a_larger_one_than_allowed_does_not() {
     for (limit, expected) in [("0", 200), ("10", 413)] {
         let app = App::answering(HELLO).await;
