@@ -179,6 +179,51 @@ async fn the_answer_to_head_announces_a_body_that_does_not_come() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_before_the_answer_frees_the_application() {
+    let (sender, mut hung_up) = tokio::sync::mpsc::unbounded_channel();
+    let app = App::new(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            connection.request().await;
+            sender.send("asked").unwrap();
+            connection.hung_up().await;
+            sender.send("left").unwrap();
+        }
+    })
+    .await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(hung_up.recv().await, Some("asked"));
+    drop(client);
+    assert_eq!(hung_up.recv().await, Some("left"));
+}
+
+#[tokio::test]
+async fn events_reach_the_client_one_by_one() {
+    let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
+    let gate = std::sync::Mutex::new(Some(gate));
+    let app = App::new(move |mut connection| {
+        let gate = gate.lock().unwrap().take();
+        async move {
+            connection.request().await;
+            connection.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
+            gate.unwrap().await.unwrap();
+            connection.send("data: 2\n\n").await;
+        }
+    })
+    .await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.head().await.unwrap().header("transfer-encoding"), Some("chunked"));
+    assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 1\n\n"[..]));
+    go_on.send(()).unwrap(); // the second event is written only now
+    assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 2\n\n"[..]));
+    assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test]
 async fn an_unlimited_body_goes_through_and_a_larger_one_than_allowed_does_not() {
     for (limit, expected) in [("0", 200), ("10", 413)] {
         let app = App::answering(HELLO).await;

@@ -152,14 +152,6 @@ impl Failure {
         }
     }
 
-    /// Adds what else is worth knowing, where the application closed the connection without a word.
-    pub(super) fn with_hint(mut self, text: &'static str) -> Self {
-        if let Self::Closed { answered: Answered::Nothing, hint, .. } = &mut self {
-            *hint = Some(text);
-        }
-        self
-    }
-
     /// Whether a request that can be repeated without harm may be tried once more on a fresh
     /// connection: only when an idle connection turned out to be closed, which says nothing of the
     /// application's health.

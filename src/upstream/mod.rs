@@ -177,11 +177,8 @@ impl Upstream {
         let headers = self.headers(request);
         let (body, progress) = Sent::new(body);
         let outgoing = request::outgoing(&request.head, headers, body);
-        match exchange.send(outgoing, &progress, self.deadlines).await {
-            Ok(answer) => Ok((exchange, answer)),
-            Err(failure) if self.speaks_uwsgi() => Err(failure.with_hint(uwsgi::HINT)),
-            Err(failure) => Err(failure),
-        }
+        let answer = exchange.send(outgoing, &progress, self.deadlines).await?;
+        Ok((exchange, answer))
     }
 
     fn headers(&self, request: &Prepared) -> ::http::HeaderMap {
