@@ -1,6 +1,12 @@
 //! Requests that two readers could understand in two ways: through a real socket, and what of them
 //! reaches the application. Either nothing does, or exactly one well-formed request.
 
+use bytes::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use vestibule::http::body::Body;
+
+use crate::proxy::channel;
 use crate::support::app::{App, HELLO};
 use crate::support::client::Connection;
 use crate::support::server::TestServer;
@@ -245,5 +251,42 @@ async fn the_answer_to_an_upload_that_pauses_is_408() {
     let mut client = Connection::open(server.address()).await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello").await;
     assert_eq!(client.answer().await.unwrap().status, 408);
+    assert_eq!(app.requests(), [""; 0]);
+}
+
+/// Sends one request over HTTP/2 in the clear, and returns the status.
+async fn over_http2(server: &TestServer, request: http::request::Builder, body: Body) -> u16 {
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender.send_request(request.body(body).unwrap()).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_request_over_http2_reaches_the_application_as_one_over_http1() {
+    let app = App::answering(HELLO).await;
+    let server = server(&app).await;
+    let (sender, body) = channel();
+    sender.send(Ok(Bytes::from_static(b"hello"))).unwrap();
+    drop(sender);
+    let request = http::Request::post("http://example.com/a?b")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .header("x_forwarded_for", "203.0.113.9")
+        .header("te", "trailers");
+    assert_eq!(over_http2(&server, request, body).await, 200);
+    let seen = app.request();
+    assert_eq!(essence(&seen), "POST /a?b HTTP/1.1|content-length: 5|hello");
+    assert!(seen.contains("host: example.com\r\n") && seen.contains("cookie: a=1; b=2\r\n"), "{seen}");
+    assert!(!seen.contains("203.0.113.9") && !seen.contains("\r\nte:"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_host_that_differs_from_the_authority_is_refused_over_http2() {
+    let app = App::answering(HELLO).await;
+    let server = server(&app).await;
+    let request = http::Request::get("http://example.com/").header("host", "other.example.com");
+    assert_eq!(over_http2(&server, request, Body::Empty).await, 400);
     assert_eq!(app.requests(), [""; 0]);
 }

@@ -190,8 +190,8 @@ impl Failure {
         let cause = self.source().map(innermost);
         let waited = self.waited();
         match self.blame() {
-            Blame::Client => debug!(%socket, request = %id, "{self}"),
-            _ => warn!(%socket, request = %id, waited, cause, "{self}"),
+            Blame::Client => debug!(%socket, %id, "{self}"),
+            _ => warn!(%socket, %id, waited, cause, "{self}"),
         }
     }
 
