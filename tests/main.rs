@@ -1,17 +1,22 @@
 //! The integration tests, in one binary: each module starts what it needs on ports of its own.
-
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
+#![allow(clippy::print_stdout, reason = "the harness shows what a failed test printed")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 mod support;
 
+mod browser;
+mod collect;
 mod command_line;
 mod config_example;
 mod connections;
+mod django;
 mod house;
 mod proxy;
 mod reload;
 mod requests;
 mod shutdown;
+mod static_files;
 mod tls;
 mod tunnel;
 mod uwsgi;

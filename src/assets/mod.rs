@@ -142,6 +142,7 @@ impl Assets {
     }
 }
 
+/// For the start-up line and for `check`.
 impl fmt::Display for Assets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (folder, files) = (self.folder.display(), self.catalog.len());

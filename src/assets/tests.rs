@@ -503,6 +503,8 @@ fn a_folder_that_is_not_there_is_named() {
 async fn equal_contents_are_held_once_and_the_smallest_come_first() {
     let folder = site();
     let all = folder.open();
+    assert!(all.to_string().starts_with("3 files of /"), "{all}");
+    assert!(all.to_string().ends_with(" under /static/, 0.0 MiB in memory"), "{all}");
     assert_eq!((all.file_count(), all.bytes_in_memory()), (3, 44 + 11 + 8 + 6));
     // Room for the logo (6), brotli's copy (8) and no more.
     let some = folder.open_with(|config| config.memory = ByteSize(20)).expect("a folder");

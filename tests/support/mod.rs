@@ -2,7 +2,11 @@
 
 pub(crate) mod app;
 pub(crate) mod client;
+pub(crate) mod curl;
+pub(crate) mod django_site;
+pub(crate) mod process;
 pub(crate) mod server;
+pub(crate) mod site;
 
 use std::time::Duration;
 

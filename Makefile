@@ -1,0 +1,24 @@
+# The commands of the README, and nothing clever.
+
+.PHONY: demo demo-check test bench lint
+
+# The demo site behind vestibule, until Ctrl-C.
+demo:
+	@fixtures/django/demo
+
+# The same, looked at by itself and stopped.
+demo-check:
+	@DEMO_CHECK=1 fixtures/django/demo
+
+# All the tests, those with real servers and a real browser among them.
+test:
+	tests/setup
+	cargo test --doc --locked
+	if command -v cargo-nextest >/dev/null; then cargo nextest run --locked; else cargo test --lib --bins --tests --locked; fi
+
+bench:
+	cargo bench --locked
+
+lint:
+	cargo fmt --check
+	cargo lint

@@ -1,0 +1,247 @@
+//! Why a run failed, and what it found on the way.
+//!
+//! A [`Finding`] names a file and what is odd about it. Whether it is only told or stops the run is
+//! decided where it is found; all findings of one step are reported together, so that one run shows
+//! everything there is to mend.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Something odd about one file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The file, as people know it: its path, or its name in the output.
+    pub file: String,
+    /// Where in the file, if it is about one place.
+    pub position: Option<Position>,
+    /// What it is.
+    pub message: String,
+}
+
+/// A place in a text. Both numbers begin at one; a column is a character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The character within the line.
+    pub column: usize,
+}
+
+impl Position {
+    /// The place of a byte offset.
+    pub(super) fn of(text: &str, offset: usize) -> Self {
+        let before = text.get(..offset).unwrap_or(text);
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Self { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
+    }
+}
+
+impl Finding {
+    /// A finding about a whole file.
+    pub(super) fn about(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { file: file.into(), position: None, message: message.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.position {
+            Some(Position { line, column }) => write!(f, "{}:{line}:{column}: {}", self.file, self.message),
+            None => write!(f, "{}: {}", self.file, self.message),
+        }
+    }
+}
+
+/// Why a run failed. The output folder is then as it was before.
+#[derive(Debug, Error)]
+pub enum CollectError {
+    /// Nothing to collect from.
+    #[error("no source folder is given")]
+    NoSources,
+    /// Nowhere to write to.
+    #[error("no output folder is given")]
+    NoOutput,
+    /// Source folders that are missing, unreadable or no folders.
+    #[error("{}", listed("cannot use", .0, ["source folder", "source folders"]))]
+    BadSources(Vec<Finding>),
+    /// An ignore pattern that is none.
+    #[error("{glob:?} under collect.ignore is not a pattern")]
+    BadPattern {
+        /// The pattern.
+        glob: String,
+        /// Why.
+        #[source]
+        cause: globset::Error,
+    },
+    /// Output would be collected again, or sources overwritten.
+    #[error("the source folder {} and the output folder {} lie one inside the other", .source_folder.display(), .output.display())]
+    Overlap {
+        /// The source.
+        source_folder: PathBuf,
+        /// The output.
+        output: PathBuf,
+    },
+    /// The sources are empty, or all that they have is ignored.
+    #[error("no files found in {}", folders(.0))]
+    NoFiles(Vec<PathBuf>),
+    /// Files that cannot be published.
+    #[error("{}", listed("cannot publish", .0, ["file", "files"]))]
+    BadFiles(Vec<Finding>),
+    /// References to files that are not there.
+    #[error("{}", listed("found", .0, ["reference that leads nowhere", "references that lead nowhere"]))]
+    MissingReferences(Vec<Finding>),
+    /// Two different files that would have one name.
+    #[error(
+        "{name} would be two different files: one is the file of that name in the sources, the other gets that name for its contents"
+    )]
+    Collision {
+        /// The name in the output.
+        name: String,
+    },
+    /// Another run has the output folder.
+    #[error("another vestibule collect is writing to {}", .0.display())]
+    Busy(PathBuf),
+    /// Something in the output folder stands where a file must go.
+    #[error("cannot put {wanted} into place, because {} is in the way", .path.display())]
+    InTheWay {
+        /// What stands there.
+        path: PathBuf,
+        /// What must go there.
+        wanted: String,
+    },
+    /// A source could not be read.
+    #[error("cannot read a source file")]
+    Unreadable(#[source] io::Error),
+    /// A source was written to during the run.
+    #[error("{} changed while it was being collected", .0.display())]
+    Changed(PathBuf),
+    /// A file could not be written.
+    #[error("cannot write {name} to {}; the last manifest and the files that it names are still in place", .output.display())]
+    Write {
+        /// The name in the output.
+        name: String,
+        /// The output folder.
+        output: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A compressed copy of an earlier run could not be removed.
+    #[error("the files are published in {}, but an outdated compressed copy beside them could not be removed", .output.display())]
+    Stale {
+        /// The output folder.
+        output: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A file could not be compressed.
+    #[error("cannot compress {name}")]
+    Compress {
+        /// The file.
+        name: String,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The threads could not be started.
+    #[error("cannot start the threads for reading and compression")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+}
+
+impl CollectError {
+    /// Whether the command line or the configuration must be changed, as opposed to files.
+    pub fn is_operators_mistake(&self) -> bool {
+        match self {
+            Self::NoSources
+            | Self::NoOutput
+            | Self::BadSources(_)
+            | Self::BadPattern { .. }
+            | Self::Overlap { .. }
+            | Self::NoFiles(_) => true,
+            Self::BadFiles(_)
+            | Self::MissingReferences(_)
+            | Self::Collision { .. }
+            | Self::Busy(_)
+            | Self::InTheWay { .. }
+            | Self::Unreadable(_)
+            | Self::Changed(_)
+            | Self::Write { .. }
+            | Self::Stale { .. }
+            | Self::Compress { .. }
+            | Self::Threads(_) => false,
+        }
+    }
+
+    /// What to do about it, where there is one answer.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoSources => "name one with --source DIR, or under [collect] sources",
+            Self::NoOutput => "name one with --output DIR, or under [collect] output or [static] directory",
+            Self::BadSources(_) => "fix the path, or drop it from --source or [collect] sources",
+            Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
+            Self::Overlap { .. } => "choose an output folder outside of every source folder",
+            Self::NoFiles(_) => {
+                "publishing nothing is never meant; check the folders, and the patterns under [collect] ignore"
+            }
+            Self::BadFiles(_) => "rename or remove them, or leave them out with a pattern under [collect] ignore",
+            Self::MissingReferences(_) => {
+                "fix the references, or set [collect] missing_reference (missing_source_map for source maps) \
+                 to \"warn\" or \"ignore\""
+            }
+            Self::Collision { .. } => {
+                "is a source folder the output of an earlier run? collect from the original files"
+            }
+            Self::Busy(_) => "wait for it to end; runs into one output folder go one after the other",
+            Self::InTheWay { .. } => "remove it from the output folder and run again",
+            Self::Changed(_) => "run again when nothing else writes to the source folders",
+            Self::Write { cause, .. } if is_full(cause) => {
+                "free some space; while it writes, a run needs room for the old and the new files"
+            }
+            Self::Write { .. } | Self::Stale { .. } => "check who owns the output folder and who may write to it",
+            Self::Unreadable(_) | Self::Compress { .. } | Self::Threads(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// One line that says how many, and a line for each.
+fn listed(verb: &str, findings: &[Finding], [one, many]: [&str; 2]) -> String {
+    let things = if findings.len() == 1 { one } else { many };
+    let lines: String = findings.iter().map(|finding| format!("\n  {finding}")).collect();
+    format!("{verb} {} {things}:{lines}", findings.len())
+}
+
+fn folders(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_counts_lines_and_characters_from_one() {
+        let text = "a\nüb c\n";
+        for (offset, line, column) in [(0, 1, 1), (2, 2, 1), (4, 2, 2), (6, 2, 4), (99, 3, 1)] {
+            assert_eq!(Position::of(text, offset), Position { line, column }, "for {offset}");
+        }
+    }
+
+    #[test]
+    fn every_finding_has_its_line_in_the_error() {
+        let position = Some(Position { line: 3, column: 5 });
+        let missing = Finding { file: "a.css".into(), position, message: "refers to \"b.png\"".into() };
+        let error = CollectError::MissingReferences(vec![missing.clone(), missing]);
+        let line = "\n  a.css:3:5: refers to \"b.png\"";
+        assert_eq!(error.to_string(), format!("found 2 references that lead nowhere:{line}{line}"));
+    }
+}

@@ -1,0 +1,244 @@
+//! Finds the URLs of a script by parsing it: source-map comments always, module specifiers on demand.
+//!
+//! Only specifiers that begin with `.` or `/` are URLs of ours; bare ones are for import maps. The
+//! parser is `oxc`, whose interface changes with every release, so nothing else names it.
+//!
+//! A script that has neither word in it is not parsed at all. One that the parser refuses keeps its
+//! imports; a source-map comment on its last line, where tools put it, is still found.
+
+use oxc_allocator::Allocator;
+use oxc_ast::ast::{
+    ExportAllDeclaration, ExportFromDeclaration, Expression, ImportDeclaration, ImportExpression, StringLiteral,
+};
+use oxc_ast_visit::{Visit, walk};
+use oxc_parser::Parser;
+use oxc_span::{SourceType, Span};
+
+use super::{Form, Found, Link, Modules, Purpose, source_map};
+
+/// How many brackets may be open at once. The parser calls itself and has no limit of its own; the
+/// threads of `collect` have a stack that suffices for this, also in a debug build.
+const BRACKET_LIMIT: usize = 1000;
+
+/// How many operators may follow each other without a bracket, a comma or a semicolon: `!!!!a` and
+/// `a => b => c` nest as well. Each costs the parser less of its stack than a bracket does.
+const OPERATOR_LIMIT: usize = 20_000;
+
+/// Finds every URL.
+pub(super) fn find(text: &str, modules: Modules) -> Found {
+    let has_imports = modules == Modules::Follow && ["import", "export"].iter().any(|word| text.contains(word));
+    if !has_imports && !text.contains("sourceMappingURL=") {
+        return Found::default();
+    }
+    if is_too_deep(text) {
+        return refused(text, "it has too many brackets or operators inside each other");
+    }
+    let allocator = Allocator::default();
+    let parsed = Parser::new(&allocator, text, SourceType::unambiguous()).parse();
+    if parsed.panicked {
+        let why = parsed.diagnostics.iter().next().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
+        return refused(text, &format!("it is not JavaScript ({why})"));
+    }
+    let mut finder = Finder { text, links: Vec::new() };
+    for comment in &parsed.program.comments {
+        finder.comment(comment.content_span());
+    }
+    if has_imports {
+        finder.visit_program(&parsed.program);
+    }
+    Found { links: finder.links, refusal: None }
+}
+
+/// Whether the parser could run out of stack. What is in strings counts too: too careful is enough.
+fn is_too_deep(text: &str) -> bool {
+    let mut brackets = 0_usize;
+    let mut operators = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => brackets += 1,
+            b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
+            _ => {}
+        }
+        match byte {
+            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' => operators = 0,
+            b'!' | b'~' | b'-' | b'*' | b'=' | b'?' | b':' | b' ' | b'\t' | b'\n' => operators += 1,
+            _ => {}
+        }
+        if brackets > BRACKET_LIMIT || operators > OPERATOR_LIMIT {
+            return true;
+        }
+    }
+    false
+}
+
+fn refused(text: &str, why: &str) -> Found {
+    let kept = "its references are published as they are";
+    Found { links: last_line_comment(text).into_iter().collect(), refusal: Some(format!("{why}; {kept}")) }
+}
+
+fn last_line_comment(text: &str) -> Option<Link> {
+    let trimmed = text.trim_end();
+    let start = trimmed.rfind('\n').map_or(0, |newline| newline + 1);
+    let comment = trimmed[start..].strip_prefix("//")?;
+    Some(source_map_link(comment, start + 2, source_map::url_in_comment(comment)?))
+}
+
+fn source_map_link(comment: &str, start: usize, range: std::ops::Range<usize>) -> Link {
+    Link {
+        url: comment[range.clone()].to_owned(),
+        span: start + range.start..start + range.end,
+        form: Form::Comment,
+        purpose: Purpose::SourceMap,
+    }
+}
+
+struct Finder<'t> {
+    text: &'t str,
+    links: Vec<Link>,
+}
+
+impl Finder<'_> {
+    fn comment(&mut self, span: Span) {
+        // Comments that HTML brings in (`<!--`) are longer than their marker; their spans may not be.
+        let Some(comment) = self.text.get(span.start as usize..span.end as usize) else { return };
+        if let Some(range) = source_map::url_in_comment(comment) {
+            self.links.push(source_map_link(comment, span.start as usize, range));
+        }
+    }
+
+    fn string(&mut self, literal: &StringLiteral<'_>) {
+        if !literal.lone_surrogates {
+            self.specifier(literal.span, literal.value.as_str());
+        }
+    }
+
+    fn specifier(&mut self, span: Span, url: &str) {
+        let (start, end) = (span.start as usize, span.end as usize);
+        let quote = self.text.get(start..end).and_then(|raw| raw.chars().next());
+        let Some(quote @ ('"' | '\'' | '`')) = quote else { return };
+        if url.starts_with(['.', '/']) && end - start >= 2 {
+            self.links.push(Link {
+                span: start + 1..end - 1,
+                url: url.to_owned(),
+                form: Form::JavaScriptString(quote),
+                purpose: Purpose::Content,
+            });
+        }
+    }
+}
+
+impl<'a> Visit<'a> for Finder<'_> {
+    fn visit_import_declaration(&mut self, it: &ImportDeclaration<'a>) {
+        self.string(&it.source);
+    }
+
+    fn visit_export_from_declaration(&mut self, it: &ExportFromDeclaration<'a>) {
+        self.string(&it.source);
+    }
+
+    fn visit_export_all_declaration(&mut self, it: &ExportAllDeclaration<'a>) {
+        self.string(&it.source);
+    }
+
+    fn visit_import_expression(&mut self, it: &ImportExpression<'a>) {
+        match &it.source {
+            Expression::StringLiteral(literal) => self.string(literal),
+            Expression::TemplateLiteral(literal) if literal.expressions.is_empty() => {
+                if let Some(cooked) = literal.quasis.first().and_then(|quasi| quasi.value.cooked.as_ref()) {
+                    self.specifier(literal.span, cooked.as_str());
+                }
+            }
+            _ => {}
+        }
+        walk::walk_import_expression(self, it);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(text: &str, modules: Modules) -> Vec<String> {
+        find(text, modules).links.into_iter().map(|link| text[link.span].to_owned()).collect()
+    }
+
+    #[test]
+    fn each_form_of_import_is_found() {
+        for (text, expected) in [
+            ("import a from './x.js'", "./x.js"),
+            ("import * as a from \"./x.js\";", "./x.js"),
+            ("import{a}from'./x.js'", "./x.js"),
+            ("import './x.js'", "./x.js"),
+            ("import d from './x.json' with { type: 'json' }", "./x.json"),
+            ("export * from '/static/x.js'", "/static/x.js"),
+            ("export { a } from '../x.js'", "../x.js"),
+            ("const a = () => import( './x.js' )", "./x.js"),
+            ("import(`./x.js`)", "./x.js"),
+            ("export const a = import('./x.js')", "./x.js"),
+            ("var r = /\"/; import d from './x.js'", "./x.js"), // the quote in the regular expression
+            ("if (a) { import('./x.js') } with (b) {}", "./x.js"), // a script, not a module
+        ] {
+            assert_eq!(urls(text, Modules::Follow), [expected], "for {text}");
+            assert!(urls(text, Modules::Leave).is_empty(), "for {text}");
+        }
+    }
+
+    #[test]
+    fn what_only_looks_like_an_import_is_left_alone() {
+        for text in [
+            "// import './x.js'",
+            "/* import './x.js' */",
+            "var a = \"import './x.js'\"",
+            "var a = `import './x.js'`",
+            "import a from 'bare'",
+            "import(name)",
+            "import(`./${name}.js`)",
+            "a.import('./x.js')",
+        ] {
+            assert!(urls(text, Modules::Follow).is_empty(), "for {text}");
+        }
+    }
+
+    #[test]
+    fn a_source_map_comment_is_found_in_a_comment_only() {
+        for (text, expected) in [
+            ("a()\n//# sourceMappingURL=x.js.map\n", Some("x.js.map")),
+            ("a()\r\n//# sourceMappingURL=x.js.map\r\n", Some("x.js.map")),
+            ("a() //# sourceMappingURL=x.js.map", Some("x.js.map")),
+            ("a()\n/*# sourceMappingURL=x.js.map */", Some("x.js.map")),
+            ("a = '//# sourceMappingURL=x.js.map'", None),
+            ("a = `\n//# sourceMappingURL=x.js.map\n`", None),
+        ] {
+            assert_eq!(urls(text, Modules::Leave).first().map(String::as_str), expected, "for {text}");
+        }
+    }
+
+    #[test]
+    fn a_script_that_does_not_parse_keeps_all_but_its_last_line() {
+        let found = find("import a from './x.js'; ((\n//# sourceMappingURL=x.map\n", Modules::Follow);
+        assert!(found.refusal.is_some_and(|why| why.starts_with("it is not JavaScript")));
+        assert_eq!(found.links.len(), 1);
+        assert_eq!(found.links[0].url, "x.map");
+    }
+
+    #[test]
+    fn nesting_without_end_is_refused_and_does_not_crash() {
+        for piece in ["[", "`${", "!", "a=>", "new ", "a**", "a?b:", "typeof\n"] {
+            let text = format!("import './x.js';{}a", piece.repeat(200_000));
+            assert!(find(&text, Modules::Follow).refusal.is_some(), "for {piece:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_within_the_limits_does_not_crash() {
+        let find_in_thread = |text: String| {
+            let thread = std::thread::Builder::new().stack_size(crate::collect::STACK_SIZE);
+            thread.spawn(move || find(&text, Modules::Follow)).expect("a thread").join().expect("no panic")
+        };
+        for (piece, times) in [("[", BRACKET_LIMIT), ("!", 19_000), ("a=>", 9_000), ("a**", 9_000), ("new ", 19_000)] {
+            let close = "]".repeat(if piece == "[" { times } else { 0 });
+            let found = find_in_thread(format!("import './x.js';{}a{close}", piece.repeat(times)));
+            assert_eq!((found.links.len(), found.refusal), (1, None), "for {piece:?}");
+        }
+    }
+}

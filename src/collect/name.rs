@@ -1,0 +1,157 @@
+//! Gives every file its final bytes and its final name, group by group.
+//!
+//! Since a named file comes before the file that names it, each file is rewritten once, with names
+//! that are final, and hashed over the rewritten bytes.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use super::contents::Contents;
+use super::error::CollectError;
+use super::fingerprint::{Fingerprint, hashed_name, ring_fingerprints};
+use super::link::{Linked, LinkedFile};
+use super::order::{Group, order};
+use super::rewrite::rewrite;
+
+/// Everything that will be in the output, before compression.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// What to write.
+    pub(super) outputs: Vec<Output>,
+    /// Plain name to the name that pages use.
+    pub(super) paths: BTreeMap<String, String>,
+    /// How many references have a new name in them.
+    pub(super) references: usize,
+}
+
+/// One content under one or two names.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// The hashed name, if these bytes have one.
+    pub(super) hashed: Option<String>,
+    /// The plain name, if these bytes have it: the author's bytes always do.
+    pub(super) plain: Option<String>,
+    /// The bytes.
+    pub(super) contents: Contents,
+    /// The time of the source file.
+    pub(super) modified: SystemTime,
+}
+
+impl Output {
+    /// Its names; the first is the one to write, the others are links to it.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.hashed.iter().chain(&self.plain).map(String::as_str)
+    }
+}
+
+/// Names that stay as they are.
+pub(super) fn keep_names(linked: Linked) -> Named {
+    let plain = |file: LinkedFile| Output {
+        hashed: None,
+        plain: Some(file.source.name),
+        contents: file.contents,
+        modified: file.source.modified,
+    };
+    let paths = linked.files.iter().map(|file| (file.source.name.clone(), file.source.name.clone())).collect();
+    Named { outputs: linked.files.into_iter().map(plain).collect(), paths, references: 0 }
+}
+
+/// Names with a content hash.
+pub(super) fn hash_names(linked: Linked) -> Result<Named, CollectError> {
+    let references = linked.files.iter().map(|file| file.links.len()).sum();
+    let named: Vec<Vec<usize>> =
+        linked.files.iter().map(|file| file.links.iter().map(|link| link.target).collect()).collect();
+    let mut names = Names { files: &linked.files, hashed: vec![None; linked.files.len()] };
+    let mut rewritten: BTreeMap<usize, Contents> = BTreeMap::new();
+    for group in order(&named) {
+        match group {
+            Group::One(file) => rewritten.extend(names.one(file)?.map(|contents| (file, contents))),
+            Group::Ring(members) => rewritten.extend(names.ring(&members)?),
+        }
+    }
+    let hashed = names.hashed;
+    let mut result = Named { outputs: Vec::new(), paths: BTreeMap::new(), references };
+    for (index, (file, hashed)) in linked.files.into_iter().zip(hashed).enumerate() {
+        result.add(file, hashed.unwrap_or_default(), rewritten.remove(&index));
+    }
+    result.check_collisions()?;
+    Ok(result)
+}
+
+struct Names<'a> {
+    files: &'a [LinkedFile],
+    hashed: Vec<Option<String>>,
+}
+
+impl Names<'_> {
+    /// Names a file that all of its references precede, and answers with its new bytes if it has any.
+    fn one(&mut self, index: usize) -> Result<Option<Contents>, CollectError> {
+        let file = &self.files[index];
+        if file.links.is_empty() {
+            self.give(index, &file.contents.fingerprint);
+            return Ok(None);
+        }
+        let contents = Contents::held(self.rewritten(index)?);
+        self.give(index, &contents.fingerprint);
+        Ok(Some(contents))
+    }
+
+    fn ring(&mut self, members: &[usize]) -> Result<Vec<(usize, Contents)>, CollectError> {
+        let texts: Vec<_> = members.iter().map(|&member| self.rewritten(member)).collect::<Result<_, _>>()?;
+        for (&member, fingerprint) in members.iter().zip(ring_fingerprints(&texts)) {
+            self.give(member, &fingerprint);
+        }
+        members.iter().map(|&member| Ok((member, Contents::held(self.rewritten(member)?)))).collect()
+    }
+
+    fn give(&mut self, index: usize, fingerprint: &Fingerprint) {
+        self.hashed[index] = Some(hashed_name(&self.files[index].source.name, fingerprint));
+    }
+
+    /// The file's bytes with every name that is known by now.
+    fn rewritten(&self, index: usize) -> Result<Vec<u8>, CollectError> {
+        let file = &self.files[index];
+        let edit = |link: &super::link::ResolvedLink| {
+            let name = self.hashed[link.target].as_ref()?;
+            Some((link.span.clone(), link.text_for(name)))
+        };
+        let edits: Vec<_> = file.links.iter().filter_map(edit).collect();
+        Ok(rewrite(&file.contents.read()?, &edits))
+    }
+}
+
+impl Named {
+    fn add(&mut self, file: LinkedFile, hashed: String, rewritten: Option<Contents>) {
+        let LinkedFile { source, contents, .. } = file;
+        let modified = source.modified;
+        self.paths.insert(source.name.clone(), hashed.clone());
+        let (hashed, plain) = (Some(hashed), Some(source.name));
+        match rewritten.filter(|rewritten| rewritten.fingerprint != contents.fingerprint) {
+            None => self.outputs.push(Output { hashed, plain, contents, modified }),
+            Some(rewritten) => {
+                self.outputs.push(Output { hashed, plain: None, contents: rewritten, modified });
+                self.outputs.push(Output { hashed: None, plain, contents, modified });
+            }
+        }
+    }
+
+    /// A source file may already have the hashed name of another one, if the source is an older
+    /// output. That is well as long as both have the same bytes: then the name is written once.
+    fn check_collisions(&mut self) -> Result<(), CollectError> {
+        let plain: BTreeMap<String, Fingerprint> = self
+            .outputs
+            .iter()
+            .filter_map(|output| Some((output.plain.clone()?, output.contents.fingerprint)))
+            .collect();
+        for output in &mut self.outputs {
+            let Some(name) = &output.hashed else { continue };
+            match plain.get(name) {
+                None => {}
+                Some(fingerprint) if *fingerprint == output.contents.fingerprint => output.hashed = None,
+                Some(_) => return Err(CollectError::Collision { name: name.clone() }),
+            }
+        }
+        self.outputs.retain(|output| output.names().next().is_some());
+        Ok(())
+    }
+}

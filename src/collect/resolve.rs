@@ -1,0 +1,263 @@
+//! Which file of the tree a URL means, as a browser would find it, and the same URL with another name.
+//!
+//! Pure: it gets the names of the tree and reads no disk. Left alone is whatever is not a file of
+//! ours: other sites, `data:`, a fragment, a folder, an absolute path outside of the static prefix.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::Path;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+/// What a segment of a URL's path may hold unencoded (RFC 3986, section 3.3), without the characters
+/// that end strings and comments.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'!')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b':')
+    .remove(b'@');
+
+/// The names of the tree.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    files: BTreeMap<String, usize>,
+    folders: BTreeSet<String>,
+}
+
+impl Tree {
+    /// A tree of these names, each of which stands for its position.
+    pub(super) fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let mut tree = Self::default();
+        for (index, name) in names.enumerate() {
+            let folders = name.match_indices('/').map(|(slash, _)| name[..slash].to_owned());
+            tree.folders.extend(folders);
+            tree.files.insert(name.to_owned(), index);
+        }
+        tree
+    }
+
+    /// The name that was perhaps meant: the same base name elsewhere, or one with a typing error.
+    pub(super) fn nearest(&self, wanted: &str) -> Option<&str> {
+        const ALIKE: f64 = 0.8;
+        let wanted_path = Path::new(wanted);
+        let score = |name: &str| {
+            let path = Path::new(name);
+            let has_same_base_name = path.file_name() == wanted_path.file_name();
+            let is_near = path.extension() == wanted_path.extension() && name.len().abs_diff(wanted.len()) <= 4;
+            // Most names end here, which matters where a thousand references are wrong.
+            if !has_same_base_name && !is_near {
+                return 0.0;
+            }
+            let alike = strsim::normalized_damerau_levenshtein(name, wanted);
+            if has_same_base_name { 1.0 + alike } else { alike }
+        };
+        let scored = self.files.keys().map(|name| (score(name), name.as_str()));
+        let best = scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
+        best.map(|(_, name)| name)
+    }
+}
+
+/// What a URL means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Resolution {
+    /// No file of ours.
+    Elsewhere,
+    /// A file of ours.
+    File(usize, Reference),
+    /// It should be a file of ours, and there is none.
+    Missing {
+        /// The name that it would have.
+        name: String,
+    },
+    /// It leads out of the tree at the top.
+    AboveRoot,
+}
+
+/// A URL of which the last component can be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reference {
+    url: String,
+    last: Range<usize>,
+}
+
+impl Reference {
+    /// The URL with another file name, encoded if the author had encoded the old one. What is before
+    /// and after it stays as it was: the author's folders, query, fragment and `?#iefix`.
+    pub(super) fn with_name(&self, name: &str) -> String {
+        let base_name = name.rsplit('/').next().unwrap_or(name);
+        let last: Cow<'_, str> = match self.url[self.last.clone()].contains('%') {
+            true => utf8_percent_encode(base_name, SEGMENT).into(),
+            false => base_name.into(),
+        };
+        format!("{}{last}{}", &self.url[..self.last.start], &self.url[self.last.end..])
+    }
+}
+
+/// Looks a URL up that stands in the file `referrer`.
+pub(super) fn resolve(url: &str, referrer: &str, prefix: &str, tree: &Tree) -> Resolution {
+    // Browsers strip these from both ends (WHATWG URL, section 4.4).
+    let is_stripped = |c: char| c <= ' ';
+    let start = url.len() - url.trim_start_matches(is_stripped).len();
+    let trimmed = url.trim_matches(is_stripped);
+    let path = &trimmed[..trimmed.find(['?', '#']).unwrap_or(trimmed.len())];
+    if path.is_empty() || path.starts_with("//") || has_scheme(path) {
+        return Resolution::Elsewhere;
+    }
+    let (folder, relative) = match (path.starts_with('/'), path.strip_prefix(prefix)) {
+        (true, Some(rest)) => ("", rest),
+        (true, None) => return Resolution::Elsewhere,
+        (false, _) => (referrer.rsplit_once('/').map_or("", |(folder, _)| folder), path),
+    };
+    let last = relative.rsplit('/').next().unwrap_or_default();
+    if matches!(last, "" | "." | "..") {
+        return Resolution::Elsewhere;
+    }
+    let Some(name) = join(folder, relative) else { return Resolution::AboveRoot };
+    if let Some(&index) = tree.files.get(&name) {
+        let end = start + path.len();
+        return Resolution::File(index, Reference { url: url.to_owned(), last: end - last.len()..end });
+    }
+    if tree.folders.contains(&name) {
+        return Resolution::Elsewhere;
+    }
+    Resolution::Missing { name }
+}
+
+/// RFC 3986, section 3.1.
+fn has_scheme(url: &str) -> bool {
+    url.split_once(':').is_some_and(|(scheme, _)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    })
+}
+
+/// The name that a relative path means from a folder; nothing if it leads above the root.
+///
+/// Each component is decoded by itself, so that `%2F` never becomes a separator. One that is not
+/// UTF-8 when decoded stays encoded, and is then simply not found.
+fn join(folder: &str, relative: &str) -> Option<String> {
+    let mut parts: Vec<Cow<'_, str>> = folder.split('/').filter(|part| !part.is_empty()).map(Cow::from).collect();
+    for raw in relative.split('/') {
+        let part = percent_decode_str(raw).decode_utf8().unwrap_or(Cow::Borrowed(raw));
+        match part.as_ref() {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            _ => parts.push(if part.contains('/') { Cow::Borrowed(raw) } else { part }),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree() -> Tree {
+        let names = ["css/a.css", "css/sub/b.css", "img/logo.png", "my file.png", "é.png", "what?.png", "100%.png"];
+        Tree::new(names.into_iter())
+    }
+
+    fn rewritten(url: &str) -> String {
+        match resolve(url, "css/a.css", "/static/", &tree()) {
+            Resolution::File(index, reference) => {
+                let tree = tree();
+                let name = tree.files.iter().find(|(_, at)| **at == index).expect("a file").0;
+                reference.with_name(&name.replace('.', ".H."))
+            }
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_url_keeps_everything_but_its_file_name() {
+        for (url, expected) in [
+            ("a.css", "a.H.css"),
+            ("./a.css", "./a.H.css"),
+            ("../img/logo.png", "../img/logo.H.png"),
+            ("sub/../../img/./logo.png", "sub/../../img/./logo.H.png"),
+            ("/static/img/logo.png", "/static/img/logo.H.png"),
+            ("../img/logo.png?v=1", "../img/logo.H.png?v=1"),
+            ("../img/logo.png#f", "../img/logo.H.png#f"),
+            ("../img/logo.png?#iefix", "../img/logo.H.png?#iefix"),
+            ("../img/logo.png?v=1#f", "../img/logo.H.png?v=1#f"),
+            ("../img/logo.png?a/b", "../img/logo.H.png?a/b"),
+            (" ../img/logo.png ", " ../img/logo.H.png "),
+            ("../my%20file.png", "../my%20file.H.png"),
+            ("../my file.png", "../my file.H.png"), // as the author has it
+            ("../%C3%A9.png", "../%C3%A9.H.png"),
+            ("../é.png", "../é.H.png"),
+            ("../what%3F.png", "../what%3F.H.png"),
+            ("../100%25.png", "../100%25.H.png"),
+            ("%2e%2e/img/logo.png", "%2e%2e/img/logo.H.png"),
+        ] {
+            assert_eq!(rewritten(url), expected, "for {url:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_of_ours_is_left_alone() {
+        for url in [
+            "",
+            "#frag",
+            "?x=1",
+            "data:image/png;base64,AA==",
+            "http://example.com/a.css",
+            "HTTPS://example.com/a.css",
+            "about:blank",
+            "//cdn.example.com/a.css",
+            "/media/a.css",
+            "/static/",
+            "sub",
+            "sub/",
+            ".",
+            "..",
+            "../img",
+        ] {
+            assert_eq!(resolve(url, "css/a.css", "/static/", &tree()), Resolution::Elsewhere, "for {url:?}");
+        }
+    }
+
+    #[test]
+    fn a_reference_that_leads_nowhere_is_missing() {
+        for (url, name) in [
+            ("x.png", "css/x.png"),
+            ("/static/x.png", "x.png"),
+            ("../img%2Flogo.png", "img%2Flogo.png"), // no separator
+            ("%FF.png", "css/%FF.png"),
+            ("A.css", "css/A.css"),
+            ("a.css/", "Elsewhere"),
+            ("..\\img\\logo.png", "css/..\\img\\logo.png"),
+        ] {
+            let expected = match name {
+                "Elsewhere" => Resolution::Elsewhere,
+                name => Resolution::Missing { name: name.into() },
+            };
+            assert_eq!(resolve(url, "css/a.css", "/static/", &tree()), expected, "for {url:?}");
+        }
+        for url in ["../../x.png", "../../css/a.css", "/static/../a.css", "%2e%2e/../a.css"] {
+            assert_eq!(resolve(url, "css/a.css", "/static/", &tree()), Resolution::AboveRoot, "for {url:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_one_with_a_typing_error_or_in_another_folder() {
+        for (wanted, expected) in [
+            ("img/lgoo.png", Some("img/logo.png")),
+            ("css/logo.png", Some("img/logo.png")),
+            ("css/sub/c.css", Some("css/sub/b.css")),
+            ("fonts/completely-different.woff2", None),
+        ] {
+            assert_eq!(tree().nearest(wanted), expected, "for {wanted}");
+        }
+    }
+}

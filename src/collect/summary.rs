@@ -1,0 +1,127 @@
+//! What one run did, for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::compress::Totals;
+use super::error::Finding;
+use crate::http::encoding::Coding;
+
+/// What one run did. It prints as the closing summary, warnings first.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Where it was published.
+    pub output: PathBuf,
+    /// How many files the sources have.
+    pub files: usize,
+    /// How many source folders there are.
+    pub sources: usize,
+    /// How many files have a content-hash name.
+    pub hashed: usize,
+    /// How many references were given a new name.
+    pub references: usize,
+    /// How many files stood behind one of the same name in an earlier source.
+    pub shadowed: usize,
+    /// What compression brought, for each coding that was asked for.
+    pub compression: BTreeMap<Coding, Totals>,
+    /// What is odd, but did not stop the run.
+    pub warnings: Vec<Finding>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for warning in &self.warnings {
+            writeln!(f, "warning: {warning}")?;
+        }
+        let seconds = self.elapsed.as_secs_f64();
+        write!(
+            f,
+            "Collected {} from {} into {} in {seconds:.1} s",
+            counted(self.files, "file"),
+            counted(self.sources, "folder"),
+            self.output.display(),
+        )?;
+        line(f, "hashed", self.hashed, "names with a content hash")?;
+        line(f, "rewritten", self.references, "references to them")?;
+        if self.shadowed > 0 {
+            line(f, "shadowed", self.shadowed, "left out, as an earlier source has the same path")?;
+        }
+        for (coding, totals) in &self.compression {
+            compression_line(f, *coding, totals)?;
+        }
+        if !self.warnings.is_empty() {
+            line(f, "warnings", self.warnings.len(), "see above")?;
+        }
+        Ok(())
+    }
+}
+
+fn line(f: &mut fmt::Formatter<'_>, what: &str, number: usize, explanation: &str) -> fmt::Result {
+    write!(f, "\n  {what:<10}{number:>7}  {explanation}")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
+fn compression_line(f: &mut fmt::Formatter<'_>, coding: Coding, totals: &Totals) -> fmt::Result {
+    let name = match coding {
+        Coding::Brotli => "brotli",
+        Coding::Zstd => "zstd",
+        Coding::Gzip => "gzip",
+    };
+    let Totals { copies, before, after } = *totals;
+    write!(f, "\n  {name:<10}{copies:>7}  {:>10} -> {:>10}", bytes(before), bytes(after))?;
+    if before > 0 {
+        write!(f, "  {:>3.0} %", after as f64 / before as f64 * 100.0)?;
+    }
+    Ok(())
+}
+
+fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
+fn bytes(number: u64) -> String {
+    let units = ["KiB", "MiB", "GiB", "TiB"];
+    if number < 1024 {
+        return format!("{number} B");
+    }
+    let mut value = number as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_is_aligned_and_names_the_warnings_first() {
+        let summary = Summary {
+            output: "public".into(),
+            files: 132,
+            sources: 1,
+            hashed: 132,
+            references: 45,
+            shadowed: 2,
+            compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
+            warnings: vec![Finding::about("a.css", "odd")],
+            elapsed: Duration::from_millis(2440),
+        };
+        let expected = "warning: a.css: odd
+Collected 132 files from 1 folder into public in 2.4 s
+  hashed        132  names with a content hash
+  rewritten      45  references to them
+  shadowed        2  left out, as an earlier source has the same path
+  gzip           88     1.2 MiB ->  307.2 KiB   25 %
+  warnings        1  see above";
+        assert_eq!(summary.to_string(), expected);
+    }
+}

@@ -1,0 +1,193 @@
+//! Static files over real sockets: what hyper makes of the answers that `src/assets` tests as values.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+use crate::support::client::{Connection, get};
+use crate::support::server::TestServer;
+
+const STYLE: &[u8] = b"body { color: #123456; background: #654321 }";
+const HASHED: &str = "/static/css/app.0123456789ab.css";
+
+/// A stylesheet with copies and a file that is too large for the memory of [`serve`].
+fn site() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::create_dir(folder.path().join("css")).unwrap();
+    for name in ["css/app.css", "css/app.0123456789ab.css"] {
+        fs_err::write(folder.path().join(name), STYLE).unwrap();
+        fs_err::write(folder.path().join(format!("{name}.br")), "brotli's").unwrap();
+        fs_err::write(folder.path().join(format!("{name}.gz")), "gzip's copy").unwrap();
+    }
+    fs_err::write(folder.path().join("big.bin"), big()).unwrap();
+    let manifest = r#"{"paths": {"css/app.css": "css/app.0123456789ab.css"}, "version": "1.1", "hash": ""}"#;
+    fs_err::write(folder.path().join("staticfiles.json"), manifest).unwrap();
+    folder
+}
+
+/// Three megabytes that differ everywhere.
+fn big() -> Vec<u8> {
+    (0..3_000_001u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+async fn serve(folder: &Path) -> TestServer {
+    TestServer::start(&format!("[static]\ndirectory = {folder:?}\nmemory = \"64 KiB\"\n")).await
+}
+
+async fn http2(server: &TestServer) -> SendRequest<Empty<Bytes>> {
+    let stream = TokioIo::new(TcpStream::connect(server.address()).await.unwrap());
+    let (client, connection) = http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+fn request(method: &str, path: &str, fields: &[(&str, &str)]) -> http::Request<Empty<Bytes>> {
+    let mut request = http::Request::builder().method(method).uri(format!("http://localhost{path}"));
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    request.body(Empty::new()).unwrap()
+}
+
+#[tokio::test]
+async fn one_connection_carries_every_kind_of_answer() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let tag = get(server.address(), HASHED, "").await.header("etag").unwrap().to_owned();
+    let mut connection = Connection::open(server.address()).await;
+    let big = big();
+    for (path, fields, status, body) in [
+        (HASHED, "Accept-Encoding: gzip, br", 200, &b"brotli's"[..]),
+        (HASHED, "Accept-Encoding: br;q=0, gzip", 200, b"gzip's copy"),
+        (HASHED, "Accept-Encoding:", 200, STYLE),
+        (HASHED, "Range: bytes=0-3", 206, b"body"),
+        (HASHED, "Range: bytes=100-", 416, b"416 Range Not Satisfiable\n"),
+        (HASHED, "If-None-Match: *", 304, b""),
+        (HASHED, &format!("If-None-Match: \"x\", W/{tag}"), 304, b""),
+        (HASHED, "If-Match: \"x\"", 412, b"412 Precondition Failed\n"),
+        (HASHED, "Accept-Encoding: *;q=0", 406, b"406 Not Acceptable\n"),
+        ("/static/missing.css", "X: y", 404, b"404 Not Found\n"),
+        ("/static/big.bin", "Range: bytes=1000000-1999999", 206, &big[1_000_000..2_000_000]),
+        ("/static/big.bin", "X: y", 200, &big),
+        ("/static/css/app.css", "X: y", 200, STYLE),
+    ] {
+        connection.send(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n\r\n")).await;
+        let answer = connection.answer().await.expect("an answer");
+        assert_eq!(answer.status, status, "for {path} with {fields}");
+        assert!(answer.body == body, "another body for {path} with {fields}");
+        assert_eq!(answer.header("transfer-encoding"), None, "for {path} with {fields}");
+        let length = (status != 304).then(|| body.len().to_string());
+        assert_eq!(answer.header("content-length"), length.as_deref(), "for {path} with {fields}");
+    }
+}
+
+#[tokio::test]
+async fn head_announces_a_body_that_does_not_come() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let mut connection = Connection::open(server.address()).await;
+    for (path, status, length) in
+        [(HASHED, 200, "44"), ("/static/big.bin", 200, "3000001"), ("/static/missing", 404, "14")]
+    {
+        connection.send(&format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-3\r\n\r\n")).await;
+        let answer = connection.answer_to_head().await.expect("an answer");
+        assert_eq!((answer.status, answer.header("content-length")), (status, Some(length)), "for {path}");
+    }
+    // Had a body come, this answer would not be found where it should begin.
+    connection.send(format!("GET {HASHED} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    assert_eq!(connection.answer().await.expect("an answer").body, STYLE);
+}
+
+#[tokio::test]
+async fn http2_gets_the_same_answers() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let mut client = http2(&server).await;
+    let big = big();
+    for (method, path, fields, status, length, body) in [
+        ("GET", HASHED, &[("accept-encoding", "gzip, br")][..], 200, Some("8"), &b"brotli's"[..]),
+        ("GET", HASHED, &[("accept-encoding", "gzip"), ("accept-encoding", "br")], 200, Some("8"), b"brotli's"),
+        ("HEAD", HASHED, &[], 200, Some("44"), b""),
+        ("HEAD", "/static/big.bin", &[], 200, Some("3000001"), b""),
+        ("HEAD", "/static/missing", &[], 404, Some("14"), b""),
+        ("GET", HASHED, &[("if-none-match", "*")], 304, None, b""),
+        ("GET", HASHED, &[("range", "bytes=-4")], 206, Some("4"), b"21 }"),
+        ("POST", HASHED, &[], 405, Some("23"), b"405 Method Not Allowed\n"),
+        ("GET", "/static/big.bin", &[], 200, Some("3000001"), &big),
+    ] {
+        let answer = client.send_request(request(method, path, fields)).await.unwrap();
+        assert_eq!(answer.status(), status, "for {method} {path} with {fields:?}");
+        let announced = answer.headers().get("content-length").map(|length| length.to_str().unwrap());
+        assert_eq!(announced, length, "for {method} {path} with {fields:?}");
+        let received = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(received == body, "another body for {method} {path} with {fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn http2_streams_do_not_wait_for_each_other() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let mut client = http2(&server).await;
+    // Its body is not read, so its window stays shut.
+    let stuck = client.send_request(request("GET", "/static/big.bin", &[])).await.unwrap();
+    let answer = client.send_request(request("GET", HASHED, &[])).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), STYLE);
+    assert!(stuck.into_body().collect().await.unwrap().to_bytes() == big());
+}
+
+#[tokio::test]
+async fn attacks_on_paths_end_at_the_static_files() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    for path in [
+        "/static/../../../../etc/passwd",
+        "/static/%2e%2e/%2e%2e/etc/passwd",
+        "/static/..%2f..%2fetc%2fpasswd",
+        "/static/..%5c..%5cetc",
+        "/static/css/app.css%00.png",
+        "/static/%ff%fe",
+        "/static//css/app.css",
+        "/static/css/",
+        "/static/css",
+        "/static/",
+        "/static/staticfiles.json",
+        "/static/css/app.css.br",
+        "http://localhost/static/../etc/passwd",
+    ] {
+        let answer = get(server.address(), path, "").await;
+        assert_eq!((answer.status, answer.header("cache-control")), (404, Some("no-store")), "for {path}");
+    }
+    let answer = get(server.address(), "http://localhost/static/css/app.css", "").await;
+    assert_eq!(answer.status, 200, "the absolute form names the same file");
+}
+
+#[tokio::test]
+async fn a_file_that_is_gone_is_an_error_and_not_a_hang() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    fs_err::remove_file(folder.path().join("big.bin")).unwrap();
+    let mut connection = Connection::open(server.address()).await;
+    for (path, status) in [("/static/big.bin", 500), (HASHED, 200)] {
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        assert_eq!(connection.answer().await.expect("an answer").status, status, "for {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_download_can_be_continued_where_it_broke_off() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send("GET /static/big.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let tag = connection.head().await.expect("a head").header("etag").unwrap().to_owned();
+    drop(connection);
+    let rest = get(server.address(), "/static/big.bin", &format!("Range: bytes=1500000-\r\nIf-Range: {tag}\r\n")).await;
+    assert_eq!((rest.status, rest.header("content-range")), (206, Some("bytes 1500000-3000000/3000001")));
+    assert!(rest.body == big()[1_500_000..], "another rest");
+}
