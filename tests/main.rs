@@ -1,7 +1,6 @@
 //! The integration tests, in one binary: each module starts what it needs on ports of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall panic")]
 #![allow(clippy::print_stdout, reason = "the harness shows what a failed test printed")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 mod support;
 

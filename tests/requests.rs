@@ -290,3 +290,23 @@ async fn a_host_that_differs_from_the_authority_is_refused_over_http2() {
     assert_eq!(over_http2(&server, request, Body::Empty).await, 400);
     assert_eq!(app.requests(), [""; 0]);
 }
+
+#[tokio::test]
+async fn an_answer_to_an_upload_that_is_not_read_does_not_reset_the_stream() {
+    let app = App::new(async |mut connection| {
+        connection.head().await;
+        connection.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
+    })
+    .await;
+    let server = server(&app).await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://example.com/").header("content-length", "2").body(()).unwrap();
+    let (answer, mut upload) = sender.send_request(request, false).unwrap();
+    let mut answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.body_mut().data().await.unwrap().unwrap(), "no");
+    assert!(answer.body_mut().data().await.is_none());
+    upload.send_data(Bytes::from_static(b"ab"), true).expect("the stream is still open");
+}
