@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use vestibule::config::UpstreamConfig;
 use vestibule::config::values::{ByteSize, HumanDuration};
@@ -286,6 +288,23 @@ async fn an_answer_without_a_body_has_none_whatever_it_says() {
 }
 
 #[tokio::test]
+async fn trailers_end_with_this_hop() {
+    let app = App::answering(
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n",
+    )
+    .await;
+    let upstream = upstream(&app);
+    for _ in 0..2 {
+        let response = upstream.forward(get("/")).await;
+        assert!(!response.headers().contains_key("trailer"));
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.trailers(), None);
+        assert_eq!(body.to_bytes(), "hello");
+    }
+    assert_eq!(app.connections(), 1);
+}
+
+#[tokio::test]
 async fn an_interim_answer_is_not_the_answer() {
     let app = App::answering(format!("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n{HELLO}")).await;
     assert_eq!(text(upstream(&app).forward(get("/")).await).await, (200, "hello".into()));
@@ -381,6 +400,43 @@ async fn a_socket_that_is_missing_or_refuses_is_502() {
 /// A deadline so short that a test can wait for it.
 const SHORT: HumanDuration = HumanDuration(Duration::from_millis(30));
 
+/// A socket whose backlog is full, and the clients that fill it.
+async fn full_backlog(path: &std::path::Path) -> (UnixListener, Vec<UnixStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&socket2::SockAddr::unix(path).unwrap()).unwrap();
+    socket.listen(1).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let listener = UnixListener::from_std(std::os::fd::OwnedFd::from(socket).into()).unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(stream) = UnixStream::connect(path).await {
+        waiting.push(stream);
+    }
+    (listener, waiting)
+}
+
+#[tokio::test]
+async fn a_full_backlog_is_waited_for_until_the_deadline() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let address = format!("unix:{}", path.display()).parse().unwrap();
+    let (listener, waiting) = full_backlog(&path).await;
+    let impatient = Upstream::new(&address, &UpstreamConfig { connect_timeout: SHORT, ..config() });
+    assert_eq!(impatient.forward(get("/")).await.status(), 504);
+
+    let patient = tokio::spawn(async move { Upstream::new(&address, &config()).forward(get("/")).await.status() });
+    tokio::task::yield_now().await;
+    drop(waiting);
+    let serving = tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if stream.read_buf(&mut Vec::with_capacity(4096)).await.is_ok_and(|read| read > 0) {
+                stream.write_all(HELLO.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    assert_eq!(patient.await.unwrap(), 200);
+    serving.abort();
+}
+
 #[tokio::test]
 async fn an_application_that_does_not_answer_in_time_is_504() {
     let app = App::new(async |mut connection| {
@@ -425,14 +481,16 @@ async fn an_application_that_pauses_within_its_answer_is_cut_off() {
 
 #[tokio::test]
 async fn a_slow_client_is_no_fault_of_the_application() {
+    // Long enough for the application to answer on a busy machine.
+    let limit = HumanDuration(Duration::from_millis(300));
     let app = App::answering(HELLO).await;
     let upstream =
-        Upstream::new(app.address(), &UpstreamConfig { idle_timeout: SHORT, response_timeout: SHORT, ..config() });
+        Upstream::new(app.address(), &UpstreamConfig { idle_timeout: limit, response_timeout: limit, ..config() });
     let (sender, body) = channel();
     let answer =
         tokio::spawn(async move { upstream.forward(request("POST", "/", &[("content-length", "2")], body)).await });
     sender.send(Ok(Bytes::from_static(b"a"))).unwrap();
-    tokio::time::sleep(SHORT.0 * 4).await; // the pause is what is tested
+    tokio::time::sleep(limit.0 * 2).await; // the pause is what is tested
     sender.send(Ok(Bytes::from_static(b"b"))).unwrap();
     assert_eq!(answer.await.unwrap().status(), 200);
 }

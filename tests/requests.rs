@@ -1,6 +1,12 @@
 //! Requests that two readers could understand in two ways: through a real socket, and what of them
 //! reaches the application. Either nothing does, or exactly one well-formed request.
 
+use bytes::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+use vestibule::http::body::Body;
+
+use crate::proxy::channel;
 use crate::support::app::{App, HELLO};
 use crate::support::client::Connection;
 use crate::support::server::TestServer;
@@ -167,6 +173,63 @@ async fn an_answer_that_breaks_off_cuts_the_clients_connection() {
 }
 
 #[tokio::test]
+async fn the_answer_to_head_announces_a_body_that_does_not_come() {
+    let app = App::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n").await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    for _ in 0..2 {
+        client.send("HEAD / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.answer_to_head().await.unwrap();
+        assert_eq!((answer.status, answer.header("content-length")), (200, Some("5")));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_answer_frees_the_application() {
+    let (sender, mut hung_up) = tokio::sync::mpsc::unbounded_channel();
+    let app = App::new(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            connection.request().await;
+            sender.send("asked").unwrap();
+            connection.hung_up().await;
+            sender.send("left").unwrap();
+        }
+    })
+    .await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(hung_up.recv().await, Some("asked"));
+    drop(client);
+    assert_eq!(hung_up.recv().await, Some("left"));
+}
+
+#[tokio::test]
+async fn events_reach_the_client_one_by_one() {
+    let (go_on, gate) = tokio::sync::oneshot::channel::<()>();
+    let gate = std::sync::Mutex::new(Some(gate));
+    let app = App::new(move |mut connection| {
+        let gate = gate.lock().unwrap().take();
+        async move {
+            connection.request().await;
+            connection.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n").await;
+            gate.unwrap().await.unwrap();
+            connection.send("data: 2\n\n").await;
+        }
+    })
+    .await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.head().await.unwrap().header("transfer-encoding"), Some("chunked"));
+    assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 1\n\n"[..]));
+    go_on.send(()).unwrap(); // the second event is written only now
+    assert_eq!(client.chunk().await.as_deref(), Some(&b"data: 2\n\n"[..]));
+    assert_eq!(client.chunk().await.as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test]
 async fn an_unlimited_body_goes_through_and_a_larger_one_than_allowed_does_not() {
     for (limit, expected) in [("0", 200), ("10", 413)] {
         let app = App::answering(HELLO).await;
@@ -189,4 +252,61 @@ async fn the_answer_to_an_upload_that_pauses_is_408() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhello").await;
     assert_eq!(client.answer().await.unwrap().status, 408);
     assert_eq!(app.requests(), [""; 0]);
+}
+
+/// Sends one request over HTTP/2 in the clear, and returns the status.
+async fn over_http2(server: &TestServer, request: http::request::Builder, body: Body) -> u16 {
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender.send_request(request.body(body).unwrap()).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_request_over_http2_reaches_the_application_as_one_over_http1() {
+    let app = App::answering(HELLO).await;
+    let server = server(&app).await;
+    let (sender, body) = channel();
+    sender.send(Ok(Bytes::from_static(b"hello"))).unwrap();
+    drop(sender);
+    let request = http::Request::post("http://example.com/a?b")
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .header("x_forwarded_for", "203.0.113.9")
+        .header("te", "trailers");
+    assert_eq!(over_http2(&server, request, body).await, 200);
+    let seen = app.request();
+    assert_eq!(essence(&seen), "POST /a?b HTTP/1.1|content-length: 5|hello");
+    assert!(seen.contains("host: example.com\r\n") && seen.contains("cookie: a=1; b=2\r\n"), "{seen}");
+    assert!(!seen.contains("203.0.113.9") && !seen.contains("\r\nte:"), "{seen}");
+}
+
+#[tokio::test]
+async fn a_host_that_differs_from_the_authority_is_refused_over_http2() {
+    let app = App::answering(HELLO).await;
+    let server = server(&app).await;
+    let request = http::Request::get("http://example.com/").header("host", "other.example.com");
+    assert_eq!(over_http2(&server, request, Body::Empty).await, 400);
+    assert_eq!(app.requests(), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_answer_to_an_upload_that_is_not_read_does_not_reset_the_stream() {
+    let app = App::new(async |mut connection| {
+        connection.head().await;
+        connection.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
+    })
+    .await;
+    let server = server(&app).await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://example.com/").header("content-length", "2").body(()).unwrap();
+    let (answer, mut upload) = sender.send_request(request, false).unwrap();
+    let mut answer = answer.await.unwrap();
+    assert_eq!(answer.status(), 403);
+    assert_eq!(answer.body_mut().data().await.unwrap().unwrap(), "no");
+    assert!(answer.body_mut().data().await.is_none());
+    upload.send_data(Bytes::from_static(b"ab"), true).expect("the stream is still open");
 }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::connect::{Socket, Traffic, Wire};
 use super::failure::{Answered, Failure};
 use super::sent::{Phase, Progress, Sent};
-use super::uwsgi::Packeted;
+use super::uwsgi::{self, Packeted};
 use crate::config::UpstreamConfig;
 
 /// What hyper reads from and writes to.
@@ -48,6 +48,8 @@ pub(super) struct Exchange {
     has_ended: bool,
     /// It has served a request before, so it may have been closed in the meantime.
     was_used: bool,
+    /// Why the application may hang up without a word.
+    hint: Option<&'static str>,
 }
 
 impl Exchange {
@@ -55,6 +57,7 @@ impl Exchange {
     /// replaced by it.
     pub(super) async fn new(socket: Socket, packet: Option<Bytes>, config: &UpstreamConfig) -> Result<Self, Failure> {
         let head = config.response_header_size.as_usize();
+        let hint = packet.as_ref().and_then(uwsgi::hint);
         let traffic = Arc::new(Traffic::default());
         let wire = Wire::new(Packeted::new(socket, packet), Arc::clone(&traffic));
         let (sender, connection) = Builder::new()
@@ -64,7 +67,7 @@ impl Exchange {
             .handshake(TokioIo::new(wire))
             .await
             .map_err(|error| Failure::Malformed(error.to_string()))?;
-        Ok(Self { sender, connection, traffic, has_ended: false, was_used: false })
+        Ok(Self { sender, connection, traffic, has_ended: false, was_used: false, hint })
     }
 
     /// Sends the request and waits for the head of the answer.
@@ -128,8 +131,10 @@ impl Exchange {
     }
 
     fn closed(&self, source: Option<hyper::Error>, reused: bool) -> Failure {
-        let answered = if self.traffic.has_answer() { Answered::InPart } else { Answered::Nothing };
-        Failure::Closed { answered, reused, hint: None, source }
+        if self.traffic.has_answer() {
+            return Failure::Closed { answered: Answered::InPart, reused, hint: None, source };
+        }
+        Failure::Closed { answered: Answered::Nothing, reused, hint: self.hint, source }
     }
 }
 

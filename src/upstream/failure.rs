@@ -152,14 +152,6 @@ impl Failure {
         }
     }
 
-    /// Adds what else is worth knowing, where the application closed the connection without a word.
-    pub(super) fn with_hint(mut self, text: &'static str) -> Self {
-        if let Self::Closed { answered: Answered::Nothing, hint, .. } = &mut self {
-            *hint = Some(text);
-        }
-        self
-    }
-
     /// Whether a request that can be repeated without harm may be tried once more on a fresh
     /// connection: only when an idle connection turned out to be closed, which says nothing of the
     /// application's health.
@@ -198,8 +190,8 @@ impl Failure {
         let cause = self.source().map(innermost);
         let waited = self.waited();
         match self.blame() {
-            Blame::Client => debug!(%socket, request = %id, "{self}"),
-            _ => warn!(%socket, request = %id, waited, cause, "{self}"),
+            Blame::Client => debug!(%socket, %id, "{self}"),
+            _ => warn!(%socket, %id, waited, cause, "{self}"),
         }
     }
 

@@ -149,7 +149,7 @@ impl Upstream {
             && let Some(exchange) = self.pool.take()
         {
             match self.send(exchange, request, body).await {
-                Err(failure) if can_repeat && failure.may_retry() => debug!(request = %request.id, "{failure}"),
+                Err(failure) if can_repeat && failure.may_retry() => debug!(id = %request.id, "{failure}"),
                 result => return result,
             }
             body = Outgoing::default();
@@ -177,11 +177,8 @@ impl Upstream {
         let headers = self.headers(request);
         let (body, progress) = Sent::new(body);
         let outgoing = request::outgoing(&request.head, headers, body);
-        match exchange.send(outgoing, &progress, self.deadlines).await {
-            Ok(answer) => Ok((exchange, answer)),
-            Err(failure) if self.speaks_uwsgi() => Err(failure.with_hint(uwsgi::HINT)),
-            Err(failure) => Err(failure),
-        }
+        let answer = exchange.send(outgoing, &progress, self.deadlines).await?;
+        Ok((exchange, answer))
     }
 
     fn headers(&self, request: &Prepared) -> ::http::HeaderMap {
@@ -223,9 +220,9 @@ impl Upstream {
             match client.await {
                 Ok(client) => {
                     let ending = tunnel::run(TokioIo::new(client), application, early, idle_timeout, closing).await;
-                    debug!(request = %id, %ending, "the upgraded connection ended");
+                    debug!(%id, %ending, "the upgraded connection ended");
                 }
-                Err(error) => debug!(request = %id, %error, "the client left before its connection was upgraded"),
+                Err(error) => debug!(%id, %error, "the client left before its connection was upgraded"),
             }
             drop(permit);
         });

@@ -21,10 +21,18 @@ pub(super) struct Pool {
     waiting: AtomicUsize,
     queue: usize,
     queue_timeout: Duration,
-    /// Oldest first.
-    idle: Mutex<Vec<Idle>>,
+    shelf: Mutex<Shelf>,
     keep: usize,
     keep_for: Duration,
+}
+
+/// The idle connections.
+#[derive(Default)]
+struct Shelf {
+    /// Oldest first.
+    idle: Vec<Idle>,
+    /// Whether a task is about that closes them in time.
+    is_watched: bool,
 }
 
 struct Idle {
@@ -39,7 +47,7 @@ impl Pool {
             waiting: AtomicUsize::new(0),
             queue: config.queue,
             queue_timeout: config.queue_timeout.0,
-            idle: Mutex::new(Vec::new()),
+            shelf: Mutex::default(),
             keep: config.keepalive_connections,
             keep_for: config.keepalive_timeout.0,
         }
@@ -61,7 +69,7 @@ impl Pool {
     pub(super) fn take(&self) -> Option<Exchange> {
         let now = Instant::now();
         loop {
-            let mut idle = self.lock().pop()?;
+            let mut idle = self.shelf().idle.pop()?;
             if idle.until > now && idle.exchange.is_reusable() {
                 return Some(idle.exchange);
             }
@@ -74,26 +82,29 @@ impl Pool {
             return;
         }
         let until = Instant::now() + self.keep_for;
-        let mut idle = self.lock();
-        if idle.len() >= self.keep {
-            idle.remove(0);
+        let mut shelf = self.shelf();
+        if shelf.idle.len() >= self.keep {
+            shelf.idle.remove(0);
         }
-        idle.push(Idle { exchange, until });
-        if idle.len() == 1 {
+        shelf.idle.push(Idle { exchange, until });
+        if !std::mem::replace(&mut shelf.is_watched, true) {
             tokio::spawn(close_in_time(Arc::downgrade(self), until));
         }
     }
 
-    /// Closes what has been idle for too long; says when the next one will have been.
+    /// Closes what has been idle for too long; says when the next one will have been. With none left,
+    /// the watch is over.
     fn close_old(&self) -> Option<Instant> {
         let now = Instant::now();
-        let mut idle = self.lock();
-        idle.retain(|idle| idle.until > now);
-        idle.first().map(|idle| idle.until)
+        let mut shelf = self.shelf();
+        shelf.idle.retain(|idle| idle.until > now);
+        let next = shelf.idle.first().map(|idle| idle.until);
+        shelf.is_watched = next.is_some();
+        next
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

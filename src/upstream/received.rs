@@ -102,7 +102,7 @@ impl Received {
         self.lease = None;
         let Label { socket, id } = &self.label;
         let cause = std::error::Error::source(&error).map(innermost);
-        warn!(%socket, request = %id, cause, "{error}");
+        warn!(%socket, %id, cause, "{error}");
         error.into()
     }
 }
@@ -117,6 +117,12 @@ impl HttpBody for Received {
             Poll::Pending => {
                 std::task::ready!(this.poll_alarm(cx));
                 Poll::Ready(Some(Err(this.break_off(BrokenOff::Paused))))
+            }
+            // No application server means trailers for the client, and hyper would send them over HTTP/2
+            // only; what follows them is the end.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
+                this.release();
+                Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
                 this.is_waiting = false;

@@ -21,8 +21,13 @@ use super::failure::Failure;
 use crate::config::values::UwsgiPath;
 use crate::http::{Client, Scheme, forwarded};
 
-/// What is to be said when the application server closes the connection without a word.
-pub(super) const HINT: &str = " (uWSGI does so with request heads larger than its `buffer-size`, 4096 by default)";
+/// What to say when the application server takes such a packet and hangs up without a word, if the
+/// packet's size may be the reason.
+pub(super) fn hint(packet: &Bytes) -> Option<&'static str> {
+    const DEFAULT_BUFFER_SIZE: usize = 4096;
+    (packet.len() > DEFAULT_BUFFER_SIZE)
+        .then_some(": the request's head is larger than uWSGI's default `buffer-size` of 4096; raise it there")
+}
 
 /// The packet for a request whose header fields are already those for the application.
 pub(super) fn packet(head: &Parts, headers: &HeaderMap, client: &Client, path: UwsgiPath) -> Result<Bytes, Failure> {
@@ -383,6 +388,12 @@ mod tests {
             let packet = packet(&head, &headers, &CLIENT, UwsgiPath::Decoded);
             assert_eq!(packet.is_ok(), fits, "for a cookie of {length} bytes");
         }
+    }
+
+    #[test]
+    fn only_a_large_packet_is_suspected() {
+        assert_eq!(hint(&Bytes::from(vec![0; 4000])), None);
+        assert!(hint(&Bytes::from(vec![0; 5000])).is_some_and(|hint| hint.contains("buffer-size")));
     }
 
     proptest! {

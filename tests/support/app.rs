@@ -42,32 +42,23 @@ pub(crate) struct Connection {
 
 impl App {
     /// Speaks HTTP on a unix socket, and runs the script for each connection.
-    pub(crate) async fn new<F: Future<Output = ()> + Send>(
+    pub(crate) async fn new<F: Future<Output = ()> + Send + 'static>(
         script: impl Fn(Connection) -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        F: 'static,
-    {
+    ) -> Self {
         Self::over_unix("unix", script)
     }
 
     /// Speaks uwsgi on a unix socket.
-    pub(crate) async fn uwsgi<F: Future<Output = ()> + Send>(
+    pub(crate) async fn uwsgi<F: Future<Output = ()> + Send + 'static>(
         script: impl Fn(Connection) -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        F: 'static,
-    {
+    ) -> Self {
         Self::over_unix("uwsgi+unix", script)
     }
 
     /// Speaks HTTP on a TCP port.
-    pub(crate) async fn tcp<F: Future<Output = ()> + Send>(
+    pub(crate) async fn tcp<F: Future<Output = ()> + Send + 'static>(
         script: impl Fn(Connection) -> F + Send + Sync + 'static,
-    ) -> Self
-    where
-        F: 'static,
-    {
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let record = Arc::new(Mutex::new(Record::default()));
@@ -137,7 +128,7 @@ impl App {
     /// Takes its socket away: no further connection succeeds.
     pub(crate) fn stop(&self) {
         self.task.abort();
-        let _ = std::fs::remove_file(self.directory.path().join("app.sock"));
+        let _ = fs_err::remove_file(self.directory.path().join("app.sock"));
     }
 
     /// The whole requests that arrived, byte for byte.
