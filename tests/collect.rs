@@ -524,8 +524,10 @@ fn what_a_dead_run_left_is_removed() {
 
 #[test]
 fn a_folder_in_the_output_where_a_file_must_go_is_named() {
-    for (in_the_way, wanted) in [("out/a.css/x", "out/a.css"), ("out/css", "out/css")] {
-        let site = Site::new().file("a.css", "x").file("css/b.css", "y").file_at(in_the_way, "x");
+    for (in_the_way, wanted) in
+        [("out/a.css/x", "out/a.css"), ("out/css", "out/css"), ("out/a.css.gz/x", "out/a.css.gz")]
+    {
+        let site = Site::new().file("a.css", TEXT.repeat(50)).file("css/b.css", "y").file_at(in_the_way, "x");
         let error = site.collect().expect_err("a refusal");
         assert!(matches!(&error, CollectError::InTheWay { path, .. } if path.ends_with(wanted)), "{error}");
         assert!(!site.output().join("staticfiles.json").exists());
@@ -540,6 +542,20 @@ fn an_output_that_cannot_be_made_is_named() {
     let error = site.collect().expect_err("a refusal");
     assert!(matches!(error, CollectError::Write { .. }), "{error}");
     assert!(error.to_string().contains(output.to_str().expect("UTF-8")));
+}
+
+#[test]
+fn an_output_that_cannot_be_written_to_is_named() {
+    let site = Site::new().file("a.css", "x");
+    // Permissions do not bind the superuser, who may mount a file system that is read-only.
+    let disk = Disk::mounted_at(site.output(), "ro");
+    if disk.is_none() {
+        let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o555);
+        fs_err::set_permissions(site.output(), read_only).expect("set");
+    }
+    let error = site.collect().expect_err("a refusal");
+    assert!(matches!(error, CollectError::Write { .. }) && !error.is_operators_mistake(), "{error}");
+    assert!(error.to_string().contains(site.output().to_str().expect("UTF-8")), "{error}");
 }
 
 #[test]
@@ -585,18 +601,18 @@ fn a_run_that_is_killed_leaves_the_last_output_and_the_next_run_cleans_up() {
     assert_eq!(site.manifest().paths.len(), 2001);
 }
 
-/// A file system of 256 KiB, if we may mount one.
-struct TinyDisk(std::path::PathBuf);
+/// A file system of its own, if we may mount one.
+struct Disk(std::path::PathBuf);
 
-impl TinyDisk {
-    fn mounted_at(path: &Path) -> Option<Self> {
+impl Disk {
+    fn mounted_at(path: &Path, options: &str) -> Option<Self> {
         fs_err::create_dir_all(path).expect("a folder");
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=256k", "none"]).arg(path).output();
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(path).output();
         mount.is_ok_and(|output| output.status.success()).then(|| Self(path.to_owned()))
     }
 }
 
-impl Drop for TinyDisk {
+impl Drop for Disk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
@@ -605,7 +621,7 @@ impl Drop for TinyDisk {
 #[test]
 fn no_space_left_names_the_file_and_keeps_the_last_output() {
     let site = Site::new().file("a.css", "a{}");
-    let Some(_disk) = TinyDisk::mounted_at(site.output()) else { return no_space_by_limit(&site) };
+    let Some(_disk) = Disk::mounted_at(site.output(), "size=256k") else { return no_space_by_limit(&site) };
     site.collected();
     let before = files_below(site.output());
     let noise: Vec<u8> = (0..1_000_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();

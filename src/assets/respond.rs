@@ -1,6 +1,6 @@
 //! Turns a [`Choice`] into a response. The only file here that opens a file while requests run.
 
-use std::io::{self, Seek as _, SeekFrom};
+use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -103,11 +103,10 @@ async fn body(variant: &Variant, part: Range<u64>, head: &Parts) -> io::Result<B
 /// Opens a part of a file that must still be as long as at start: its headers, and the tag above all,
 /// speak of that content.
 fn open(path: &Path, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     let now = file.metadata()?;
     if !now.is_file() || now.len() != size {
         return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
     }
-    file.seek(SeekFrom::Start(part.start))?;
-    Ok(FileSlice::new(file, part.end - part.start))
+    Ok(FileSlice::new(file, part))
 }

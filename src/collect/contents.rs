@@ -125,4 +125,29 @@ mod tests {
         assert!(matches!(contents.read(), Err(CollectError::Changed(_))));
         assert!(matches!(contents.write_to(&mut Vec::new()), Err(CollectError::Changed(_))));
     }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let error = Contents::on_disk(Path::new("no/such/file.png")).expect_err("a refusal");
+        let cause = std::error::Error::source(&error).expect("a cause").to_string();
+        assert!(matches!(error, CollectError::Unreadable(_)) && cause.contains("no/such/file.png"), "{cause}");
+    }
+
+    #[test]
+    fn a_failure_to_write_is_told_from_a_failure_to_read() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.bin");
+        fs_err::write(&path, "x").expect("written");
+        let written = Contents::on_disk(&path).expect("readable").write_to(&mut Full).expect("readable still");
+        assert_eq!(written.expect_err("full").kind(), io::ErrorKind::StorageFull);
+    }
 }

@@ -119,10 +119,19 @@ pub enum CollectError {
     #[error("{} changed while it was being collected", .0.display())]
     Changed(PathBuf),
     /// A file could not be written.
-    #[error("cannot write {name} to {}; what was published there before is untouched", .output.display())]
+    #[error("cannot write {name} to {}; the last manifest and the files that it names are still in place", .output.display())]
     Write {
         /// The name in the output.
         name: String,
+        /// The output folder.
+        output: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// A compressed copy of an earlier run could not be removed.
+    #[error("the files are published in {}, but an outdated compressed copy beside them could not be removed", .output.display())]
+    Stale {
         /// The output folder.
         output: PathBuf,
         /// Why.
@@ -161,6 +170,7 @@ impl CollectError {
             | Self::Unreadable(_)
             | Self::Changed(_)
             | Self::Write { .. }
+            | Self::Stale { .. }
             | Self::Compress { .. }
             | Self::Threads(_) => false,
         }
@@ -191,7 +201,7 @@ impl CollectError {
             Self::Write { cause, .. } if is_full(cause) => {
                 "free some space; while it writes, a run needs room for the old and the new files"
             }
-            Self::Write { .. } => "check who owns the output folder and who may write to it",
+            Self::Write { .. } | Self::Stale { .. } => "check who owns the output folder and who may write to it",
             Self::Unreadable(_) | Self::Compress { .. } | Self::Threads(_) => return None,
         };
         Some(hint.to_owned())

@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use fs_err::File;
-use rayon::prelude::*;
 
 use super::compress::{Compressed, Copies};
 use super::error::CollectError;
@@ -32,6 +31,8 @@ use crate::manifest::{self, Entry, Manifest};
 
 const LOCK: &str = ".vestibule.lock";
 const STAGING: &str = ".vestibule-staging";
+/// How many files are synced to the disk at the same time.
+const SYNCS_AT_ONCE: usize = 64;
 
 /// The output folder, held by this run.
 #[derive(Debug)]
@@ -65,7 +66,7 @@ impl Target {
         before: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<Manifest, CollectError> {
         let manifest = manifest_of(compressed);
-        self.check_nothing_is_in_the_way(compressed)?;
+        self.check_nothing_is_in_the_way(&manifest)?;
         let staging = Staging::create(&self.folder)?;
         let mut moves = staging.fill(compressed, &manifest)?;
         // Stable, so that files of one kind stay in the order of their names.
@@ -77,7 +78,8 @@ impl Target {
         }
         self.sync_folders(&moves)?;
         self.put_manifest_in_place(&staging, before).map_err(|c| failure(&self.folder, manifest::FILE_NAME, c))?;
-        self.remove_stale_copies(&manifest).map_err(|cause| failure(&self.folder, "the last changes", cause))?;
+        self.remove_stale_copies(&manifest)
+            .map_err(|cause| CollectError::Stale { output: self.folder.clone(), cause })?;
         Ok(manifest)
     }
 
@@ -111,9 +113,13 @@ impl Target {
 
     /// A folder where a file must go, or the other way round, is left by other tools or by an earlier
     /// tree. To clear it would take away what the last manifest names, so people decide.
-    fn check_nothing_is_in_the_way(&self, compressed: &Compressed) -> Result<(), CollectError> {
+    fn check_nothing_is_in_the_way(&self, manifest: &Manifest) -> Result<(), CollectError> {
         let mut folders = BTreeSet::new();
-        for name in compressed.outputs.iter().flat_map(|(output, _)| output.names()) {
+        let copies = |(name, entry): (&String, &Entry)| {
+            let suffixes = entry.variants.keys().map(|coding| coding.suffix());
+            suffixes.chain([""]).map(|suffix| format!("{name}{suffix}")).collect::<Vec<_>>()
+        };
+        for name in &manifest.files.iter().flatten().flat_map(copies).collect::<Vec<_>>() {
             let path = Path::new(name);
             if self.folder.join(path).symlink_metadata().is_ok_and(|found| found.is_dir()) {
                 return Err(CollectError::InTheWay { path: self.folder.join(path), wanted: name.to_owned() });
@@ -188,11 +194,22 @@ impl Staging {
         let text = manifest.to_json();
         self.write(manifest::FILE_NAME, None, |file| Ok(file.write_all(text.as_bytes())))?;
         written.push(manifest::FILE_NAME.to_owned());
-        written.par_iter().try_for_each(|name| {
+        self.sync(&written)?;
+        Ok(moves)
+    }
+
+    /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
+    /// in one go, so many threads wait together.
+    fn sync(&self, names: &[String]) -> Result<(), CollectError> {
+        let sync = |name: &String| {
             let synced = File::open(self.folder.join(name)).and_then(|file| file.sync_all());
             synced.map_err(|cause| failure(&self.output, name, cause))
-        })?;
-        Ok(moves)
+        };
+        std::thread::scope(|scope| {
+            let chunks = names.chunks(names.len().div_ceil(SYNCS_AT_ONCE).max(1));
+            let threads: Vec<_> = chunks.map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
+        })
     }
 
     fn write_output(

@@ -77,7 +77,7 @@ fn roots(sources: &[Source], output: &Path) -> Result<Vec<PathBuf>, CollectError
     for Source { directory, .. } in sources {
         match root(directory) {
             Ok(root) => roots.push(root),
-            Err(why) => bad.push(Finding::about(directory.display().to_string(), why)),
+            Err(why) => bad.push(Finding::about(shown(directory), why)),
         }
     }
     if !bad.is_empty() {
@@ -231,11 +231,8 @@ impl Scan {
         for (name, file) in &self.files {
             let folders = name.match_indices('/').map(|(slash, _)| &name[..slash]);
             for as_file in folders.filter_map(|folder| self.files.get(folder)) {
-                let here = file.path.display();
-                problems.push(Finding::about(
-                    as_file.path.display().to_string(),
-                    format!("it is a file where {here} needs a folder"),
-                ));
+                let message = format!("it is a file where {} needs a folder", shown(&file.path));
+                problems.push(Finding::about(shown(&as_file.path), message));
             }
             if let Some(other) = folded.insert(name.to_lowercase(), name) {
                 warnings.push(Finding::about(name, format!("its name differs from {other} in case only")));

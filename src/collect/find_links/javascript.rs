@@ -16,9 +16,13 @@ use oxc_span::{SourceType, Span};
 
 use super::{Form, Found, Link, Modules, Purpose, source_map};
 
-/// How many brackets may be open at once. The parser is recursive and has no limit of its own; the
-/// threads of `collect` have a stack that suffices for this.
-const NESTING_LIMIT: usize = 1000;
+/// How many brackets may be open at once. The parser calls itself and has no limit of its own; the
+/// threads of `collect` have a stack that suffices for this, also in a debug build.
+const BRACKET_LIMIT: usize = 1000;
+
+/// How many operators may follow each other without a bracket, a comma or a semicolon: `!!!!a` and
+/// `a => b => c` nest as well. Each costs the parser less of its stack than a bracket does.
+const OPERATOR_LIMIT: usize = 20_000;
 
 /// Finds every URL.
 pub(super) fn find(text: &str, modules: Modules) -> Found {
@@ -26,8 +30,8 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     if !has_imports && !text.contains("sourceMappingURL=") {
         return Found::default();
     }
-    if nesting(text) > NESTING_LIMIT {
-        return refused(text, &format!("it has more than {NESTING_LIMIT} brackets inside each other"));
+    if is_too_deep(text) {
+        return refused(text, "it has too many brackets or operators inside each other");
     }
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, text, SourceType::unambiguous()).parse();
@@ -45,19 +49,26 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     Found { links: finder.links, refusal: None }
 }
 
-/// The deepest nesting that a parser could see. Brackets in strings count too: too careful is enough.
-fn nesting(text: &str) -> usize {
-    let mut depth = 0_usize;
-    let mut deepest = 0;
+/// Whether the parser could run out of stack. What is in strings counts too: too careful is enough.
+fn is_too_deep(text: &str) -> bool {
+    let mut brackets = 0_usize;
+    let mut operators = 0_usize;
     for byte in text.bytes() {
         match byte {
-            b'(' | b'[' | b'{' => depth += 1,
-            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'(' | b'[' | b'{' => brackets += 1,
+            b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
             _ => {}
         }
-        deepest = deepest.max(depth);
+        match byte {
+            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' => operators = 0,
+            b'!' | b'~' | b'-' | b'*' | b'=' | b'?' | b':' | b' ' | b'\t' | b'\n' => operators += 1,
+            _ => {}
+        }
+        if brackets > BRACKET_LIMIT || operators > OPERATOR_LIMIT {
+            return true;
+        }
     }
-    deepest
+    false
 }
 
 fn refused(text: &str, why: &str) -> Found {
@@ -211,8 +222,23 @@ mod tests {
     }
 
     #[test]
-    fn brackets_without_end_are_refused_and_do_not_crash() {
-        let text = format!("import './x.js';{}", "[".repeat(100_000));
-        assert!(find(&text, Modules::Follow).refusal.is_some());
+    fn nesting_without_end_is_refused_and_does_not_crash() {
+        for piece in ["[", "`${", "!", "a=>", "new ", "a**", "a?b:", "typeof\n"] {
+            let text = format!("import './x.js';{}a", piece.repeat(200_000));
+            assert!(find(&text, Modules::Follow).refusal.is_some(), "for {piece:?}");
+        }
+    }
+
+    #[test]
+    fn nesting_within_the_limits_does_not_crash() {
+        let find_in_thread = |text: String| {
+            let thread = std::thread::Builder::new().stack_size(crate::collect::STACK_SIZE);
+            thread.spawn(move || find(&text, Modules::Follow)).expect("a thread").join().expect("no panic")
+        };
+        for (piece, times) in [("[", BRACKET_LIMIT), ("!", 19_000), ("a=>", 9_000), ("a**", 9_000), ("new ", 19_000)] {
+            let close = "]".repeat(if piece == "[" { times } else { 0 });
+            let found = find_in_thread(format!("import './x.js';{}a{close}", piece.repeat(times)));
+            assert_eq!((found.links.len(), found.refusal), (1, None), "for {piece:?}");
+        }
     }
 }
