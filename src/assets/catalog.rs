@@ -24,9 +24,9 @@ impl Catalog {
         Self { assets: files.iter().map(entry).collect() }
     }
 
-    /// The asset of a URL path below the prefix.
+    /// The asset of a decoded URL path below the prefix.
     pub(super) fn find(&self, path: &str) -> Option<&Asset> {
-        self.assets.get(decode(path)?.as_ref())
+        self.assets.get(path)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -36,7 +36,7 @@ impl Catalog {
 
 /// Decodes once; without a percent sign there is nothing to do and nothing to allocate. What is not
 /// UTF-8 then is no name of ours.
-fn decode(path: &str) -> Option<Cow<'_, str>> {
+pub(super) fn decode(path: &str) -> Option<Cow<'_, str>> {
     if path.contains('%') { percent_decode_str(path).decode_utf8().ok() } else { Some(Cow::Borrowed(path)) }
 }
 

@@ -12,6 +12,7 @@ mod contents;
 mod inventory;
 mod respond;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -113,14 +114,24 @@ impl Assets {
 
     /// Whether a request's raw path is answered here and nowhere else.
     pub fn owns(&self, raw_path: &str) -> bool {
-        raw_path.starts_with(&self.prefix)
+        // The prefix may be encoded as well: the application would decode it, and a missing file must
+        // not wake it.
+        raw_path.starts_with(&self.prefix) || self.below_prefix(raw_path).is_some()
+    }
+
+    /// The decoded rest of a path under the prefix; `None` for what can be no name.
+    fn below_prefix<'p>(&self, raw_path: &'p str) -> Option<Cow<'p, str>> {
+        match catalog::decode(raw_path)? {
+            Cow::Borrowed(path) => path.strip_prefix(&self.prefix).map(Cow::Borrowed),
+            Cow::Owned(path) => path.strip_prefix(&self.prefix).map(|rest| Cow::Owned(rest.to_owned())),
+        }
     }
 
     /// Answers a request whose path [`Assets::owns`]. A `HEAD` answer has no body, and the headers of
     /// the `GET` answer.
     pub async fn respond(&self, head: &Parts) -> Response {
-        let path = head.uri.path().strip_prefix(&self.prefix);
-        let Some(asset) = path.and_then(|path| self.catalog.find(path)) else {
+        let path = self.below_prefix(head.uri.path());
+        let Some(asset) = path.and_then(|path| self.catalog.find(&path)) else {
             return respond::not_found(head, &self.policy);
         };
         respond::respond(choose::choose(asset, head), asset, head).await

@@ -110,11 +110,14 @@ struct Listed {
     codings: [Option<u16>; Coding::ALL.len()],
     identity: Option<u16>,
     others: Option<u16>,
+    /// Whether some coding, known here or not, is asked for.
+    wants_one: bool,
 }
 
 impl Listed {
     fn note(&mut self, member: &[u8]) {
         let Some((name, quality)) = parse_member(member) else { return };
+        self.wants_one |= quality > 0 || name == b"*";
         let is = |token: &str| name.eq_ignore_ascii_case(token.as_bytes());
         let slot = if let Some(coding) = Coding::ALL.into_iter().find(|coding| is(coding.token())) {
             &mut self.codings[coding as usize]
@@ -131,10 +134,13 @@ impl Listed {
     }
 
     fn weigh(self) -> Accepted {
+        // A client that refuses the file itself and names no coding wants any coding there is: with no
+        // name at all, "what is not listed is refused" would leave it nothing, ever.
+        let unlisted = if self.identity == Some(0) && !self.wants_one { UNMENTIONED } else { REFUSED };
         let asked = |quality: u16| if quality == 0 { REFUSED } else { UNMENTIONED + quality };
         Accepted {
             identity: self.identity.or(self.others).map_or(UNMENTIONED, asked),
-            codings: self.codings.map(|quality| quality.or(self.others).map_or(REFUSED, asked)),
+            codings: self.codings.map(|quality| quality.or(self.others).map_or(unlisted, asked)),
         }
     }
 }
@@ -211,7 +217,8 @@ mod tests {
             ("identity, br;q=0.9", Some(IDENTITY)),
             ("identity;q=0.5, br;q=0.4, *;q=0.6", Some(ZSTD)),
             ("gzip;q=0.5, *;q=0.8", Some(BR)),
-            ("identity;q=0", None),
+            ("identity;q=0", Some(BR)), // anything but the file itself
+            ("identity;q=0, br;q=0", Some(ZSTD)),
             ("identity;q=0, gzip", Some(GZIP)),
             ("identity;q=0, *", Some(BR)),
             ("*;q=0", None),
@@ -312,10 +319,16 @@ mod tests {
             entry(names).or_else(|| entry(&["*"])).map(|(_, value)| *value)
         }
 
+        /// The file itself is refused, and nothing is asked for instead.
+        fn wants_anything_else(list: &str) -> bool {
+            let members = members(list);
+            given(list, IDENTITY) == Some(0.0) && members.iter().all(|(name, value)| name != "*" && *value == 0.0)
+        }
+
         pub(super) fn best(list: &str, candidates: &[Option<Coding>]) -> Option<Option<Coding>> {
             let is_acceptable = |coding: &Option<Coding>| match given(list, *coding) {
                 Some(value) => value > 0.0,
-                None => *coding == IDENTITY,
+                None => *coding == IDENTITY || wants_anything_else(list),
             };
             let acceptable: Vec<_> = candidates.iter().copied().filter(is_acceptable).collect();
             // What nobody mentioned is less welcome than the smallest q-value there is.

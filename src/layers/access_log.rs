@@ -38,7 +38,7 @@ pub struct AccessLog {
 
 #[derive(Debug, Clone)]
 struct Sink {
-    lines: SyncSender<String>,
+    messages: SyncSender<Message>,
     dropped: Arc<AtomicU64>,
     form: Line,
 }
@@ -50,18 +50,26 @@ enum Line {
     Json,
 }
 
-/// The thread that writes; it ends when the last [`AccessLog`] is dropped.
+/// The thread that writes.
 #[derive(Debug)]
-pub struct Writer(Option<JoinHandle<()>>);
+pub struct Writer(Option<(SyncSender<Message>, JoinHandle<()>)>);
 
 impl Writer {
-    /// Waits until every line is written.
+    /// Waits until every line so far is written, even if somebody still holds the log.
     pub fn finish(self) {
-        if let Some(thread) = self.0 {
-            // It fails only if the writer panicked, and then there is nothing left to wait for.
+        if let Some((messages, thread)) = self.0 {
+            // Both fail only if the writer is gone already, and then there is nothing to wait for.
+            let _ = messages.send(Message::End);
             let _ = thread.join();
         }
     }
+}
+
+/// What the writer is handed.
+#[derive(Debug)]
+enum Message {
+    Line(String),
+    End,
 }
 
 impl AccessLog {
@@ -77,19 +85,27 @@ impl AccessLog {
             Form::Auto if !terminal => Line::Json,
             Form::Auto | Form::Text => Line::Text { colour: terminal },
         };
-        let (lines, queue) = sync_channel(QUEUE);
+        let (messages, queue) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(&queue))?;
-        Ok((Self { sink: Some(Sink { lines, dropped: Arc::default(), form }) }, Writer(Some(thread))))
+        let writer = Writer(Some((messages.clone(), thread)));
+        Ok((Self { sink: Some(Sink { messages, dropped: Arc::default(), form }) }, writer))
     }
 }
 
-fn write_lines(queue: &Receiver<String>) {
+fn write_lines(queue: &Receiver<Message>) {
     let mut output = io::BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    while let Ok(line) = queue.recv() {
+    while let Ok(Message::Line(line)) = queue.recv() {
         // Whoever reads the log may be gone; the site goes on.
         let _ = output.write_all(line.as_bytes());
-        while let Ok(line) = queue.try_recv() {
-            let _ = output.write_all(line.as_bytes());
+        loop {
+            match queue.try_recv() {
+                Ok(Message::Line(line)) => {
+                    let _ = output.write_all(line.as_bytes());
+                }
+                // Dropping the writer flushes it.
+                Ok(Message::End) => return,
+                Err(_) => break,
+            }
         }
         let _ = output.flush();
     }
@@ -97,7 +113,7 @@ fn write_lines(queue: &Receiver<String>) {
 
 impl Sink {
     fn write(&self, entry: &Entry) {
-        match self.lines.try_send(entry.line(self.form)) {
+        match self.messages.try_send(Message::Line(entry.line(self.form))) {
             Ok(()) => {
                 let dropped = self.dropped.swap(0, Ordering::Relaxed);
                 if dropped > 0 {

@@ -15,10 +15,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::accept::{Door, Security};
 use self::listen::Listener;
@@ -109,10 +110,8 @@ pub enum Ending {
 pub enum Order {
     /// Read the configuration, the static files and the certificate again.
     Reload,
-    /// Finish what runs, and end.
+    /// Finish what runs, and end; told a second time, end at once.
     Stop,
-    /// End at once.
-    Abort,
 }
 
 impl Server {
@@ -121,6 +120,7 @@ impl Server {
     /// # Errors
     /// Everything that can be known to be wrong before the first request.
     pub async fn bind(loaded: Loaded, reread: Reread) -> Result<Self, ServeError> {
+        allow_many_files();
         let tickets = Tickets::new()?;
         let site = Site::prepare(loaded.config.clone(), None, &tickets)?;
         let listeners = listeners(&loaded).await?;
@@ -157,17 +157,24 @@ impl Server {
             match orders.recv().await {
                 Some(Order::Reload) => reload(&live, &reread, &tickets).await,
                 Some(Order::Stop) | None => break,
-                Some(Order::Abort) => return Ending::DeadlinePassed,
             }
         }
         let (stop, connections) = (door.stop.clone(), door.connections.clone());
         drop((door, log));
         accepting.close();
         let ending = drain(&live, &stop, [&accepting, &connections], &mut orders).await;
-        if ending == Ending::Drained {
-            writer.finish();
-        }
+        writer.finish();
         ending
+    }
+}
+
+/// Raises the number of files that may be open to what the system allows: the usual 1,024 is for
+/// programs that wait with `select`, and fewer than the connections that the configuration permits.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        debug!(%error, "the limit of open files stays as it is");
     }
 }
 
