@@ -14,7 +14,7 @@ demo-check:
 test:
 	tests/setup
 	cargo test --doc --locked
-	if command -v cargo-nextest >/dev/null; then cargo nextest run --locked; else cargo test --lib --bins --tests --locked; fi
+	if command -v cargo-nextest >/dev/null; then cargo nextest run --locked --no-fail-fast; else cargo test --lib --bins --tests --locked --no-fail-fast; fi
 
 bench:
 	cargo bench --locked

@@ -12,8 +12,10 @@ import posixpath
 import re
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
-HASHED = re.compile(r"[\w./@-]*\.[0-9a-f]{12}(?:\.\w+)?")
+# A hashed name; a space in it is written as it is by Django, and as %20 by us.
+HASHED = re.compile(r"(?:[\w./@-]|%20|(?<=\w) (?=\w+\.[0-9a-f]))*\.[0-9a-f]{12}(?:\.\w+)?")
 
 
 def collect(tree, output):
@@ -47,8 +49,8 @@ def references(output):
         if not name.endswith((".css", ".js")):
             continue
         for text in HASHED.findall((output / hashed).read_text(encoding="utf-8")):
-            target = text.removeprefix("/static/")
-            target = target if target != text else posixpath.normpath(posixpath.join(posixpath.dirname(name), text))
+            folder = posixpath.dirname(posixpath.join("/static", name))
+            target = posixpath.normpath(posixpath.join(folder, unquote(text))).removeprefix("/static/")
             # What is no file of ours is a number in a script, or somebody else's hash.
             if target in plain:
                 found[name].append(plain[target])
