@@ -1,7 +1,10 @@
 //! SIGTERM: what runs is finished, within a deadline.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UnixListener};
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::time::timeout;
 use vestibule::serve::{Ending, Order};
 
 use crate::support::client::Connection;
@@ -18,13 +21,18 @@ async fn slow(shutdown: &str) -> (TestServer, UnixListener, tempfile::TempDir) {
     (TestServer::start(&config).await, listener, folder)
 }
 
+async fn accept(application: &UnixListener) -> UnixStream {
+    let accepted = timeout(Duration::from_secs(20), application.accept()).await;
+    accepted.expect("the request never came to the application").unwrap().0
+}
+
 #[tokio::test]
 async fn a_running_request_is_finished_and_no_new_connection_taken() {
     let (server, application, _folder) = slow("20s").await;
     let address = server.address();
     let mut client = Connection::open(address).await;
     client.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    let (mut request, _) = application.accept().await.unwrap();
+    let mut request = accept(&application).await;
     let mut head = [0; 16];
     request.read_exact(&mut head).await.unwrap();
     server.order(Order::Stop).await;
@@ -41,7 +49,7 @@ async fn a_request_that_does_not_finish_is_cut_at_the_deadline() {
     let (server, application, _folder) = slow("100ms").await;
     let mut client = Connection::open(server.address()).await;
     client.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    let _request = application.accept().await.unwrap();
+    let _request = accept(&application).await;
     server.order(Order::Stop).await;
     assert_eq!(server.ended().await, Ending::DeadlinePassed);
 }
@@ -51,7 +59,7 @@ async fn a_second_signal_ends_the_wait() {
     let (server, application, _folder) = slow("1h").await;
     let mut client = Connection::open(server.address()).await;
     client.send("GET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
-    let _request = application.accept().await.unwrap();
+    let _request = accept(&application).await;
     server.order(Order::Stop).await;
     server.order(Order::Stop).await;
     assert_eq!(server.ended().await, Ending::DeadlinePassed);

@@ -153,11 +153,8 @@ impl Server {
             accepting.spawn(door.clone().accept_from(listener, security));
         }
         let reread = Arc::new(reread);
-        loop {
-            match orders.recv().await {
-                Some(Order::Reload) => reload(&live, &reread, &tickets).await,
-                Some(Order::Stop) | None => break,
-            }
+        while let Some(Order::Reload) = orders.recv().await {
+            reload(&live, &reread, &tickets).await;
         }
         let (stop, connections) = (door.stop.clone(), door.connections.clone());
         drop((door, log));
