@@ -129,3 +129,28 @@ where
     let request = http::Request::get("http://localhost/-/live").body(http_body_util::Empty::<bytes::Bytes>::new());
     sender.send_request(request.unwrap()).await.unwrap().status().as_u16()
 }
+
+#[tokio::test]
+async fn a_client_that_is_still_sending_hears_that_its_body_is_too_large() {
+    let server =
+        TestServer::start("[limits]\nbody_size = \"1 KiB\"\n[upstream]\naddress = \"unix:absent.sock\"\n").await;
+    let mut connection = Connection::open(server.address()).await;
+    let length = 8 << 20;
+    connection.send(&format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")).await;
+    // More than the kernel's buffers hold, and all of it before the answer is looked for.
+    connection.send(vec![b'x'; length]).await;
+    assert_eq!(connection.answer().await.unwrap().status, 413);
+    connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_before_it_sends_is_refused_without_its_body() {
+    let server =
+        TestServer::start("[limits]\nbody_size = \"1 KiB\"\n[upstream]\naddress = \"unix:absent.sock\"\n").await;
+    let mut connection = Connection::open(server.address()).await;
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 1000000\r\n\r\n";
+    connection.send(head).await;
+    assert_eq!(connection.answer().await.unwrap().status, 413);
+    assert!(connection.is_closed().await);
+}

@@ -287,6 +287,9 @@ pub struct TimeoutsConfig {
     pub body: HumanDuration,
     /// How long a client may take nothing of an answer. Default: 60 seconds. Then it is cut off.
     pub send: HumanDuration,
+    /// How long to go on reading a body after its request was answered, so that the client hears the
+    /// answer. Default: 10 seconds.
+    pub linger: HumanDuration,
     /// How long running requests get to finish after SIGTERM. Default: 30 seconds.
     pub shutdown: HumanDuration,
 }
@@ -299,6 +302,7 @@ impl Default for TimeoutsConfig {
             idle: HumanDuration::seconds(75),
             body: HumanDuration::seconds(60),
             send: HumanDuration::seconds(60),
+            linger: HumanDuration::seconds(10),
             shutdown: HumanDuration::seconds(30),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ::http::Response;
 use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
@@ -22,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, info, warn};
 
+use super::linger::Lingering;
 use super::listen::{Listener, Peer};
 use super::site::{Live, Site};
 use super::stream::Stream;
@@ -197,10 +199,10 @@ impl<S: Stack> Door<S> {
             local_port: peer.local_port,
         };
         let io = TokioIo::new(Watched::new(stream, first, activity.clone()));
-        let (stack, requests) = (self.stack.clone(), activity.clone());
+        let (stack, requests, linger) = (self.stack.clone(), activity.clone(), site.config.timeouts.linger.0);
         let service = service_fn(move |request: ::http::Request<Incoming>| {
             let in_flight = requests.request();
-            let answer = stack.clone().oneshot(request_of(request, client.clone()));
+            let answer = stack.clone().oneshot(request_of(request, client.clone(), linger));
             async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
         });
         let limits = &site.config.limits;
@@ -274,10 +276,12 @@ impl<S: Stack> Door<S> {
     }
 }
 
-fn request_of(request: ::http::Request<Incoming>, client: Client) -> Request {
-    use http_body::Body as _;
+fn request_of(request: ::http::Request<Incoming>, client: Client, linger: Duration) -> Request {
     let (head, body) = request.into_parts();
-    let body = if body.is_end_stream() { Body::Empty } else { Body::stream(body) };
+    let body = match body.is_end_stream() {
+        true => Body::Empty,
+        false => Body::stream(Lingering::new(body, &head.headers, linger)),
+    };
     Request { head, body, client, id: RequestId(fastrand::u128(..)) }
 }
 

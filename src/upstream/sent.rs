@@ -6,13 +6,11 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
-use tokio::runtime::Handle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::failure::{ClientFault, Failure};
 use crate::http::body::{Body, BodyError};
@@ -70,31 +68,6 @@ impl Sent {
 impl Sent {
     fn has_ended(&self) -> bool {
         self.rest.is_end_stream() || self.remaining == Some(0)
-    }
-}
-
-/// An application may answer without reading the body. Over HTTP/2 a client that is still sending is
-/// then told to stop by a reset, which curl and others take for a failure and lose the answer by; so
-/// what is under way is let come, within bounds.
-impl Drop for Sent {
-    fn drop(&mut self) {
-        let is_under_way = !self.has_ended() && !matches!(self.progress.phase(), Phase::Broken(_));
-        if let (true, Ok(runtime)) = (is_under_way, Handle::try_current()) {
-            runtime.spawn(timeout(LINGER_TIME, discard(std::mem::take(&mut self.rest))));
-        }
-    }
-}
-
-const LINGER_TIME: Duration = Duration::from_secs(5);
-const LINGER_BYTES: usize = 256 * 1024;
-
-async fn discard(mut body: Body) {
-    let mut discarded = 0;
-    while let Some(Ok(frame)) = body.frame().await {
-        discarded += frame.data_ref().map_or(0, Bytes::len);
-        if discarded > LINGER_BYTES {
-            return;
-        }
     }
 }
 

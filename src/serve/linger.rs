@@ -1,0 +1,70 @@
+//! Reads on what a client is still sending when it has its answer already.
+//!
+//! A request may be answered before its body has come: it is too large, its host is unknown, the
+//! application does not want it. A client that is still sending would then meet a closed connection or
+//! a reset stream, and browsers and curl lose the answer over that (nginx's `lingering_close` is for
+//! the same). So what is on its way is taken and thrown away, for a while.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use ::http::HeaderMap;
+use ::http::header::EXPECT;
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+/// A request's body that is read to its end even when nobody wants it any more.
+#[derive(Debug)]
+pub struct Lingering {
+    /// `None` when it has ended.
+    body: Option<Incoming>,
+    time: Duration,
+    /// Whether the client sends without being asked. Reading a body that waits for `100 Continue` would
+    /// ask for it.
+    is_coming: bool,
+}
+
+impl Lingering {
+    /// `headers` are those of the request; `time` is how long to go on reading.
+    pub fn new(body: Incoming, headers: &HeaderMap, time: Duration) -> Self {
+        Self { body: Some(body), time, is_coming: !headers.contains_key(EXPECT) }
+    }
+}
+
+impl HttpBody for Lingering {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.is_coming = true;
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(cx));
+        if !matches!(frame, Some(Ok(_))) {
+            self.body = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        let Some(mut body) = self.body.take().filter(|body| self.is_coming && !body.is_end_stream()) else { return };
+        // Without a runtime the program is ending, and the connection with it.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(timeout(self.time, async move { while let Some(Ok(_)) = body.frame().await {} }));
+        }
+    }
+}
