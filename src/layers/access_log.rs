@@ -1,25 +1,25 @@
 //! One line per request, written when the last byte of its answer has been handed on.
 //!
-//! Lines are formatted where the request ends and written by a thread of their own, many at a time.
-//! When standard output takes nothing for so long that the queue is full, lines are dropped and
-//! counted: a stuck log must not stop the site.
+//! A request formats its line and puts it with the others; a thread of its own writes all that has come
+//! together within a moment. So a busy site pays neither a system call nor a wake-up per line. When
+//! standard output takes nothing for so long that the bound is reached, lines are dropped and counted:
+//! a stuck log must not stop the site.
 
-use std::fmt::{self, Write as _};
+use std::cell::RefCell;
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use ::http::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue, REFERER, USER_AGENT};
+use ::http::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use ::http::{Method, StatusCode, Uri, Version};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tower::{Layer, Service};
 use tracing::warn;
 
@@ -27,8 +27,12 @@ use crate::config::values::AccessLog as Form;
 use crate::http::body::{Body, BodyError};
 use crate::http::{Request, RequestId, Response, Scheme, UpstreamTime};
 
-/// How many lines may wait for the writer.
-const QUEUE: usize = 8192;
+/// How many bytes of lines may wait for the writer.
+const BOUND: usize = 4 << 20;
+
+/// How long lines come together before they are written. Measured: at full load it saves two context
+/// switches per request, which were a third of the request's cost.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// Where access lines go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -38,8 +42,7 @@ pub struct AccessLog {
 
 #[derive(Debug, Clone)]
 struct Sink {
-    messages: SyncSender<Message>,
-    dropped: Arc<AtomicU64>,
+    queue: Arc<Queue>,
     form: Line,
 }
 
@@ -50,26 +53,35 @@ enum Line {
     Json,
 }
 
+/// The lines that wait for the writer.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Rung when the first line comes, and at the end.
+    bell: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    dropped: u64,
+    ended: bool,
+}
+
 /// The thread that writes.
 #[derive(Debug)]
-pub struct Writer(Option<(SyncSender<Message>, JoinHandle<()>)>);
+pub struct Writer(Option<(Arc<Queue>, JoinHandle<()>)>);
 
 impl Writer {
     /// Waits until every line so far is written, even if somebody still holds the log.
     pub fn finish(self) {
-        if let Some((messages, thread)) = self.0 {
-            // Both fail only if the writer is gone already, and then there is nothing to wait for.
-            let _ = messages.send(Message::End);
+        if let Some((queue, thread)) = self.0 {
+            queue.lock().ended = true;
+            queue.bell.notify_one();
+            // It fails only if the writer panicked, and then there is nothing to wait for.
             let _ = thread.join();
         }
     }
-}
-
-/// What the writer is handed.
-#[derive(Debug)]
-enum Message {
-    Line(String),
-    End,
 }
 
 impl AccessLog {
@@ -85,45 +97,69 @@ impl AccessLog {
             Form::Auto if !terminal => Line::Json,
             Form::Auto | Form::Text => Line::Text { colour: terminal },
         };
-        let (messages, queue) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || write_lines(&queue))?;
-        let writer = Writer(Some((messages.clone(), thread)));
-        Ok((Self { sink: Some(Sink { messages, dropped: Arc::default(), form }) }, writer))
+        let queue = Arc::new(Queue::default());
+        let written = queue.clone();
+        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || written.write_lines())?;
+        Ok((Self { sink: Some(Sink { queue: queue.clone(), form }) }, Writer(Some((queue, thread)))))
     }
 }
 
-fn write_lines(queue: &Receiver<Message>) {
-    let mut output = io::BufWriter::with_capacity(64 * 1024, io::stdout().lock());
-    while let Ok(Message::Line(line)) = queue.recv() {
-        // Whoever reads the log may be gone; the site goes on.
-        let _ = output.write_all(line.as_bytes());
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: &[u8]) {
+        let mut waiting = self.lock();
+        if waiting.lines.len() + line.len() > BOUND {
+            waiting.dropped += 1;
+            return;
+        }
+        let is_first = waiting.lines.is_empty();
+        waiting.lines.extend_from_slice(line);
+        drop(waiting);
+        if is_first {
+            self.bell.notify_one();
+        }
+    }
+
+    fn write_lines(&self) {
+        let mut output = io::stdout();
+        let mut lines = Vec::new();
         loop {
-            match queue.try_recv() {
-                Ok(Message::Line(line)) => {
-                    let _ = output.write_all(line.as_bytes());
-                }
-                // Dropping the writer flushes it.
-                Ok(Message::End) => return,
-                Err(_) => break,
+            let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.ended;
+            let waiting = self.bell.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
+            let gathered = self.bell.wait_timeout_while(waiting, GATHER, |waiting| !waiting.ended);
+            let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+            // The two buffers take turns, so neither is allocated anew.
+            std::mem::swap(&mut waiting.lines, &mut lines);
+            let (dropped, ended) = (std::mem::take(&mut waiting.dropped), waiting.ended);
+            drop(waiting);
+            // Whoever reads the log may be gone; the site goes on.
+            let _ = output.write_all(&lines).and_then(|()| output.flush());
+            lines.clear();
+            if dropped > 0 {
+                warn!(dropped, "standard output was stuck; these access-log lines are lost");
+            }
+            if ended {
+                return;
             }
         }
-        let _ = output.flush();
     }
+}
+
+thread_local! {
+    /// Where a thread formats its lines, so that none is allocated for a line.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Sink {
     fn write(&self, entry: &Entry) {
-        match self.messages.try_send(Message::Line(entry.line(self.form))) {
-            Ok(()) => {
-                let dropped = self.dropped.swap(0, Ordering::Relaxed);
-                if dropped > 0 {
-                    warn!(dropped, "standard output was stuck; these access-log lines are lost");
-                }
-            }
-            Err(_) => {
-                self.dropped.fetch_add(1, Ordering::Relaxed);
-            }
-        }
+        SCRATCH.with_borrow_mut(|line| {
+            line.clear();
+            entry.write(self.form, line).expect("writing to memory never fails");
+            self.queue.push(line);
+        });
     }
 }
 
@@ -270,7 +306,8 @@ impl Entry {
             method: request.head.method.clone(),
             uri: request.head.uri.clone(),
             version: request.head.version,
-            host: header(::http::header::HOST),
+            // HTTP/2 names it in the target.
+            host: header(HOST).or_else(|| HeaderValue::try_from(request.head.uri.authority()?.as_str()).ok()),
             user_agent: header(USER_AGENT),
             referer: header(REFERER),
             id: request.id,
@@ -286,7 +323,7 @@ impl Entry {
 
     fn answered(&mut self, response: &Response) {
         self.status = response.status();
-        self.encoding = encoding_of(response.headers());
+        self.encoding = response.headers().get(CONTENT_ENCODING).cloned();
         self.upstream = response.extensions().get::<UpstreamTime>().map(|time| time.0);
         // These have no body to complete, whatever their headers announce.
         self.complete = self.method == Method::HEAD
@@ -296,22 +333,21 @@ impl Entry {
             );
     }
 
-    fn line(&self, form: Line) -> String {
+    fn write(&self, form: Line, out: &mut Vec<u8>) -> io::Result<()> {
         match form {
-            Line::Json => self.json(),
-            Line::Text { colour } => self.text(colour),
+            Line::Json => self.json(out),
+            Line::Text { colour } => self.text(colour, out),
         }
     }
 
-    fn json(&self) -> String {
-        let text =
-            |value: &Option<HeaderValue>| value.as_ref().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned());
+    fn json(&self, out: &mut Vec<u8>) -> io::Result<()> {
+        let text = |value: &'_ Option<HeaderValue>| value.as_ref().map(|v| Lossy(v.clone()));
         let line = JsonLine {
-            time: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+            time: humantime::format_rfc3339_millis(SystemTime::now()),
             client: self.client,
             scheme: self.scheme.as_str(),
             method: self.method.as_str(),
-            host: text(&self.host).or_else(|| self.uri.authority().map(ToString::to_string)),
+            host: text(&self.host),
             target: self.target(),
             protocol: protocol(self.version),
             status: self.status.as_u16(),
@@ -319,50 +355,40 @@ impl Entry {
             duration: seconds(self.started.elapsed()),
             upstream: self.upstream.map(seconds),
             encoding: text(&self.encoding),
-            request_id: self.id.to_string(),
+            request_id: self.id,
             user_agent: text(&self.user_agent),
             referer: text(&self.referer),
             aborted: !self.complete,
             error: self.error.as_deref(),
         };
-        let mut line = serde_json::to_string(&line).expect("texts and numbers are always JSON");
-        line.push('\n');
-        line
+        serde_json::to_writer(&mut *out, &line)?;
+        out.write_all(b"\n")
     }
 
-    fn text(&self, colour: bool) -> String {
+    fn text(&self, colour: bool, out: &mut Vec<u8>) -> io::Result<()> {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let mut line = String::with_capacity(128);
         let (on, off) = if colour { (colour_of(self.status), "\x1b[0m") } else { ("", "") };
-        let mut write = || -> fmt::Result {
-            write!(line, "{} {on}{}{off} {} {}", &time[11..19], self.status.as_u16(), self.method, self.target())?;
-            write!(line, " {} B {:.1} ms", self.bytes, self.started.elapsed().as_secs_f64() * 1e3)?;
-            if let Some(time) = self.upstream {
-                write!(line, " (application {:.1} ms)", time.as_secs_f64() * 1e3)?;
-            }
-            if let Some(coding) = self.encoding.as_ref().and_then(|value| value.to_str().ok()) {
-                write!(line, " {coding}")?;
-            }
-            if let Some(client) = self.client {
-                write!(line, " {client}")?;
-            }
-            write!(line, " {}", self.id)?;
-            if !self.complete {
-                write!(line, " aborted")?;
-            }
-            writeln!(line)
-        };
-        write().expect("writing to a string never fails");
-        line
+        write!(out, "{} {on}{}{off} {} {}", &time[11..19], self.status.as_u16(), self.method, self.target())?;
+        write!(out, " {} B {:.1} ms", self.bytes, self.started.elapsed().as_secs_f64() * 1e3)?;
+        if let Some(time) = self.upstream {
+            write!(out, " (application {:.1} ms)", time.as_secs_f64() * 1e3)?;
+        }
+        if let Some(coding) = self.encoding.as_ref().and_then(|value| value.to_str().ok()) {
+            write!(out, " {coding}")?;
+        }
+        if let Some(client) = self.client {
+            write!(out, " {client}")?;
+        }
+        write!(out, " {}", self.id)?;
+        if !self.complete {
+            write!(out, " aborted")?;
+        }
+        writeln!(out)
     }
 
     fn target(&self) -> &str {
         self.uri.path_and_query().map_or("*", |target| target.as_str())
     }
-}
-
-fn encoding_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(CONTENT_ENCODING).cloned()
 }
 
 fn seconds(time: Duration) -> f64 {
@@ -387,14 +413,28 @@ fn colour_of(status: StatusCode) -> &'static str {
     }
 }
 
+/// A header value as text; what is not UTF-8 in it is marked.
+struct Lossy(HeaderValue);
+
+impl Serialize for Lossy {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&String::from_utf8_lossy(self.0.as_bytes()))
+    }
+}
+
+fn shown<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 #[derive(Serialize)]
 struct JsonLine<'a> {
-    time: String,
+    #[serde(serialize_with = "shown")]
+    time: humantime::Rfc3339Timestamp,
     client: Option<IpAddr>,
     scheme: &'a str,
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
+    host: Option<Lossy>,
     target: &'a str,
     protocol: &'a str,
     status: u16,
@@ -403,12 +443,13 @@ struct JsonLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<String>,
-    request_id: String,
+    encoding: Option<Lossy>,
+    #[serde(serialize_with = "shown")]
+    request_id: RequestId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<String>,
+    user_agent: Option<Lossy>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    referer: Option<String>,
+    referer: Option<Lossy>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     aborted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -432,13 +473,29 @@ mod tests {
         Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(0xab) })
     }
 
+    fn line(entry: &Entry, form: Line) -> String {
+        let mut line = Vec::new();
+        entry.write(form, &mut line).unwrap();
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn a_stuck_writer_costs_lines_and_not_memory() {
+        let queue = Queue::default();
+        let line = [b'x'; 1000];
+        (0..2 * BOUND / line.len()).for_each(|_| queue.push(&line));
+        let waiting = queue.lock();
+        assert!(waiting.lines.len() <= BOUND);
+        assert_eq!(waiting.lines.len() / line.len() + waiting.dropped as usize, 2 * BOUND / line.len());
+    }
+
     #[test]
     fn a_json_line_is_one_object_whatever_the_client_sends() {
         let mut entry = entry("/a?b=%22");
         entry.answered(
             &::http::Response::builder().status(404).header("content-encoding", "br").body(Body::Empty).unwrap(),
         );
-        let line = entry.json();
+        let line = line(&entry, Line::Json);
         assert_eq!(line.matches('\n').count(), 1);
         let object: serde_json::Value = serde_json::from_str(&line).unwrap();
         for (key, expected) in [
@@ -458,7 +515,9 @@ mod tests {
     #[test]
     fn a_client_that_leaves_before_the_answer_is_logged_as_499() {
         let entry = entry("/slow");
-        assert!(entry.json().contains("\"status\":499"), "{}", entry.json());
-        assert!(entry.text(false).contains(" 499 GET /slow "), "{}", entry.text(false));
+        for (form, expected) in [(Line::Json, "\"status\":499"), (Line::Text { colour: false }, " 499 GET /slow ")] {
+            let line = line(&entry, form);
+            assert!(line.contains(expected), "{line}");
+        }
     }
 }

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, info, warn};
 
+use super::coalesce::Coalesced;
 use super::linger::Lingering;
 use super::listen::{Listener, Peer};
 use super::site::{Live, Site};
@@ -198,7 +199,7 @@ impl<S: Stack> Door<S> {
             scheme,
             local_port: peer.local_port,
         };
-        let io = TokioIo::new(Watched::new(stream, first, activity.clone()));
+        let stream = Watched::new(stream, first, activity.clone());
         let (stack, requests, linger) = (self.stack.clone(), activity.clone(), site.config.timeouts.linger.0);
         let service = service_fn(move |request: ::http::Request<Incoming>| {
             let in_flight = requests.request();
@@ -215,7 +216,7 @@ impl<S: Stack> Door<S> {
                     .max_headers(limits.header_count.get())
                     .max_header_size(limits.header_size.as_usize())
                     .max_buf_size(limits.header_size.as_usize().max(64 * 1024));
-                let connection = builder.serve_connection(io, service).with_upgrades();
+                let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
                 self.watch(connection, Heads::Timed, &site, &activity).await
             }
             Protocol::Http2 => {
@@ -227,7 +228,7 @@ impl<S: Stack> Door<S> {
                     // Finds clients that vanished without a word while an answer is under way.
                     .keep_alive_interval(Duration::from_secs(20))
                     .max_send_buf_size(128 * 1024);
-                let connection = builder.serve_connection(io, service);
+                let connection = builder.serve_connection(TokioIo::new(Coalesced::new(stream)), service);
                 self.watch(connection, Heads::Untimed, &site, &activity).await
             }
         };

@@ -43,7 +43,7 @@ pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
             Ok::<_, Infallible>(response)
         }
     }));
-    logged.map_request(move |request| client_address::resolve(request, &outer.site().config.listen))
+    logged.map_request(move |request| client_address::resolve(request, &outer.glance().config.listen))
 }
 
 async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
