@@ -139,7 +139,7 @@ impl Error {
 /// See [`Error`].
 pub fn run(command: &Command) -> Result<Outcome, Error> {
     let loaded = read_configuration(command)?;
-    logging::start(&loaded.config.log);
+    let _telling = logging::start(&loaded.config.log);
     match command {
         Command::Collect(_) => {
             let mut config = loaded.config.collect.clone();

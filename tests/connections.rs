@@ -154,3 +154,33 @@ async fn a_client_that_asks_before_it_sends_is_refused_without_its_body() {
     assert_eq!(connection.answer().await.unwrap().status, 413);
     assert!(connection.is_closed().await);
 }
+
+/// A client that opens its window for nothing, and is alive all the same.
+#[tokio::test]
+async fn an_http2_client_that_takes_nothing_gives_the_application_back() {
+    let app = crate::support::app::App::new(|mut connection| async move {
+        if connection.request().await.is_some() {
+            connection
+                .send(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(500_000)))
+                .await;
+            connection.hung_up().await;
+        }
+    })
+    .await;
+    let config =
+        format!("[upstream]\naddress = \"{}\"\nconnections = 1\n[timeouts]\nsend = \"200ms\"\n", app.address());
+    let server = TestServer::start(&config).await;
+    let stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new())
+        .initial_stream_window_size(1000)
+        .handshake::<_, http_body_util::Empty<bytes::Bytes>>(hyper_util::rt::TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = || http::Request::get("http://localhost/").body(http_body_util::Empty::new()).unwrap();
+    let stuck = sender.send_request(request()).await.unwrap();
+    assert_eq!(stuck.status(), 200);
+    // With one connection to the application there is an answer only after the first one was given up.
+    let next = tokio::time::timeout(std::time::Duration::from_secs(20), sender.send_request(request())).await;
+    assert_eq!(next.expect("the stuck stream was never reset").unwrap().status(), 200);
+}

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::streams::Taking;
 use crate::config::TimeoutsConfig;
 
 /// What one connection is doing. Times are milliseconds since it began, plus one; 0 means "not".
@@ -220,13 +221,14 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: B,
         in_flight: InFlight,
+        stream: Option<Arc<Taking>>,
     }
 }
 
 impl<B> WatchedBody<B> {
     /// Ties the guard of a request to the body of its answer.
     pub fn new(inner: B, in_flight: InFlight) -> Self {
-        Self { inner, in_flight }
+        Self { inner, in_flight, stream: Taking::current() }
     }
 }
 
@@ -235,7 +237,14 @@ impl<B: HttpBody> HttpBody for WatchedBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().inner.poll_frame(cx)
+        let mut this = self.project();
+        let Some(stream) = this.stream else { return this.inner.poll_frame(cx) };
+        stream.wanted();
+        let frame = this.inner.as_mut().poll_frame(cx);
+        if matches!(frame, Poll::Ready(Some(Ok(_)))) && !this.inner.is_end_stream() {
+            stream.handed_over();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
