@@ -19,6 +19,7 @@ use ::http::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, REFERER, U
 use ::http::{Method, StatusCode, Uri, Version};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use percent_encoding::{CONTROLS, PercentEncode, utf8_percent_encode};
 use serde::{Serialize, Serializer};
 use tower::{Layer, Service};
 use tracing::warn;
@@ -418,8 +419,10 @@ impl Entry {
         writeln!(out)
     }
 
-    fn target(&self) -> &str {
-        self.uri.path_and_query().map_or("*", |target| target.as_str())
+    /// The target, with what is not ASCII encoded: some of it is a command to a terminal, or the end of a
+    /// line to who reads the log.
+    fn target(&self) -> PercentEncode<'_> {
+        utf8_percent_encode(self.uri.path_and_query().map_or("*", |target| target.as_str()), CONTROLS)
     }
 }
 
@@ -450,7 +453,12 @@ struct Lossy(HeaderValue);
 
 impl Serialize for Lossy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&String::from_utf8_lossy(self.0.as_bytes()))
+        let text = String::from_utf8_lossy(self.0.as_bytes());
+        let ends_a_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        match text.contains(ends_a_line) {
+            true => serializer.serialize_str(&text.replace(ends_a_line, "\u{fffd}")),
+            false => serializer.serialize_str(&text),
+        }
     }
 }
 
@@ -467,7 +475,8 @@ struct JsonLine<'a> {
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<Lossy>,
-    target: &'a str,
+    #[serde(serialize_with = "shown")]
+    target: PercentEncode<'a>,
     protocol: &'a str,
     status: u16,
     bytes: u64,
@@ -522,7 +531,7 @@ mod tests {
 
     #[test]
     fn a_json_line_is_one_object_whatever_the_client_sends() {
-        let mut entry = entry("/a?b=%22");
+        let mut entry = entry("/a?b=%22\u{2028}\u{9b}31m");
         entry.answered(
             &::http::Response::builder().status(404).header("content-encoding", "br").body(Body::Empty).unwrap(),
         );
@@ -532,7 +541,7 @@ mod tests {
         for (key, expected) in [
             ("client", "192.0.2.1"),
             ("scheme", "https"),
-            ("target", "/a?b=%22"),
+            ("target", "/a?b=%22%E2%80%A8%C2%9B31m"),
             ("host", "example.com"),
             ("encoding", "br"),
             ("user_agent", "a \"quoted\" \u{fffd} agent"),

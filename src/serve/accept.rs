@@ -122,18 +122,18 @@ impl<S: Stack> Door<S> {
     /// Accepts until told to stop. The listener is closed when this returns.
     pub async fn accept_from(self, listener: Listener, security: Security) {
         loop {
-            // Without a permit nothing is accepted: further clients wait in the kernel's queue.
-            let permits = self.live.connections.clone();
-            let accepted = async {
-                let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
-                listener.accept().await.map(|(stream, peer)| (stream, peer, permit))
-            };
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
-                accepted = accepted => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer, permit)) => {
+                Ok((stream, peer)) => {
+                    // Without a permit this one waits, and further ones in the kernel's queue.
+                    let permits = self.live.connections.clone();
+                    let permit = tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        permit = permits.acquire_owned() => permit.expect("the semaphore is never closed"),
+                    };
                     let door = self.clone();
                     let activity = Activity::begin(permit);
                     self.connections.spawn(async move {
@@ -164,17 +164,19 @@ impl<S: Stack> Door<S> {
         drop(site);
         match security {
             Security::Plain => {
-                let (protocol, first) = timeout(bounds.timeouts.header.0, sniff(&mut stream))
+                let (protocol, first) = self
+                    .within(bounds.timeouts.header.0, sniff(&mut stream))
                     .await
-                    .map_err(|_| "the client said nothing".to_owned())?
+                    .ok_or("the client said nothing")?
                     .map_err(|error| error.to_string())?;
                 self.converse(stream, first, protocol, peer, Scheme::Http, bounds, activity).await
             }
             Security::Tls => {
                 let config = tls.ok_or("no certificate is configured")?;
-                let stream = timeout(bounds.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
+                let stream = self
+                    .within(bounds.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
                     .await
-                    .map_err(|_| "the TLS handshake took too long".to_owned())?
+                    .ok_or("the TLS handshake took too long")?
                     .map_err(|error| format!("the TLS handshake failed: {error}"))?;
                 let protocol = match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => Protocol::Http2,
@@ -182,6 +184,19 @@ impl<S: Stack> Door<S> {
                 };
                 self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, bounds, activity).await
             }
+        }
+    }
+
+    /// What comes of a client's first words, unless they take too long. When the server stops, only what
+    /// is already on its way is waited for: browsers open connections that they may never use.
+    async fn within<O>(&self, time: Duration, words: impl Future<Output = O>) -> Option<O> {
+        let stopping = async {
+            self.stop.cancelled().await;
+            sleep(LAST_REQUEST).await;
+        };
+        tokio::select! {
+            words = timeout(time, words) => words.ok(),
+            () = stopping => None,
         }
     }
 
@@ -263,29 +278,42 @@ impl<S: Stack> Door<S> {
     {
         let mut connection = pin!(connection);
         let mut timer = pin!(sleep_until(Instant::now()));
-        let mut stopping = false;
+        let (mut stopping, mut finishing) = (false, false);
         loop {
-            tokio::select! {
+            let mut finish = tokio::select! {
                 outcome = connection.as_mut() => return outcome,
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    connection.as_mut().finish();
                     timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                    // HTTP/2 has a way to say so, and takes what is under way. HTTP/1.1 has `Connection: close`
+                    // with the next answer only; closed at once, it would lose a request that is on its way.
+                    heads == Heads::Untimed
                 }
+                () = activity.too_many_abandoned(), if !finishing => true,
                 () = timer.as_mut() => match activity.verdict(Instant::now(), heads, timeouts) {
-                    Verdict::Wait(_) if stopping && activity.is_idle() => return Ok(()),
-                    Verdict::Wait(_) if stopping => timer.as_mut().reset(Instant::now() + LAST_REQUEST),
-                    Verdict::Wait(until) => timer.as_mut().reset(until),
-                    Verdict::Idle if !stopping => {
-                        stopping = true;
-                        connection.as_mut().finish();
+                    Verdict::Wait(_) if stopping || finishing => {
+                        if finishing && activity.is_idle() {
+                            return Ok(());
+                        }
                         timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                        true
                     }
+                    Verdict::Wait(until) => {
+                        timer.as_mut().reset(until);
+                        false
+                    }
+                    Verdict::Idle if !finishing => true,
                     verdict => {
                         debug!(?verdict, "a client was cut off");
                         return Ok(());
                     }
                 },
+            };
+            finish &= !finishing;
+            if finish {
+                finishing = true;
+                connection.as_mut().finish();
+                timer.as_mut().reset(Instant::now() + LAST_REQUEST);
             }
         }
     }

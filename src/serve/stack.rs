@@ -16,9 +16,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use ::http::header::{HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
+use ::http::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
 use ::http::request::Parts;
-use ::http::{Method, StatusCode};
+use ::http::{Method, StatusCode, Version};
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tracing::debug;
 
@@ -36,7 +36,12 @@ pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
         async move {
             let site = live.site();
             let (scheme, hsts) = (request.client.scheme, site.hsts.clone());
+            let version = request.head.version;
             let mut response = answer(&live, &site, request).await;
+            if live.is_stopping() && version != Version::HTTP_2 {
+                // An upgraded connection has a life of its own.
+                response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+            }
             if let (Scheme::Https, Some(value)) = (scheme, hsts) {
                 response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
             }
@@ -54,9 +59,13 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         Ok(host) => host,
         Err(refusal) => {
             debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
-            return answers::status(refusal.status());
+            return with_allow(answers::status(refusal.status()));
         }
     };
+    // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
+    if request.head.headers.len() > site.config.limits.header_count.get() {
+        return answers::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
     let allowed = &site.config.hosts.allowed;
     if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.matches(&host)) {
         debug!(id = %request.id, client = ?request.client.address, %host, "the host is not in [hosts] allowed");
@@ -78,6 +87,15 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         Ok(request) => Box::pin(upstream.forward(request)).await,
         Err(response) => *response,
     }
+}
+
+/// A 405 must say what is allowed (RFC 9110, section 15.5.6).
+fn with_allow(mut response: Response) -> Response {
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(ALLOW, methods);
+    }
+    response
 }
 
 /// The answers for load balancers and orchestrators.
