@@ -23,7 +23,6 @@ use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, warn};
 
-use super::coalesce::Coalesced;
 use super::linger::Lingering;
 use super::listen::{Listener, Peer};
 use super::site::{Bounds, Live};
@@ -250,7 +249,7 @@ impl<S: Stack> Door<S> {
                     // Finds clients that vanished without a word while an answer is under way.
                     .keep_alive_interval(Duration::from_secs(20))
                     .max_send_buf_size(128 * 1024);
-                let connection = builder.serve_connection(TokioIo::new(Coalesced::new(stream)), service);
+                let connection = builder.serve_connection(TokioIo::new(stream), service);
                 self.watch(connection, Heads::Untimed, timeouts, &activity).await
             }
         };

@@ -4,7 +4,6 @@
 //! is told to stop. The order of both is the order of the lines below.
 
 pub mod accept;
-pub mod coalesce;
 pub mod linger;
 pub mod listen;
 pub mod signals;
