@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
@@ -587,6 +588,27 @@ async fn an_answer_that_nobody_takes_holds_its_connection_until_it_is_dropped_an
     assert_eq!(upstream.forward(get("/")).await.status(), 503);
     drop(untaken);
     assert_eq!(upstream.forward(get("/")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
+    let app = App::answering(HELLO).await;
+    let upstream = Upstream::new(app.address(), &UpstreamConfig { unknown_length_memory: ByteSize(8), ..config() });
+    let (sender, slow) = channel();
+    sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
+    let mut first = std::pin::pin!(upstream.forward(request("POST", "/", &[], slow)));
+    assert!(first.as_mut().now_or_never().is_none(), "it waits for the rest");
+    let short = || {
+        let (sender, body) = channel();
+        sender.send(Ok(Bytes::from_static(b"abc"))).unwrap();
+        request("POST", "/", &[], body)
+    };
+    let refused = upstream.forward(short()).await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+    assert_eq!(app.connections(), 0);
+    drop(sender);
+    assert_eq!(first.await.status(), 200);
+    assert_eq!(upstream.forward(short()).await.status(), 200);
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 //!
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
-//! their way, `tunnel` is what follows a 101, `failure` is all that can go wrong.
+//! their way, `gather` is what comes before if a body has no length, `tunnel` is what follows a 101,
+//! `failure` is all that can go wrong.
 //!
 //! A request is sent again only if it is idempotent, has no body, and met an idle connection that
 //! closed without a word. Nothing else is ever sent twice.
@@ -10,6 +11,7 @@
 mod connect;
 mod exchange;
 pub mod failure;
+mod gather;
 mod pool;
 mod received;
 mod request;
@@ -35,6 +37,7 @@ use tracing::debug;
 
 use self::exchange::{Deadlines, Exchange};
 use self::failure::Failure;
+use self::gather::Gathering;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::sent::{Length, Outgoing, Sent};
@@ -51,6 +54,7 @@ pub struct Upstream {
     config: UpstreamConfig,
     deadlines: Deadlines,
     pool: Arc<Pool>,
+    gathering: Gathering,
     tunnels: Tunnels,
     /// When the application was last tried, and whether it could be reached.
     tried: Mutex<Option<(Instant, bool)>>,
@@ -77,6 +81,7 @@ impl Upstream {
             address: Arc::new(address.clone()),
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
             pool: Arc::new(Pool::new(config)),
+            gathering: Gathering::new(config),
             config: config.clone(),
             tunnels: tunnels.clone(),
             tried: Mutex::default(),
@@ -136,7 +141,7 @@ impl Upstream {
         let body = match announced {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
             Some(length) => Outgoing::announced(length, body),
-            None => Outgoing::gather(body, self.config.unknown_length_buffer.as_usize()).await?,
+            None => Outgoing::gathered(self.gathering.gather(body).await?),
         };
         if self.speaks_uwsgi() && body.length == Length::Chunked {
             return Err(Failure::LengthRequired);
