@@ -9,6 +9,7 @@ use crate::config::load::Loaded;
 use crate::serve::{certificate_trouble, chain};
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
+use crate::upstream::tunnel::Tunnels;
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +94,7 @@ fn application(loaded: &Loaded, runtime: &Runtime) -> Option<Finding> {
     let Some(address) = &config.address else {
         return Some(Finding::Notice("application: none; name it with --upstream ([upstream] address)".into()));
     };
-    let upstream = Upstream::new(address, config);
+    let upstream = Upstream::new(address, config, &Tunnels::default());
     Some(match runtime.block_on(upstream.probe()) {
         Ok(()) => Finding::Sound(format!("application: {address} accepts connections")),
         Err(failure) => Finding::Wrong(format!(

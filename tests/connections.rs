@@ -9,6 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::support::client::{Connection, get};
 use crate::support::server::TestServer;
+use crate::support::until;
 
 #[tokio::test]
 async fn health_answers_need_neither_a_known_host_nor_https() {
@@ -28,7 +29,7 @@ async fn readiness_follows_the_application() {
     let server = TestServer::start(&format!("[upstream]\naddress = \"unix:{}\"\n", socket.display())).await;
     assert_eq!(get(server.address(), "/-/ready", "").await.status, 503);
     let _application = tokio::net::UnixListener::bind(&socket).unwrap();
-    assert_eq!(get(server.address(), "/-/ready", "").await.status, 200);
+    until(|| async { get(server.address(), "/-/ready", "").await.status == 200 }).await;
 }
 
 #[tokio::test]

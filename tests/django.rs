@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::support::curl::{Answer, streaming};
 use crate::support::django_site::{Django, Server, Site, collect_static, repository, succeed, vestibule};
+use crate::support::process::wait_until;
 
 macro_rules! tours {
     ($($name:ident: $django:ident on $server:ident;)*) => {
@@ -245,7 +246,7 @@ fn the_site_comes_back_with_the_application(site: &mut Site) {
     site.stop_application();
     let away = site.get("/echo/");
     assert!(matches!(away.status, 502 | 503), "{away:?}");
-    assert_eq!(site.get("/-/ready").status, 503);
+    wait_until("it is noticed", || (site.get("/-/ready").status == 503).then_some(()));
     assert_eq!(site.get("/-/live").status, 200);
     assert_eq!(site.get("/static/pages/site.css").status, 200);
     site.start_application();

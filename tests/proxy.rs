@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
@@ -11,12 +12,35 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use vestibule::config::UpstreamConfig;
-use vestibule::config::values::{ByteSize, HumanDuration};
+use vestibule::config::values::{ByteSize, HumanDuration, UpstreamAddress};
 use vestibule::http::body::{Body, BodyError};
 use vestibule::http::{Client, Request, RequestId, Response, Scheme, UpstreamTime};
-use vestibule::upstream::Upstream;
+use vestibule::upstream::failure::Failure;
+use vestibule::upstream::tunnel::Tunnels;
 
 use crate::support::app::{App, HELLO};
+use crate::support::{soon, until};
+
+/// The application, as the server has it. What does not answer in time fails the test.
+pub(crate) struct Upstream(vestibule::upstream::Upstream);
+
+impl Upstream {
+    pub(crate) fn new(address: &UpstreamAddress, config: &UpstreamConfig) -> Self {
+        Self(vestibule::upstream::Upstream::new(address, config, &Tunnels::default()))
+    }
+
+    pub(crate) async fn forward(&self, request: Request) -> Response {
+        soon(self.0.forward(request)).await
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        soon(self.0.probe()).await
+    }
+
+    async fn is_reachable(&self) -> bool {
+        soon(self.0.is_reachable()).await
+    }
+}
 
 /// A client at 192.0.2.1 that came over TLS.
 pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)], body: Body) -> Request {
@@ -46,7 +70,7 @@ pub(crate) fn channel() -> (mpsc::UnboundedSender<Result<Bytes, BodyError>>, Bod
 
 pub(crate) async fn text(response: Response) -> (u16, String) {
     let status = response.status().as_u16();
-    let body = response.into_body().collect().await.expect("the body is whole").to_bytes();
+    let body = soon(response.into_body().collect()).await.expect("the body is whole").to_bytes();
     (status, String::from_utf8_lossy(&body).into_owned())
 }
 
@@ -243,7 +267,7 @@ async fn an_idle_connection_is_closed_in_time() {
     let config = UpstreamConfig { keepalive_timeout: HumanDuration(Duration::from_millis(20)), ..config() };
     let upstream = Upstream::new(app.address(), &config);
     text(upstream.forward(get("/")).await).await;
-    hung_up.recv().await.unwrap();
+    soon(hung_up.recv()).await.unwrap();
 }
 
 #[tokio::test]
@@ -263,10 +287,10 @@ async fn each_piece_of_an_answer_goes_on_at_once() {
     let response = upstream(&app).forward(get("/")).await;
     assert!(!response.headers().contains_key("transfer-encoding"));
     let mut body = response.into_body();
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "first");
     sender.send(()).unwrap(); // the application goes on only now
-    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "second");
-    assert!(body.frame().await.is_none());
+    assert_eq!(soon(body.frame()).await.unwrap().unwrap().into_data().unwrap(), "second");
+    assert!(soon(body.frame()).await.is_none());
 }
 
 #[tokio::test]
@@ -297,7 +321,7 @@ async fn trailers_end_with_this_hop() {
     for _ in 0..2 {
         let response = upstream.forward(get("/")).await;
         assert!(!response.headers().contains_key("trailer"));
-        let body = response.into_body().collect().await.unwrap();
+        let body = soon(response.into_body().collect()).await.unwrap();
         assert_eq!(body.trailers(), None);
         assert_eq!(body.to_bytes(), "hello");
     }
@@ -317,7 +341,7 @@ async fn an_early_answer_to_an_upload_reaches_the_client() {
         connection.send("HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno").await;
     })
     .await;
-    let body = Body::from("x".repeat(4_000_000));
+    let body = Body::from(Bytes::from("x".repeat(4_000_000)));
     let response = upstream(&app).forward(request("POST", "/", &[("content-length", "4000000")], body)).await;
     assert_eq!(text(response).await, (413, "no".into()));
 }
@@ -368,7 +392,7 @@ async fn an_answer_that_breaks_off_is_cut_and_never_ended() {
         for _ in 0..2 {
             let response = upstream.forward(get("/")).await;
             assert_eq!(response.status(), 200);
-            assert!(response.into_body().collect().await.is_err(), "for {raw:?}");
+            assert!(soon(response.into_body().collect()).await.is_err(), "for {raw:?}");
         }
     }
 }
@@ -475,7 +499,7 @@ async fn an_application_that_pauses_within_its_answer_is_cut_off() {
     .await;
     let upstream = Upstream::new(app.address(), &UpstreamConfig { idle_timeout: SHORT, ..config() });
     let response = upstream.forward(get("/")).await;
-    let error = response.into_body().collect().await.unwrap_err();
+    let error = soon(response.into_body().collect()).await.unwrap_err();
     assert!(error.to_string().contains("paused"), "{error}");
 }
 
@@ -527,7 +551,7 @@ async fn a_client_that_goes_away_takes_its_connection_with_it() {
     .await;
     let response = upstream(&app).forward(get("/")).await;
     drop(response);
-    hung_up.recv().await.unwrap();
+    soon(hung_up.recv()).await.unwrap();
 }
 
 #[tokio::test]
@@ -543,10 +567,62 @@ async fn more_requests_than_connections_and_queue_are_told_to_come_back() {
         let upstream = upstream.clone();
         async move { upstream.forward(get("/")).await }
     });
-    while app.connections() == 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| async { app.connections() > 0 }).await;
     let second = upstream.forward(get("/")).await;
     assert_eq!((second.status().as_u16(), &second.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
     first.abort();
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_holds_its_connection_until_it_is_dropped_and_no_longer() {
+    let app = App::new(async |mut connection| {
+        connection.request().await;
+        connection.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello").await;
+        connection.hung_up().await;
+    })
+    .await;
+    let config = UpstreamConfig { connections: 1.try_into().unwrap(), queue: 0, ..config() };
+    let upstream = Upstream::new(app.address(), &config);
+    let mut untaken = upstream.forward(get("/")).await.into_body();
+    assert_eq!(soon(untaken.frame()).await.unwrap().unwrap().into_data().unwrap(), "hello");
+    assert_eq!(upstream.forward(get("/")).await.status(), 503);
+    drop(untaken);
+    assert_eq!(upstream.forward(get("/")).await.status(), 200);
+}
+
+#[tokio::test]
+async fn bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
+    let app = App::answering(HELLO).await;
+    let upstream = Upstream::new(app.address(), &UpstreamConfig { unknown_length_memory: ByteSize(8), ..config() });
+    let (sender, slow) = channel();
+    sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
+    let mut first = std::pin::pin!(upstream.forward(request("POST", "/", &[], slow)));
+    assert!(first.as_mut().now_or_never().is_none(), "it waits for the rest");
+    let short = || {
+        let (sender, body) = channel();
+        sender.send(Ok(Bytes::from_static(b"abc"))).unwrap();
+        request("POST", "/", &[], body)
+    };
+    let refused = upstream.forward(short()).await;
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+    assert_eq!(app.connections(), 0);
+    drop(sender);
+    assert_eq!(first.await.status(), 200);
+    assert_eq!(upstream.forward(short()).await.status(), 200);
+}
+
+#[tokio::test]
+async fn however_many_ask_whether_the_application_is_there_it_is_tried_once_a_second() {
+    let app = App::answering(HELLO).await;
+    let upstream = Upstream::new(app.address(), &config());
+    let answers = futures_util::future::join_all((0..100).map(|_| upstream.is_reachable())).await;
+    assert_eq!(answers, [true; 100]);
+    // When this request is answered, whatever connected before it has been counted.
+    assert_eq!(upstream.forward(get("/")).await.status(), 200);
+    assert_eq!(app.connections(), 2);
+    app.stop();
+    assert!(upstream.is_reachable().await);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(!upstream.is_reachable().await);
 }

@@ -6,8 +6,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use vestibule::serve::{Ending, Order};
 
 use crate::support::app::{App, HELLO};
-use crate::support::client::Connection;
+use crate::support::client::{Connection, get};
 use crate::support::server::TestServer;
+use crate::support::{soon, until};
 
 async fn server(app: &App, more: &str) -> TestServer {
     TestServer::start(&format!("[upstream]\naddress = \"{}\"\n{more}", app.address())).await
@@ -107,7 +108,30 @@ async fn stopping_ends_upgraded_connections() {
     assert_eq!(client.head().await.unwrap().status, 101);
     server.order(Order::Stop).await;
     assert_eq!(client.line().await.as_deref(), Some("early;"));
-    assert!(matches!(server.ended().await, Ending::Drained));
+    assert!(matches!(soon(server.ended()).await, Ending::Drained));
+}
+
+#[tokio::test]
+async fn stopping_ends_upgraded_connections_that_are_older_than_the_configuration() {
+    let (old, new) = (agreeing().await, App::answering(HELLO).await);
+    let config = |app: &App| {
+        format!(
+            "[listen]\nhttp = [\"127.0.0.1:0\"]\n[log]\naccess = \"off\"\n[upstream]\naddress = \"{}\"\n",
+            app.address()
+        )
+    };
+    let server = TestServer::start(&config(&old)).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send(ASK).await;
+    assert_eq!(client.head().await.unwrap().status, 101);
+    server.set_config(&config(&new));
+    server.order(Order::Reload).await;
+    until(|| async { get(server.address(), "/", "").await.status == 200 }).await;
+    client.send("still here\n").await;
+    assert_eq!(client.line().await.as_deref(), Some("early;still here"));
+    server.order(Order::Stop).await;
+    assert!(client.is_closed().await);
+    assert!(matches!(soon(server.ended()).await, Ending::Drained));
 }
 
 #[tokio::test]
@@ -124,14 +148,14 @@ async fn a_websocket_client_and_a_websocket_application_understand_each_other() 
         }
     });
     let server = TestServer::start(&format!("[upstream]\naddress = \"http://{address}\"\n")).await;
-    let (mut socket, _) = connect_async(format!("ws://{}/chat", server.address())).await.unwrap();
+    let (mut socket, _) = soon(connect_async(format!("ws://{}/chat", server.address()))).await.unwrap();
     for message in [Message::text("hello"), Message::binary(vec![7; 300_000])] {
-        socket.send(message.clone()).await.unwrap();
-        assert_eq!(socket.next().await.unwrap().unwrap(), message);
+        soon(socket.send(message.clone())).await.unwrap();
+        assert_eq!(soon(socket.next()).await.unwrap().unwrap(), message);
     }
-    socket.close(None).await.unwrap();
-    while let Some(message) = socket.next().await {
+    soon(socket.close(None)).await.unwrap();
+    while let Some(message) = soon(socket.next()).await {
         assert!(matches!(message, Ok(Message::Close(_)) | Err(Error::ConnectionClosed)), "{message:?}");
     }
-    application.await.unwrap();
+    soon(application).await.unwrap();
 }

@@ -4,9 +4,8 @@ use bytes::Bytes;
 use vestibule::config::UpstreamConfig;
 use vestibule::config::values::ByteSize;
 use vestibule::http::body::Body;
-use vestibule::upstream::Upstream;
 
-use crate::proxy::{channel, get, request, text};
+use crate::proxy::{Upstream, channel, get, request, text};
 use crate::support::app::App;
 
 /// As uWSGI answers: no length, no `Connection`, the end is the end.
@@ -62,8 +61,9 @@ async fn a_large_body_goes_through_whole() {
     let app = echo().await;
     let sent = "0123456789abcdef".repeat(100_000);
     let length = sent.len().to_string();
-    let answer =
-        upstream(&app).forward(request("POST", "/", &[("content-length", &length)], Body::from(sent.clone()))).await;
+    let answer = upstream(&app)
+        .forward(request("POST", "/", &[("content-length", &length)], Body::from(Bytes::from(sent.clone()))))
+        .await;
     assert!(text(answer).await == (200, sent), "the body came back changed");
 }
 

@@ -213,6 +213,8 @@ pub struct UpstreamConfig {
     /// Django reads no body without one under WSGI. A longer body goes on chunked over HTTP, and is
     /// refused with 411 over the uwsgi protocol, which knows no chunks.
     pub unknown_length_buffer: ByteSize,
+    /// How much of such bodies to hold at once, of all requests together. Default: 64 MiB. Then 503.
+    pub unknown_length_memory: ByteSize,
     /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
     /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.
     pub uwsgi_path: values::UwsgiPath,
@@ -234,6 +236,7 @@ impl Default for UpstreamConfig {
             keepalive_connections: 32,
             keepalive_timeout: HumanDuration::seconds(1),
             unknown_length_buffer: ByteSize::mebibytes(1),
+            unknown_length_memory: ByteSize::mebibytes(64),
             uwsgi_path: values::UwsgiPath::Decoded,
             response_header_size: ByteSize::kibibytes(64),
         }

@@ -43,13 +43,9 @@ fn is_for_everybody(name: &HeaderName) -> bool {
 
 /// Removes from a message all that ends at this hop.
 pub fn remove(headers: &mut HeaderMap) {
-    for name in named_by_connection(headers) {
-        headers.remove(name);
-    }
-    for name in [CONNECTION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE] {
-        headers.remove(name);
-    }
-    for name in ["keep-alive", "proxy-connection"] {
+    let mut gone = named_by_connection(headers);
+    gone.extend(headers.keys().filter(|name| ends_here(name)).cloned());
+    for name in gone {
         headers.remove(name);
     }
 }

@@ -272,16 +272,12 @@ async fn drain(
     info!(open = connections.len(), "stopping: no new connections; running requests have {deadline:?} to finish");
     live.stop();
     stop.cancel();
-    if let Some(upstream) = &site.upstream {
-        upstream.close_tunnels();
-    }
+    site.tunnels.close();
     let drained = async {
         accepting.wait().await;
         connections.close();
         connections.wait().await;
-        if let Some(upstream) = &site.upstream {
-            upstream.tunnels_closed().await;
-        }
+        site.tunnels.closed().await;
     };
     let aborted = async {
         // A second signal means: now.

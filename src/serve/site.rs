@@ -15,6 +15,7 @@ use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
+use crate::upstream::tunnel::Tunnels;
 
 /// What a connection keeps of the configuration that it began under. Not the whole [`Site`]: an idle
 /// connection must not hold the files of an old release in memory.
@@ -37,6 +38,8 @@ pub struct Site {
     pub assets: Option<Assets>,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
+    /// The upgraded connections, those that began under a site before this one included.
+    pub tunnels: Tunnels,
     /// How TLS is spoken, if it is.
     pub tls: Option<Arc<ServerConfig>>,
     /// The value of `Strict-Transport-Security`, if it is sent.
@@ -59,14 +62,15 @@ impl Site {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
         };
+        let tunnels = before.map(|before| before.tunnels.clone()).unwrap_or_default();
         let unchanged = before.filter(|before| before.config.upstream == config.upstream);
         let upstream = match unchanged {
             Some(before) => before.upstream.clone(),
-            None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream))),
+            None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream, &tunnels))),
         };
         let (hsts, redirect_port) = (hsts(&config.https), redirect_port(&config));
         let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
-        Ok(Self { config, bounds, assets, upstream, tls, hsts, redirect_port })
+        Ok(Self { config, bounds, assets, upstream, tunnels, tls, hsts, redirect_port })
     }
 }
 

@@ -113,9 +113,10 @@ async fn health(live: &Live, site: &Site, head: &Parts) -> Option<Response> {
         return Some(unavailable("stopping\n"));
     }
     match &site.upstream {
-        Some(upstream) if Box::pin(upstream.probe()).await.is_err() => {
-            Some(unavailable("the application cannot be reached\n"))
-        }
+        Some(upstream) if !Box::pin(upstream.is_reachable()).await => Some(unavailable(
+            "the application cannot be reached
+",
+        )),
         _ => Some(answers::plain(StatusCode::OK, "ready\n")),
     }
 }

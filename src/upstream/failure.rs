@@ -24,6 +24,9 @@ pub enum Failure {
         /// How long the request waited for one.
         waited: Duration,
     },
+    /// Other requests have taken all memory for bodies of unknown length.
+    #[error("too much of bodies without a length is held at once (upstream.unknown_length_memory)")]
+    MemoryTaken,
     /// The socket is missing, refuses, or may not be opened.
     #[error("cannot connect to the application")]
     Connect(#[source] io::Error),
@@ -131,25 +134,10 @@ impl fmt::Display for ClientFault {
     }
 }
 
-/// Whose fault a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// The client sent what cannot be served.
-    Client,
-    /// The application is not there, too slow or broken.
-    Application,
-    /// Our own limits.
-    Ourselves,
-}
-
 impl Failure {
-    /// Whose fault it is.
-    pub fn blame(&self) -> Blame {
-        match self {
-            Self::QueueFull | Self::QueueTooSlow { .. } => Blame::Ourselves,
-            Self::Client(_) | Self::LengthRequired | Self::PacketTooLarge => Blame::Client,
-            _ => Blame::Application,
-        }
+    /// Whether the client sent what cannot be served.
+    pub fn is_clients_fault(&self) -> bool {
+        matches!(self, Self::Client(_) | Self::LengthRequired | Self::PacketTooLarge)
     }
 
     /// Whether a request that can be repeated without harm may be tried once more on a fresh
@@ -162,10 +150,10 @@ impl Failure {
     /// What the client is told.
     ///
     /// As with nginx, 502 means that the application is not there or talks nonsense, 504 that it is
-    /// too slow. 503 is kept for our own queue: it is the one where trying again soon helps.
+    /// too slow. 503 is kept for our own limits: it is the one where trying again soon helps.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::QueueFull | Self::QueueTooSlow { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull | Self::QueueTooSlow { .. } | Self::MemoryTaken => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Closed { .. } | Self::Malformed(_) | Self::HeadTooLarge => StatusCode::BAD_GATEWAY,
             Self::ConnectTooSlow { .. } | Self::NotReading { .. } | Self::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Client(ClientFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -189,9 +177,10 @@ impl Failure {
     pub(super) fn log(&self, socket: &UpstreamAddress, id: RequestId) {
         let cause = self.source().map(innermost);
         let waited = self.waited();
-        match self.blame() {
-            Blame::Client => debug!(%socket, %id, "{self}"),
-            _ => warn!(%socket, %id, waited, cause, "{self}"),
+        if self.is_clients_fault() {
+            debug!(%socket, %id, "{self}");
+        } else {
+            warn!(%socket, %id, waited, cause, "{self}");
         }
     }
 
@@ -220,29 +209,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_failure_has_its_status_and_its_blame() {
+    fn each_failure_has_its_status_and_its_fault() {
         let waited = Duration::from_secs(1);
         let closed = |answered, reused| Failure::Closed { answered, reused, hint: None, source: None };
-        for (failure, status, blame, may_retry) in [
-            (Failure::QueueFull, 503, Blame::Ourselves, false),
-            (Failure::QueueTooSlow { waited }, 503, Blame::Ourselves, false),
-            (Failure::Connect(io::ErrorKind::NotFound.into()), 502, Blame::Application, false),
-            (Failure::ConnectTooSlow { waited }, 504, Blame::Application, false),
-            (Failure::NotReading { waited }, 504, Blame::Application, false),
-            (Failure::TooSlow { waited }, 504, Blame::Application, false),
-            (closed(Answered::Nothing, true), 502, Blame::Application, true),
-            (closed(Answered::Nothing, false), 502, Blame::Application, false),
-            (closed(Answered::InPart, true), 502, Blame::Application, false),
-            (Failure::Malformed(String::new()), 502, Blame::Application, false),
-            (Failure::HeadTooLarge, 502, Blame::Application, false),
-            (Failure::Client(ClientFault::TooLarge), 413, Blame::Client, false),
-            (Failure::Client(ClientFault::TooSlow), 408, Blame::Client, false),
-            (Failure::Client(ClientFault::Broken), 400, Blame::Client, false),
-            (Failure::LengthRequired, 411, Blame::Client, false),
-            (Failure::PacketTooLarge, 431, Blame::Client, false),
+        for (failure, status, is_clients, may_retry) in [
+            (Failure::QueueFull, 503, false, false),
+            (Failure::QueueTooSlow { waited }, 503, false, false),
+            (Failure::MemoryTaken, 503, false, false),
+            (Failure::Connect(io::ErrorKind::NotFound.into()), 502, false, false),
+            (Failure::ConnectTooSlow { waited }, 504, false, false),
+            (Failure::NotReading { waited }, 504, false, false),
+            (Failure::TooSlow { waited }, 504, false, false),
+            (closed(Answered::Nothing, true), 502, false, true),
+            (closed(Answered::Nothing, false), 502, false, false),
+            (closed(Answered::InPart, true), 502, false, false),
+            (Failure::Malformed(String::new()), 502, false, false),
+            (Failure::HeadTooLarge, 502, false, false),
+            (Failure::Client(ClientFault::TooLarge), 413, true, false),
+            (Failure::Client(ClientFault::TooSlow), 408, true, false),
+            (Failure::Client(ClientFault::Broken), 400, true, false),
+            (Failure::LengthRequired, 411, true, false),
+            (Failure::PacketTooLarge, 431, true, false),
         ] {
-            let found = (failure.status().as_u16(), failure.blame(), failure.may_retry());
-            assert_eq!(found, (status, blame, may_retry), "for {failure:?}");
+            let found = (failure.status().as_u16(), failure.is_clients_fault(), failure.may_retry());
+            assert_eq!(found, (status, is_clients, may_retry), "for {failure:?}");
         }
     }
 

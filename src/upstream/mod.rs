@@ -2,7 +2,8 @@
 //!
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
-//! their way, `tunnel` is what follows a 101, `failure` is all that can go wrong.
+//! their way, `gather` is what comes before if a body has no length, `tunnel` is what follows a 101,
+//! `failure` is all that can go wrong.
 //!
 //! A request is sent again only if it is idempotent, has no body, and met an idle connection that
 //! closed without a word. Nothing else is ever sent twice.
@@ -10,15 +11,17 @@
 mod connect;
 mod exchange;
 pub mod failure;
+mod gather;
 mod pool;
 mod received;
 mod request;
 mod response;
 mod sent;
-mod tunnel;
+pub mod tunnel;
 pub mod uwsgi;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::http::StatusCode;
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
@@ -28,11 +31,13 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::debug;
 
 use self::exchange::{Deadlines, Exchange};
 use self::failure::Failure;
+use self::gather::Gathering;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::sent::{Length, Outgoing, Sent};
@@ -49,7 +54,10 @@ pub struct Upstream {
     config: UpstreamConfig,
     deadlines: Deadlines,
     pool: Arc<Pool>,
+    gathering: Gathering,
     tunnels: Tunnels,
+    /// When the application was last tried, and whether it could be reached.
+    tried: Mutex<Option<(Instant, bool)>>,
 }
 
 /// A request of which all is known that must be known before a connection is taken.
@@ -62,15 +70,21 @@ struct Prepared {
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
 
+/// For how long it is believed that the application can, or cannot, be reached.
+const TRIED_LATELY: Duration = Duration::from_secs(1);
+
 impl Upstream {
-    /// Prepares to connect; nothing is opened yet.
-    pub fn new(address: &UpstreamAddress, config: &UpstreamConfig) -> Self {
+    /// Prepares to connect; nothing is opened yet. Upgraded connections become some of `tunnels`, which
+    /// outlive this value.
+    pub fn new(address: &UpstreamAddress, config: &UpstreamConfig, tunnels: &Tunnels) -> Self {
         Self {
             address: Arc::new(address.clone()),
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
             pool: Arc::new(Pool::new(config)),
+            gathering: Gathering::new(config),
             config: config.clone(),
-            tunnels: Tunnels::default(),
+            tunnels: tunnels.clone(),
+            tried: Mutex::default(),
         }
     }
 
@@ -96,14 +110,18 @@ impl Upstream {
         connect::connect(&self.address.endpoint, self.config.connect_timeout.0).await.map(drop)
     }
 
-    /// Tells every upgraded connection to end, now and from now on.
-    pub fn close_tunnels(&self) {
-        self.tunnels.close();
-    }
-
-    /// Waits until no upgraded connection is left.
-    pub async fn tunnels_closed(&self) {
-        self.tunnels.closed().await;
+    /// Whether the application accepted a connection within the last second. However many ask, they
+    /// share one try: asking costs the application nothing.
+    pub async fn is_reachable(&self) -> bool {
+        let mut tried = self.tried.lock().await;
+        match *tried {
+            Some((when, result)) if when.elapsed() < TRIED_LATELY => result,
+            _ => {
+                let result = self.probe().await.is_ok();
+                *tried = Some((Instant::now(), result));
+                result
+            }
+        }
     }
 
     async fn try_forward(&self, request: Request, started: &mut Option<Instant>) -> Result<Response, Failure> {
@@ -123,7 +141,7 @@ impl Upstream {
         let body = match announced {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
             Some(length) => Outgoing::announced(length, body),
-            None => Outgoing::gather(body, self.config.unknown_length_buffer.as_usize()).await?,
+            None => Outgoing::gathered(self.gathering.gather(body).await?),
         };
         if self.speaks_uwsgi() && body.length == Length::Chunked {
             return Err(Failure::LengthRequired);

@@ -7,12 +7,12 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame};
-use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 
-use super::failure::{ClientFault, Failure};
+use super::failure::ClientFault;
+use super::gather;
 use crate::http::body::{Body, BodyError};
 
 /// Who is to move next.
@@ -155,20 +155,10 @@ impl Outgoing {
         self.front.is_empty() && self.rest.is_end_stream()
     }
 
-    /// Gathers up to `limit` bytes of a body of unknown length. One that ends within is sent with a
-    /// length, because Django reads no body without one under WSGI.
-    pub(super) async fn gather(mut body: Body, limit: usize) -> Result<Self, Failure> {
-        let mut gathered = BytesMut::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Failure::Client(ClientFault::of(&*error)))?;
-            let Ok(data) = frame.into_data() else { continue };
-            gathered.extend_from_slice(&data);
-            if gathered.len() > limit {
-                return Ok(Self { length: Length::Chunked, front: gathered.freeze(), rest: body });
-            }
-        }
-        let length = Length::Known(gathered.len() as u64);
-        Ok(Self { length, front: gathered.freeze(), rest: Body::Empty })
+    /// A body of which some was gathered. One that was gathered whole is sent with a length.
+    pub(super) fn gathered((front, rest): gather::Parts) -> Self {
+        let length = if rest.is_some() { Length::Chunked } else { Length::Known(front.len() as u64) };
+        Self { length, front, rest: rest.unwrap_or_default() }
     }
 }
 
@@ -176,7 +166,7 @@ impl Outgoing {
 mod tests {
     use super::*;
     use futures_util::stream;
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt as _, StreamBody};
 
     fn pieces(pieces: &[&'static str]) -> Body {
         let frames: Vec<_> =
@@ -185,14 +175,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_ends_within_the_limit_gets_a_length() {
-        for (limit, expected) in
-            [(6, Length::Known(6)), (7, Length::Known(6)), (5, Length::Chunked), (0, Length::Chunked)]
+    async fn what_was_gathered_goes_first() {
+        let front = || Bytes::from_static(b"abc");
+        for (rest, length, whole) in
+            [(None, Length::Known(3), "abc"), (Some(pieces(&["de", "f"])), Length::Chunked, "abcdef")]
         {
-            let gathered = Outgoing::gather(pieces(&["abc", "de", "f"]), limit).await.unwrap();
-            assert_eq!(gathered.length, expected, "for a limit of {limit}");
+            let gathered = Outgoing::gathered((front(), rest));
+            assert_eq!(gathered.length, length);
             let (sent, _) = Sent::new(gathered);
-            assert_eq!(sent.collect().await.unwrap().to_bytes(), "abcdef", "for a limit of {limit}");
+            assert_eq!(sent.collect().await.unwrap().to_bytes(), whole);
         }
     }
 

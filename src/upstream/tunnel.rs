@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The tunnels that are open.
-#[derive(Debug, Default)]
-pub(super) struct Tunnels {
+/// The tunnels that are open. A clone stands for the same ones.
+#[derive(Debug, Clone, Default)]
+pub struct Tunnels {
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -47,12 +47,12 @@ impl Tunnels {
     }
 
     /// Tells all tunnels to end, those to come included.
-    pub(super) fn close(&self) {
+    pub fn close(&self) {
         self.closing.cancel();
     }
 
     /// Waits until no tunnel is left.
-    pub(super) async fn closed(&self) {
+    pub async fn closed(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
