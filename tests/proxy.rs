@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, stream};
 use http::header::{HeaderName, HeaderValue};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Limited, StreamBody};
@@ -62,9 +62,7 @@ pub(crate) fn get(target: &str) -> Request {
 /// A body whose pieces the test sends one by one.
 pub(crate) fn channel() -> (mpsc::UnboundedSender<Result<Bytes, BodyError>>, Body) {
     let (sender, mut receiver) = mpsc::unbounded_channel::<Result<Bytes, BodyError>>();
-    let frames = futures_util::stream::poll_fn(move |cx| {
-        receiver.poll_recv(cx).map(|next| next.map(|data| data.map(Frame::data)))
-    });
+    let frames = stream::poll_fn(move |cx| receiver.poll_recv(cx).map(|next| next.map(|data| data.map(Frame::data))));
     (sender, Body::stream(StreamBody::new(frames)))
 }
 
@@ -168,7 +166,7 @@ async fn a_short_body_of_unknown_length_gets_one() {
 async fn a_long_body_of_unknown_length_goes_on_in_chunks() {
     for method in ["POST", "GET"] {
         let app = App::answering(HELLO).await;
-        let config = UpstreamConfig { unknown_length_buffer: ByteSize(4), ..config() };
+        let config = UpstreamConfig { request_buffer: ByteSize(4), ..config() };
         let (sender, body) = channel();
         sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
         sender.send(Ok(Bytes::from_static(b"gh"))).unwrap();
@@ -593,7 +591,7 @@ async fn an_answer_that_nobody_takes_holds_its_connection_until_it_is_dropped_an
 #[tokio::test]
 async fn bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
     let app = App::answering(HELLO).await;
-    let upstream = Upstream::new(app.address(), &UpstreamConfig { unknown_length_memory: ByteSize(8), ..config() });
+    let upstream = Upstream::new(app.address(), &UpstreamConfig { request_buffer_memory: ByteSize(8), ..config() });
     let (sender, slow) = channel();
     sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
     let mut first = std::pin::pin!(upstream.forward(request("POST", "/", &[], slow)));
@@ -625,4 +623,24 @@ async fn however_many_ask_whether_the_application_is_there_it_is_tried_once_a_se
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(1)).await;
     assert!(!upstream.is_reachable().await);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_slowly_holds_no_connection_to_the_application() {
+    let app = App::answering(HELLO).await;
+    let upstream = upstream(&app);
+    let (sender, mut receiver) = mpsc::channel::<Result<Frame<Bytes>, BodyError>>(1);
+    let pieces = stream::poll_fn(move |cx| receiver.poll_recv(cx));
+    let slow = request("POST", "/", &[("content-length", "4")], Body::stream(StreamBody::new(pieces)));
+    let sending = async {
+        for piece in ["a", "b", "c"] {
+            sender.send(Ok(Frame::data(Bytes::from_static(piece.as_bytes())))).await.unwrap();
+            assert_eq!(app.connections(), 0);
+        }
+        sender.send(Ok(Frame::data(Bytes::from_static(b"d")))).await.unwrap();
+        drop(sender);
+    };
+    let (response, ()) = tokio::join!(upstream.forward(slow), sending);
+    assert_eq!(response.status(), 200);
+    assert!(app.request().ends_with("abcd"), "{}", app.request());
 }

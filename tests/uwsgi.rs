@@ -71,7 +71,7 @@ async fn a_large_body_goes_through_whole() {
 async fn a_body_of_unknown_length_gets_one_or_is_refused() {
     for (limit, expected) in [(3, (200, "abc".to_owned())), (2, (411, "411 Length Required\n".to_owned()))] {
         let app = echo().await;
-        let config = UpstreamConfig { unknown_length_buffer: ByteSize(limit), ..UpstreamConfig::default() };
+        let config = UpstreamConfig { request_buffer: ByteSize(limit), ..UpstreamConfig::default() };
         let (sender, body) = channel();
         sender.send(Ok(Bytes::from_static(b"abc"))).unwrap();
         drop(sender);

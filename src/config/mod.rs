@@ -207,14 +207,16 @@ pub struct UpstreamConfig {
     /// It must be shorter than the application's own (gunicorn's `keepalive`, 2 seconds), or a
     /// request meets a connection that is just being closed.
     pub keepalive_timeout: HumanDuration,
-    /// How much of a request body of unknown length to gather, so that the application gets a
-    /// `Content-Length`. Default: 1 MiB.
+    /// How much of a request's body to gather before the application is asked. Default: 1 MiB.
     ///
-    /// Django reads no body without one under WSGI. A longer body goes on chunked over HTTP, and is
-    /// refused with 411 over the uwsgi protocol, which knows no chunks.
-    pub unknown_length_buffer: ByteSize,
-    /// How much of such bodies to hold at once, of all requests together. Default: 64 MiB. Then 503.
-    pub unknown_length_memory: ByteSize,
+    /// A body that fits arrives at once, so that a client that sends slowly holds no worker; and it
+    /// arrives with a `Content-Length`, without which Django reads none under WSGI. A longer one streams
+    /// through; if its length is unknown, it goes on chunked over HTTP, and is refused with 411 over the
+    /// uwsgi protocol, which knows no chunks.
+    pub request_buffer: ByteSize,
+    /// How much to hold of such bodies at once, of all requests together. Default: 64 MiB. Beyond it,
+    /// bodies stream through, and those of unknown length get 503.
+    pub request_buffer_memory: ByteSize,
     /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
     /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.
     pub uwsgi_path: values::UwsgiPath,
@@ -235,8 +237,8 @@ impl Default for UpstreamConfig {
             queue_timeout: HumanDuration::seconds(30),
             keepalive_connections: 32,
             keepalive_timeout: HumanDuration::seconds(1),
-            unknown_length_buffer: ByteSize::mebibytes(1),
-            unknown_length_memory: ByteSize::mebibytes(64),
+            request_buffer: ByteSize::mebibytes(1),
+            request_buffer_memory: ByteSize::mebibytes(64),
             uwsgi_path: values::UwsgiPath::Decoded,
             response_header_size: ByteSize::kibibytes(64),
         }

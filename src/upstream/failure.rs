@@ -25,7 +25,7 @@ pub enum Failure {
         waited: Duration,
     },
     /// Other requests have taken all memory for bodies of unknown length.
-    #[error("too much of bodies without a length is held at once (upstream.unknown_length_memory)")]
+    #[error("too much of request bodies is held at once ([upstream] request_buffer_memory)")]
     MemoryTaken,
     /// The socket is missing, refuses, or may not be opened.
     #[error("cannot connect to the application")]
@@ -71,7 +71,7 @@ pub enum Failure {
     #[error("the request's body {0}")]
     Client(ClientFault),
     /// The body has no length and is too long to be gathered.
-    #[error("the uwsgi protocol needs a length, and the body is longer than upstream.unknown_length_buffer")]
+    #[error("the uwsgi protocol needs a length, and the body is longer than [upstream] request_buffer")]
     LengthRequired,
     /// The request's head does not fit into a uwsgi packet.
     #[error("the request's head does not fit into the 65,535 bytes of a uwsgi packet")]

@@ -1,8 +1,10 @@
-//! Bodies of unknown length, gathered before they are sent: Django reads none without a length.
+//! Bodies that are gathered before the application is asked: a client that sends slowly then holds
+//! none of its workers, and a body of unknown length gets one, without which Django reads nothing.
 //!
 //! No connection to the application is held meanwhile, so the number of connections does not bound
-//! how many gather at once. The memory does: who finds it taken is refused and does not wait, since
-//! those who hold a part of it may be waiting for more themselves.
+//! how many gather at once. The memory does. Who finds it taken does not wait, since those who hold a
+//! part of it may be waiting for more themselves: a body with a length goes on as it comes, one
+//! without is refused.
 
 use std::sync::Arc;
 
@@ -28,19 +30,36 @@ pub(super) struct Gathering {
 
 impl Gathering {
     pub(super) fn new(config: &UpstreamConfig) -> Self {
-        let memory = config.unknown_length_memory.as_usize().min(Semaphore::MAX_PERMITS);
-        Self { limit: config.unknown_length_buffer.as_usize(), memory: Arc::new(Semaphore::new(memory)) }
+        let memory = config.request_buffer_memory.as_usize().min(Semaphore::MAX_PERMITS);
+        Self { limit: config.request_buffer.as_usize(), memory: Arc::new(Semaphore::new(memory)) }
     }
 
-    /// Reads a body to its end, or until it is longer than one may be.
-    pub(super) async fn gather(&self, mut body: Body) -> Result<Parts, Failure> {
+    /// Whether a body of this length is gathered whole.
+    pub(super) fn holds(&self, length: u64) -> bool {
+        length <= self.limit as u64
+    }
+
+    /// Reads a body to its end, or until it is longer than one may be. One with an announced length goes
+    /// on as it comes when the memory is taken.
+    pub(super) async fn gather(&self, mut body: Body, announced: Option<u64>) -> Result<Parts, Failure> {
         let mut gathered = Gathered { bytes: Vec::new(), share: self.take(0)? };
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::Client(ClientFault::of(&*error)))?;
             let Ok(data) = frame.into_data() else { continue };
-            self.add(&mut gathered, &data)?;
+            match self.add(&mut gathered, &data) {
+                Ok(()) => {}
+                Err(_) if announced.is_some() => {
+                    gathered.bytes.extend_from_slice(&data);
+                    return Ok((Bytes::from_owner(gathered), Some(body)));
+                }
+                Err(failure) => return Err(failure),
+            }
             if gathered.bytes.len() > self.limit {
                 return Ok((Bytes::from_owner(gathered), Some(body)));
+            }
+            // Not every body knows its own end.
+            if announced == Some(gathered.bytes.len() as u64) {
+                break;
             }
         }
         Ok((Bytes::from_owner(gathered), None))
@@ -95,8 +114,8 @@ mod tests {
 
     fn gathering(limit: u64, memory: u64) -> Gathering {
         Gathering::new(&UpstreamConfig {
-            unknown_length_buffer: ByteSize(limit),
-            unknown_length_memory: ByteSize(memory),
+            request_buffer: ByteSize(limit),
+            request_buffer_memory: ByteSize(memory),
             ..UpstreamConfig::default()
         })
     }
@@ -104,9 +123,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_within_the_limit_is_gathered_whole() {
         for (limit, front, is_whole) in
-            [(7, "abcdef", true), (6, "abcdef", true), (5, "abcdef", false), (4, "abcde", false), (0, "abc", false)]
+            [(7, "abcdef", true), (6, "abcdef", true), (5, "abcdef", None), (4, "abcde", None), (0, "abc", None)]
         {
-            let (gathered, rest) = gathering(limit, 100).gather(pieces(&["abc", "de", "f"])).await.unwrap();
+            let (gathered, rest) = gathering(limit, 100).gather(pieces(&["abc", "de", "f"]), None).await.unwrap();
             assert_eq!((&gathered[..], rest.is_none()), (front.as_bytes(), is_whole), "for a limit of {limit}");
         }
     }
@@ -114,11 +133,11 @@ mod tests {
     #[tokio::test]
     async fn the_memory_is_given_back_with_the_last_of_the_bytes() {
         let gathering = gathering(100, 10);
-        let (gathered, _) = gathering.gather(pieces(&["abc", "defg"])).await.unwrap();
+        let (gathered, _) = gathering.gather(pieces(&["abc", "defg"]), None).await.unwrap();
         let copy = gathered.slice(1..2);
         drop(gathered);
         assert_eq!(gathering.memory.available_permits(), 3);
-        assert!(matches!(gathering.gather(pieces(&["abc", "d"])).await, Err(Failure::MemoryTaken)));
+        assert!(matches!(gathering.gather(pieces(&["abc", "d"]), None).await, Err(Failure::MemoryTaken)));
         assert_eq!(gathering.memory.available_permits(), 3, "who is refused keeps nothing");
         drop(copy);
         assert_eq!(gathering.memory.available_permits(), 10);
@@ -129,7 +148,7 @@ mod tests {
         let gathering = gathering(100, 10);
         let frame = Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"abc")));
         let endless = stream::iter([frame]).chain(stream::pending());
-        let mut gathered = Box::pin(gathering.gather(Body::stream(StreamBody::new(endless))));
+        let mut gathered = Box::pin(gathering.gather(Body::stream(StreamBody::new(endless)), None));
         assert!(gathered.as_mut().now_or_never().is_none());
         assert_eq!(gathering.memory.available_permits(), 7);
         drop(gathered);
@@ -139,8 +158,16 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_come_one_by_one_take_no_more_than_one_body_may() {
         let gathering = gathering(5, 100);
-        let (gathered, rest) = gathering.gather(pieces(&["a"; 5])).await.unwrap();
+        let (gathered, rest) = gathering.gather(pieces(&["a"; 5]), None).await.unwrap();
         assert!(gathered == "aaaaa" && rest.is_none());
         assert_eq!(gathering.memory.available_permits(), 95);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_may_go_on_does_when_the_memory_is_taken() {
+        let gathering = gathering(100, 4);
+        let (gathered, rest) = gathering.gather(pieces(&["abc", "def", "g"]), Some(7)).await.unwrap();
+        assert_eq!(&gathered[..], b"abcdef");
+        assert_eq!(rest.unwrap().collect().await.unwrap().to_bytes(), "g");
     }
 }

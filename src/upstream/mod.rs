@@ -140,8 +140,11 @@ impl Upstream {
         let announced = request::announced_length(&head.headers);
         let body = match announced {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
-            Some(length) => Outgoing::announced(length, body),
-            None => Outgoing::gathered(self.gathering.gather(body).await?),
+            Some(length) if self.gathering.holds(length) => {
+                Outgoing::announced(length, self.gathering.gather(body, Some(length)).await?)
+            }
+            Some(length) => Outgoing::announced(length, (Bytes::new(), Some(body))),
+            None => Outgoing::gathered(self.gathering.gather(body, None).await?),
         };
         if self.speaks_uwsgi() && body.length == Length::Chunked {
             return Err(Failure::LengthRequired);

@@ -146,9 +146,9 @@ impl Outgoing {
         Self { length, ..Self::default() }
     }
 
-    /// A body of which the client announced the length.
-    pub(super) fn announced(length: u64, body: Body) -> Self {
-        Self { length: Length::Known(length), front: Bytes::new(), rest: body }
+    /// A body of which the client announced the length, and of which some may have been gathered.
+    pub(super) fn announced(length: u64, (front, rest): gather::Parts) -> Self {
+        Self { length: Length::Known(length), front, rest: rest.unwrap_or_default() }
     }
 
     fn is_empty(&self) -> bool {
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn progress_tells_who_is_to_move() {
-        let (mut sent, progress) = Sent::new(Outgoing::announced(2, pieces(&["a", "b"])));
+        let (mut sent, progress) = Sent::new(Outgoing::announced(2, (Bytes::new(), Some(pieces(&["a", "b"])))));
         assert_eq!(progress.phase(), Phase::Client);
         sent.frame().await;
         assert!(matches!(progress.phase(), Phase::Reading(_)));
