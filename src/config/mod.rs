@@ -5,6 +5,7 @@
 //! the two equal. [`load`] lays the file, the environment and the flags over the defaults, once.
 
 pub mod load;
+mod rules;
 pub mod values;
 
 use std::num::NonZeroUsize;
