@@ -131,7 +131,7 @@ impl Rules<'_> {
         self.refuse(!is_ratio, &[("collect", "keep_ratio")], "must lie between 0 and 1");
     }
 
-    fn within<N: PartialOrd + std::fmt::Display>(&mut self, key: Key, value: N, range: RangeInclusive<N>) {
+    fn within<N: Copy + PartialOrd + std::fmt::Display>(&mut self, key: Key, value: N, range: RangeInclusive<N>) {
         let message = format!("must lie between {} and {}", range.start(), range.end());
         self.refuse(!range.contains(&value), &[key], &message);
     }
