@@ -103,7 +103,7 @@ pub struct CollectFlags {
     /// A source tree, with an optional folder to put it under; may be repeated
     #[arg(long, value_name = "[PREFIX=]DIR")]
     pub source: Vec<String>,
-    /// The folder to write: Django's STATIC_ROOT [default: that of [static] directory]
+    /// The folder to write: Django's STATIC_ROOT [default: static.directory of the configuration]
     #[arg(long, value_name = "DIR")]
     pub output: Option<String>,
     /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
