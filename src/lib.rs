@@ -41,10 +41,10 @@
 //! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
 //! 2. A request never lists a directory or probes for a file: the catalog says yes or no.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
-//! 4. Tasks are spawned in `serve` (listeners and connections; signals; reload; `linger`, for what is left of a
-//!    body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to the application has
+//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
+//!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to the application has
 //!    none: whoever waits for something on it drives it. Blocking work on files is handed to tokio's threads where
-//!    a file is read: `assets::respond` and `http::body`; the access log has a thread of its own.
+//!    a file is read: `assets::respond` and `http::body`; the access log and standard error have a thread each.
 //! 5. The environment is read in [`run`] only, and handed to [`config::load`].
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
@@ -148,7 +148,7 @@ impl Error {
 /// See [`Error`].
 pub fn run(command: &Command) -> Result<Outcome, Error> {
     let reading = read_configuration(command);
-    logging::start(&reading.loaded.config.log);
+    let _telling = logging::start(&reading.loaded.config.log);
     match command {
         Command::Collect(_) => {
             let loaded = reading.sound()?;

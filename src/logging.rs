@@ -4,14 +4,23 @@
 
 use std::io::{self, IsTerminal as _};
 
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::LogConfig;
 use crate::config::values::{LogFormat, LogLevel};
 
+/// Keeps the telling going; what has been told so far is written when it is dropped.
+#[must_use]
+pub struct Guard(#[expect(dead_code, reason = "it works by being dropped")] WorkerGuard);
+
 /// Starts telling. Further calls change nothing, so that tests may call it freely.
-pub fn start(config: &LogConfig) {
+///
+/// A thread of its own writes, and what it cannot write is dropped: when nobody reads standard error any
+/// more, the site goes on.
+pub fn start(config: &LogConfig) -> Guard {
+    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
     let level = match config.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
@@ -29,7 +38,8 @@ pub fn start(config: &LogConfig) {
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_target(false);
     // It fails only when one is running already.
     let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(terminal).try_init() };
+    Guard(guard)
 }

@@ -1,6 +1,11 @@
 //! Client connections: protocols, deadlines, limits, and what every request meets before its answer.
 
-use tokio::net::UnixStream;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::support::client::{Connection, get};
 use crate::support::server::TestServer;
@@ -103,7 +108,7 @@ async fn a_unix_socket_serves_both_protocols_and_is_removed_at_the_end() {
     let mut connection = Connection::over(UnixStream::connect(&path).await.unwrap());
     connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
-    let http2 = hyper_http2(UnixStream::connect(&path).await.unwrap()).await;
+    let http2 = http2_status(UnixStream::connect(&path).await.unwrap()).await;
     assert_eq!(http2, 200);
     server.order(vestibule::serve::Order::Stop).await;
     server.ended().await;
@@ -113,7 +118,7 @@ async fn a_unix_socket_serves_both_protocols_and_is_removed_at_the_end() {
 #[tokio::test]
 async fn http2_in_the_clear_is_known_by_its_preface_even_in_pieces() {
     let server = TestServer::start("").await;
-    assert_eq!(hyper_http2(tokio::net::TcpStream::connect(server.address()).await.unwrap()).await, 200);
+    assert_eq!(http2_status(TcpStream::connect(server.address()).await.unwrap()).await, 200);
     let mut connection = Connection::open(server.address()).await;
     // An HTTP/1.1 method that begins as the preface does.
     connection.send("PR").await;
@@ -123,16 +128,16 @@ async fn http2_in_the_clear_is_known_by_its_preface_even_in_pieces() {
 }
 
 /// The status of `/-/live` over HTTP/2.
-async fn hyper_http2<S>(stream: S) -> u16
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    use hyper_util::rt::{TokioExecutor, TokioIo};
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+async fn http2_status(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> u16 {
+    let request = http::Request::get("http://localhost/-/live").body(Empty::new()).unwrap();
+    http2(stream).await.send_request(request).await.unwrap().status().as_u16()
+}
+
+/// An HTTP/2 client in the clear.
+async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> SendRequest<Empty<Bytes>> {
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = http::Request::get("http://localhost/-/live").body(http_body_util::Empty::<bytes::Bytes>::new());
-    sender.send_request(request.unwrap()).await.unwrap().status().as_u16()
+    sender
 }
 
 #[tokio::test]
@@ -158,4 +163,64 @@ async fn a_client_that_asks_before_it_sends_is_refused_without_its_body() {
     connection.send(head).await;
     assert_eq!(connection.answer().await.unwrap().status, 413);
     assert!(connection.is_closed().await);
+}
+
+/// A client that opens its window for nothing, and is alive all the same.
+#[tokio::test]
+async fn an_http2_client_that_takes_nothing_gives_the_application_back() {
+    let app = crate::support::app::App::new(|mut connection| async move {
+        if connection.request().await.is_some() {
+            connection
+                .send(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(500_000)))
+                .await;
+            connection.hung_up().await;
+        }
+    })
+    .await;
+    let config =
+        format!("[upstream]\naddress = \"{}\"\nconnections = 1\n[timeouts]\nsend = \"200ms\"\n", app.address());
+    let server = TestServer::start(&config).await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(1000)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = || http::Request::get("http://localhost/").body(Empty::new()).unwrap();
+    let stuck = sender.send_request(request()).await.unwrap();
+    assert_eq!(stuck.status(), 200);
+    // With one connection to the application there is an answer only after the first one was given up.
+    let next = tokio::time::timeout(std::time::Duration::from_secs(20), sender.send_request(request())).await;
+    assert_eq!(next.expect("the stuck stream was never reset").unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn too_many_fields_get_431_over_http2_as_well() {
+    let server = TestServer::start("[limits]\nheader_count = 20\n").await;
+    let mut sender = http2(TcpStream::connect(server.address()).await.unwrap()).await;
+    let mut request = http::Request::get("http://localhost/");
+    for n in 0..30 {
+        request = request.header(format!("x-{n}"), "1").header("cookie", format!("crumb{n}=1"));
+    }
+    let answer = sender.send_request(request.body(Empty::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 431);
+}
+
+#[tokio::test]
+async fn a_client_that_gives_up_request_after_request_must_connect_anew() {
+    let app = crate::support::app::App::new(|mut connection| async move { connection.hung_up().await }).await;
+    let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await;
+    let mut sender = http2(TcpStream::connect(server.address()).await.unwrap()).await;
+    for sent in 0..20_000 {
+        if sender.ready().await.is_err() {
+            assert!(sent >= 1000, "sent away after {sent} requests only");
+            return;
+        }
+        let request = http::Request::get("http://localhost/").body(Empty::new()).unwrap();
+        let answer = sender.send_request(request);
+        // Long enough for the request to be sent, and given up before its answer.
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(2), answer).await;
+    }
+    panic!("a flood of 20,000 requests was let through");
 }

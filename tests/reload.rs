@@ -46,3 +46,18 @@ async fn a_bad_release_or_a_bad_configuration_changes_nothing() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_listener_that_is_not_bound_takes_part_in_nothing() {
+    let old = folder("old");
+    let server = TestServer::start(&config(old.path(), "")).await;
+    let text = config(old.path(), "max_age = \"7s\"\n[tls]\nself_signed = true\n");
+    server.set_config(&text.replace("[static]", "https = [\"127.0.0.1:0\"]\n[static]"));
+    server.order(Order::Reload).await;
+    until(|| async {
+        let answer = get(server.address(), "/static/a.txt", "").await;
+        assert_eq!(answer.status, 200, "redirected to a port on which nobody listens");
+        answer.header("cache-control") == Some("max-age=7, public")
+    })
+    .await;
+}

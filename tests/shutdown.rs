@@ -77,3 +77,30 @@ async fn idle_connections_do_not_delay_the_end() {
     assert!(used.is_closed().await);
     assert!(fresh.is_closed().await);
 }
+
+#[tokio::test]
+async fn a_request_that_is_on_its_way_when_the_server_stops_is_answered() {
+    let server = TestServer::start("").await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(client.answer().await.unwrap().header("connection"), None);
+    let address = server.address();
+    server.order(Order::Stop).await;
+    until(|| async { TcpStream::connect(address).await.is_err() }).await;
+    client.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let answer = client.answer().await.expect("the idle connection was closed too soon");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
+    assert_eq!(server.ended().await, Ending::Drained);
+}
+
+#[tokio::test]
+async fn a_connection_that_never_said_anything_does_not_delay_the_end() {
+    let config = "[listen]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n[tls]\nself_signed = true\n\
+                  [timeouts]\nheader = \"1h\"\nhandshake = \"1h\"\nshutdown = \"1h\"\n";
+    let server = TestServer::start(config).await;
+    let _plain = TcpStream::connect(server.address()).await.unwrap();
+    let _tls = TcpStream::connect(server.tls_address()).await.unwrap();
+    server.order(Order::Stop).await;
+    let ending = timeout(Duration::from_secs(20), server.ended()).await;
+    assert_eq!(ending.expect("it waits for a client that says nothing"), Ending::Drained);
+}

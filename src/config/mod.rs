@@ -253,9 +253,7 @@ pub struct LimitsConfig {
     /// Largest request head in bytes: request line and all header fields. Default: 32 KiB; 8 KiB to
     /// 16 MiB. Then 431.
     pub header_size: ByteSize,
-    /// Most header fields in one HTTP/1.1 request. Default: 100; 10,000 at most. Then 431.
-    ///
-    /// HTTP/2 knows no such bound; there `header_size` alone holds.
+    /// Most header fields in one request. Default: 100; 10,000 at most. Then 431.
     pub header_count: NonZeroUsize,
     /// Largest request body. Default: 100 MiB. Then 413. 0 means no limit.
     ///

@@ -19,13 +19,14 @@ use ::http::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, REFERER, U
 use ::http::{Method, StatusCode, Uri, Version};
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use percent_encoding::{CONTROLS, PercentEncode, utf8_percent_encode};
 use serde::{Serialize, Serializer};
 use tower::{Layer, Service};
 use tracing::warn;
 
 use crate::config::values::AccessLog as Form;
 use crate::http::body::{Body, BodyError};
-use crate::http::{Request, RequestId, Response, Scheme, UpstreamTime};
+use crate::http::{Client, Request, RequestId, Response, Scheme, UpstreamTime};
 
 /// How many bytes of lines may wait for the writer.
 const BOUND: usize = 4 << 20;
@@ -33,6 +34,9 @@ const BOUND: usize = 4 << 20;
 /// How long lines come together before they are written. Measured: at full load it saves two context
 /// switches per request, which were a third of the request's cost.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// How long the last lines may take to be written.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 
 /// Where access lines go. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -78,8 +82,11 @@ impl Writer {
         if let Some((queue, thread)) = self.0 {
             queue.lock().ended = true;
             queue.bell.notify_one();
-            // It fails only if the writer panicked, and then there is nothing to wait for.
-            let _ = thread.join();
+            // A standard output that takes nothing must not keep the program from ending.
+            let deadline = Instant::now() + LAST_WRITE;
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(GATHER / 4);
+            }
         }
     }
 }
@@ -101,6 +108,32 @@ impl AccessLog {
         let written = queue.clone();
         let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || written.write_lines())?;
         Ok((Self { sink: Some(Sink { queue: queue.clone(), form }) }, Writer(Some((queue, thread)))))
+    }
+}
+
+impl AccessLog {
+    /// Writes a line for a request that could not be read, and was answered by the parser.
+    pub fn malformed(&self, client: &Client, status: u16, reason: &str) {
+        let Some(sink) = &self.sink else { return };
+        sink.write(&Entry {
+            started: Instant::now(),
+            client: client.address,
+            scheme: client.scheme,
+            // What nginx and Apache write for what they do not know.
+            method: Method::from_bytes(b"-").expect("a hyphen is a token"),
+            uri: Uri::from_static("*"),
+            version: Version::HTTP_11,
+            host: None,
+            user_agent: None,
+            referer: None,
+            id: RequestId(fastrand::u128(..)),
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST),
+            encoding: None,
+            upstream: None,
+            bytes: 0,
+            complete: true,
+            error: Some(reason.to_owned()),
+        });
     }
 }
 
@@ -386,8 +419,10 @@ impl Entry {
         writeln!(out)
     }
 
-    fn target(&self) -> &str {
-        self.uri.path_and_query().map_or("*", |target| target.as_str())
+    /// The target, with what is not ASCII encoded: some of it is a command to a terminal, or the end of a
+    /// line to who reads the log.
+    fn target(&self) -> PercentEncode<'_> {
+        utf8_percent_encode(self.uri.path_and_query().map_or("*", |target| target.as_str()), CONTROLS)
     }
 }
 
@@ -418,7 +453,12 @@ struct Lossy(HeaderValue);
 
 impl Serialize for Lossy {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&String::from_utf8_lossy(self.0.as_bytes()))
+        let text = String::from_utf8_lossy(self.0.as_bytes());
+        let ends_a_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+        match text.contains(ends_a_line) {
+            true => serializer.serialize_str(&text.replace(ends_a_line, "\u{fffd}")),
+            false => serializer.serialize_str(&text),
+        }
     }
 }
 
@@ -435,7 +475,8 @@ struct JsonLine<'a> {
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<Lossy>,
-    target: &'a str,
+    #[serde(serialize_with = "shown")]
+    target: PercentEncode<'a>,
     protocol: &'a str,
     status: u16,
     bytes: u64,
@@ -459,7 +500,6 @@ struct JsonLine<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Client;
 
     fn entry(target: &str) -> Entry {
         let (head, ()) = ::http::Request::builder()
@@ -491,7 +531,7 @@ mod tests {
 
     #[test]
     fn a_json_line_is_one_object_whatever_the_client_sends() {
-        let mut entry = entry("/a?b=%22");
+        let mut entry = entry("/a?b=%22\u{2028}\u{9b}31m");
         entry.answered(
             &::http::Response::builder().status(404).header("content-encoding", "br").body(Body::Empty).unwrap(),
         );
@@ -501,7 +541,7 @@ mod tests {
         for (key, expected) in [
             ("client", "192.0.2.1"),
             ("scheme", "https"),
-            ("target", "/a?b=%22"),
+            ("target", "/a?b=%22%E2%80%A8%C2%9B31m"),
             ("host", "example.com"),
             ("encoding", "br"),
             ("user_agent", "a \"quoted\" \u{fffd} agent"),

@@ -14,24 +14,26 @@ use hyper::body::Incoming;
 use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::coalesce::Coalesced;
 use super::linger::Lingering;
 use super::listen::{Listener, Peer};
-use super::site::{Live, Site};
+use super::site::{Bounds, Live};
 use super::stream::Stream;
+use super::streams::Streams;
 use super::watch::{Activity, Heads, Verdict, Watched, WatchedBody};
+use crate::config::TimeoutsConfig;
 use crate::http::body::{Body, BodyError};
 use crate::http::{Client, Request, RequestId, Scheme};
-use crate::layers::access_log::LoggedBody;
+use crate::layers::access_log::{AccessLog, LoggedBody};
 
 /// What an HTTP/2 connection in the clear begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -60,6 +62,8 @@ impl<S> Stack for S where
 pub struct Door<S> {
     /// Answers the requests.
     pub stack: S,
+    /// Where requests are logged that never came as far as the stack.
+    pub log: AccessLog,
     /// The configuration in force.
     pub live: Arc<Live>,
     /// Counts the connections.
@@ -95,13 +99,13 @@ where
     }
 }
 
-impl<I, S, B> Graceful for http2::Connection<I, S, TokioExecutor>
+impl<I, S, B> Graceful for http2::Connection<I, S, Streams>
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BodyError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     B: http_body::Body<Error: Into<BodyError>> + 'static,
-    TokioExecutor: Http2ServerConnExec<S::Future, B>,
+    Streams: Http2ServerConnExec<S::Future, B>,
 {
     fn finish(self: Pin<&mut Self>) {
         self.graceful_shutdown();
@@ -118,18 +122,18 @@ impl<S: Stack> Door<S> {
     /// Accepts until told to stop. The listener is closed when this returns.
     pub async fn accept_from(self, listener: Listener, security: Security) {
         loop {
-            // Without a permit nothing is accepted: further clients wait in the kernel's queue.
-            let permits = self.live.connections.clone();
-            let accepted = async {
-                let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
-                listener.accept().await.map(|(stream, peer)| (stream, peer, permit))
-            };
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
-                accepted = accepted => accepted,
+                accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer, permit)) => {
+                Ok((stream, peer)) => {
+                    // Without a permit this one waits, and further ones in the kernel's queue.
+                    let permits = self.live.connections.clone();
+                    let permit = tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        permit = permits.acquire_owned() => permit.expect("the semaphore is never closed"),
+                    };
                     let door = self.clone();
                     let activity = Activity::begin(permit);
                     self.connections.spawn(async move {
@@ -156,26 +160,43 @@ impl<S: Stack> Door<S> {
         activity: Arc<Activity>,
     ) -> Result<(), String> {
         let site = self.live.site();
+        let (bounds, tls) = (site.bounds.clone(), site.tls.clone());
+        drop(site);
         match security {
             Security::Plain => {
-                let (protocol, first) = timeout(site.config.timeouts.header.0, sniff(&mut stream))
+                let (protocol, first) = self
+                    .within(bounds.timeouts.header.0, sniff(&mut stream))
                     .await
-                    .map_err(|_| "the client said nothing".to_owned())?
+                    .ok_or("the client said nothing")?
                     .map_err(|error| error.to_string())?;
-                self.converse(stream, first, protocol, peer, Scheme::Http, site, activity).await
+                self.converse(stream, first, protocol, peer, Scheme::Http, bounds, activity).await
             }
             Security::Tls => {
-                let config = site.tls.clone().ok_or("no certificate is configured")?;
-                let stream = timeout(site.config.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
+                let config = tls.ok_or("no certificate is configured")?;
+                let stream = self
+                    .within(bounds.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
                     .await
-                    .map_err(|_| "the TLS handshake took too long".to_owned())?
+                    .ok_or("the TLS handshake took too long")?
                     .map_err(|error| format!("the TLS handshake failed: {error}"))?;
                 let protocol = match stream.get_ref().1.alpn_protocol() {
                     Some(b"h2") => Protocol::Http2,
                     _ => Protocol::Http1,
                 };
-                self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, site, activity).await
+                self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, bounds, activity).await
             }
+        }
+    }
+
+    /// What comes of a client's first words, unless they take too long. When the server stops, only what
+    /// is already on its way is waited for: browsers open connections that they may never use.
+    async fn within<O>(&self, time: Duration, words: impl Future<Output = O>) -> Option<O> {
+        let stopping = async {
+            self.stop.cancelled().await;
+            sleep(LAST_REQUEST).await;
+        };
+        tokio::select! {
+            words = timeout(time, words) => words.ok(),
+            () = stopping => None,
         }
     }
 
@@ -187,7 +208,7 @@ impl<S: Stack> Door<S> {
         protocol: Protocol,
         peer: Peer,
         scheme: Scheme,
-        site: Arc<Site>,
+        bounds: Arc<Bounds>,
         activity: Arc<Activity>,
     ) -> Result<(), String>
     where
@@ -199,14 +220,15 @@ impl<S: Stack> Door<S> {
             scheme,
             local_port: peer.local_port,
         };
+        let logged = client.clone();
         let stream = Watched::new(stream, first, activity.clone());
-        let (stack, requests, linger) = (self.stack.clone(), activity.clone(), site.config.timeouts.linger.0);
+        let (stack, requests, linger) = (self.stack.clone(), activity.clone(), bounds.timeouts.linger.0);
         let service = service_fn(move |request: ::http::Request<Incoming>| {
             let in_flight = requests.request();
             let answer = stack.clone().oneshot(request_of(request, client.clone(), linger));
             async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
         });
-        let limits = &site.config.limits;
+        let Bounds { limits, timeouts } = &*bounds;
         let outcome = match protocol {
             Protocol::Http1 => {
                 let mut builder = http1::Builder::new();
@@ -217,10 +239,10 @@ impl<S: Stack> Door<S> {
                     .max_header_size(limits.header_size.as_usize())
                     .max_buf_size(limits.header_size.as_usize().max(64 * 1024));
                 let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-                self.watch(connection, Heads::Timed, &site, &activity).await
+                self.watch(connection, Heads::Timed, timeouts, &activity).await
             }
             Protocol::Http2 => {
-                let mut builder = http2::Builder::new(TokioExecutor::new());
+                let mut builder = http2::Builder::new(Streams { allowed: timeouts.send.0 });
                 builder
                     .timer(TokioTimer::new())
                     .max_concurrent_streams(limits.http2_streams)
@@ -229,12 +251,14 @@ impl<S: Stack> Door<S> {
                     .keep_alive_interval(Duration::from_secs(20))
                     .max_send_buf_size(128 * 1024);
                 let connection = builder.serve_connection(TokioIo::new(Coalesced::new(stream)), service);
-                self.watch(connection, Heads::Untimed, &site, &activity).await
+                self.watch(connection, Heads::Untimed, timeouts, &activity).await
             }
         };
         match outcome {
-            Err(error) if error.is_parse() || error.is_parse_too_large() => {
-                info!(client = ?peer.address, reason = %error, "a malformed request was refused");
+            Err(error) if error.is_parse() => {
+                // hyper has answered by itself, so this is no request that the stack has seen.
+                let status = if error.is_parse_too_large() { 431 } else { 400 };
+                self.log.malformed(&logged, status, &error.to_string());
                 Ok(())
             }
             other => other.map_err(|error| error.to_string()),
@@ -242,36 +266,54 @@ impl<S: Stack> Door<S> {
     }
 
     /// Drives a connection to its end, cutting it when it is overdue.
-    async fn watch<C>(&self, connection: C, heads: Heads, site: &Site, activity: &Activity) -> Result<(), hyper::Error>
+    async fn watch<C>(
+        &self,
+        connection: C,
+        heads: Heads,
+        timeouts: &TimeoutsConfig,
+        activity: &Activity,
+    ) -> Result<(), hyper::Error>
     where
         C: Graceful,
     {
-        let timeouts = &site.config.timeouts;
         let mut connection = pin!(connection);
         let mut timer = pin!(sleep_until(Instant::now()));
-        let mut stopping = false;
+        let (mut stopping, mut finishing) = (false, false);
         loop {
-            tokio::select! {
+            let mut finish = tokio::select! {
                 outcome = connection.as_mut() => return outcome,
                 () = self.stop.cancelled(), if !stopping => {
                     stopping = true;
-                    connection.as_mut().finish();
                     timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                    // HTTP/2 has a way to say so, and takes what is under way. HTTP/1.1 has `Connection: close`
+                    // with the next answer only; closed at once, it would lose a request that is on its way.
+                    heads == Heads::Untimed
                 }
+                () = activity.too_many_abandoned(), if !finishing => true,
                 () = timer.as_mut() => match activity.verdict(Instant::now(), heads, timeouts) {
-                    Verdict::Wait(_) if stopping && activity.is_idle() => return Ok(()),
-                    Verdict::Wait(_) if stopping => timer.as_mut().reset(Instant::now() + LAST_REQUEST),
-                    Verdict::Wait(until) => timer.as_mut().reset(until),
-                    Verdict::Idle if !stopping => {
-                        stopping = true;
-                        connection.as_mut().finish();
+                    Verdict::Wait(_) if stopping || finishing => {
+                        if finishing && activity.is_idle() {
+                            return Ok(());
+                        }
                         timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                        true
                     }
+                    Verdict::Wait(until) => {
+                        timer.as_mut().reset(until);
+                        false
+                    }
+                    Verdict::Idle if !finishing => true,
                     verdict => {
                         debug!(?verdict, "a client was cut off");
                         return Ok(());
                     }
                 },
+            };
+            finish &= !finishing;
+            if finish {
+                finishing = true;
+                connection.as_mut().finish();
+                timer.as_mut().reset(Instant::now() + LAST_REQUEST);
             }
         }
     }

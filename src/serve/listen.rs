@@ -114,28 +114,36 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn bind_unix(path: &Path, mode: UnixMode) -> io::Result<Listener> {
-    match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            // A run that was killed leaves its file behind; one that lives answers.
-            if UnixStream::connect(path).await.is_ok() || !is_socket(path) {
-                return Err(error);
-            }
-            fs_err::remove_file(path)?;
-            finish_unix(UnixListener::bind(path)?, path, mode)
-        }
-        bound => finish_unix(bound?, path, mode),
+    // A run that was killed leaves its file behind, and connections to it are refused. Whatever else is
+    // there, a living server with a full queue or a file of another kind, is not ours to remove.
+    match UnixStream::connect(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {}
+        _ => return Err(io::ErrorKind::AddrInUse.into()),
     }
+    // Nobody may connect before the access rights are set, so the socket gets its name last.
+    let hidden = hidden_name(path);
+    let listener = UnixListener::bind(&hidden)?;
+    let placed = fs_err::set_permissions(&hidden, std::fs::Permissions::from_mode(mode.0))
+        .and_then(|()| fs_err::rename(&hidden, path));
+    match placed {
+        Ok(()) => Ok(Listener::Unix(listener, SocketFile(path.to_owned()))),
+        Err(error) => {
+            // It may be gone already; the first error is the one to tell.
+            let _ = fs_err::remove_file(&hidden);
+            Err(error)
+        }
+    }
+}
+
+fn hidden_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}", std::process::id()))
 }
 
 fn is_socket(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt as _;
     fs_err::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
-}
-
-fn finish_unix(listener: UnixListener, path: &Path, mode: UnixMode) -> io::Result<Listener> {
-    let file = SocketFile(path.to_owned());
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode.0))?;
-    Ok(Listener::Unix(listener, file))
 }
 
 #[cfg(test)]

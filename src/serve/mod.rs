@@ -11,6 +11,7 @@ pub mod signals;
 pub mod site;
 pub mod stack;
 pub mod stream;
+pub mod streams;
 pub mod watch;
 
 use std::io;
@@ -26,6 +27,7 @@ use self::accept::{Door, Security};
 use self::listen::Listener;
 use self::site::{Live, Site};
 use crate::assets::AssetsError;
+use crate::config::ListenConfig;
 use crate::config::load::{ConfigError, Loaded, Origin};
 use crate::config::values::ListenAddress;
 use crate::layers::access_log::{AccessLog, Writer};
@@ -155,6 +157,7 @@ impl Server {
         let Self { live, listeners, tickets, log, writer, reread } = self;
         let door = Door {
             stack: stack::build(live.clone(), &log),
+            log: log.clone(),
             live: live.clone(),
             connections: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -236,11 +239,9 @@ async fn reload(live: &Live, reread: &Arc<Reread>, tickets: &Tickets) {
     let began = Instant::now();
     let (before, reread, tickets) = (live.site(), reread.clone(), tickets.clone());
     let made = tokio::task::spawn_blocking(move || -> Result<Site, ServeError> {
-        let loaded = reread()?;
-        if loaded.config.listen != before.config.listen {
-            warn!("[listen] has changed; its addresses change at the next restart only");
-        }
-        Site::prepare(loaded.config, Some(&before), &tickets)
+        let mut config = reread()?.config;
+        keep_listeners(&mut config.listen, &before.config.listen);
+        Site::prepare(config, Some(&before), &tickets)
     });
     match made.await {
         Ok(Ok(site)) => {
@@ -250,6 +251,16 @@ async fn reload(live: &Live, reread: &Arc<Reread>, tickets: &Tickets) {
         Ok(Err(error)) => error!("not reloaded, all stays as it was: {}", chain(&error)),
         Err(panic) => error!("not reloaded, all stays as it was: {panic}"),
     }
+}
+
+/// The sockets stay those that were bound at start, and with them the redirect and the certificate that
+/// they need.
+fn keep_listeners(listen: &mut ListenConfig, bound: &ListenConfig) {
+    let sockets = |listen: &ListenConfig| (listen.http.clone(), listen.https.clone(), listen.unix_mode);
+    if sockets(listen) != sockets(bound) {
+        warn!("[listen] http, https and unix_mode stay as they were until the next restart");
+    }
+    (listen.http, listen.https, listen.unix_mode) = sockets(bound);
 }
 
 /// An error and its causes in one line.

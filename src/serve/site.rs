@@ -12,15 +12,27 @@ use tokio::sync::Semaphore;
 use super::ServeError;
 use crate::assets::Assets;
 use crate::config::values::ListenAddress;
-use crate::config::{Config, HttpsConfig};
+use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
+
+/// What a connection keeps of the configuration that it began under. Not the whole [`Site`]: an idle
+/// connection must not hold the files of an old release in memory.
+#[derive(Debug)]
+pub struct Bounds {
+    /// How large and how many.
+    pub limits: LimitsConfig,
+    /// How long to wait.
+    pub timeouts: TimeoutsConfig,
+}
 
 /// One configuration, ready to answer from.
 #[derive(Debug)]
 pub struct Site {
     /// What the operator asked for.
     pub config: Config,
+    /// What new connections begin under.
+    pub bounds: Arc<Bounds>,
     /// The static files, if there are any.
     pub assets: Option<Assets>,
     /// The application, if there is one.
@@ -53,7 +65,8 @@ impl Site {
             None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream))),
         };
         let (hsts, redirect_port) = (hsts(&config.https), redirect_port(&config));
-        Ok(Self { config, assets, upstream, tls, hsts, redirect_port })
+        let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
+        Ok(Self { config, bounds, assets, upstream, tls, hsts, redirect_port })
     }
 }
 

@@ -15,9 +15,10 @@ use std::time::Duration;
 use bytes::{Buf as _, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
+use super::streams::Taking;
 use crate::config::TimeoutsConfig;
 
 /// What one connection is doing. Times are milliseconds since it began, plus one; 0 means "not".
@@ -28,6 +29,10 @@ pub struct Activity {
     idle_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
+    /// Answers that the client did not wait for.
+    abandoned: AtomicUsize,
+    /// Rung when they are too many.
+    too_many: Notify,
     /// The place among the permitted connections, given back when the last stream of this one is gone.
     _permit: OwnedSemaphorePermit,
 }
@@ -64,6 +69,8 @@ impl Activity {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(1),
             blocked_since: AtomicU64::new(0),
+            abandoned: AtomicUsize::new(0),
+            too_many: Notify::new(),
             _permit: permit,
         })
     }
@@ -80,7 +87,13 @@ impl Activity {
     pub fn request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
-        InFlight(self.clone())
+        InFlight { activity: self.clone(), complete: false }
+    }
+
+    /// Returns when the client has given up so many requests that it looks like a flood: each may have
+    /// cost the application an answer.
+    pub async fn too_many_abandoned(&self) {
+        self.too_many.notified().await;
     }
 
     /// Whether no answer is under way.
@@ -116,15 +129,24 @@ impl Activity {
     }
 }
 
+/// How many requests of one connection a client may give up before it is asked to open another one.
+const ABANDONED: usize = 1000;
+
 /// An answer under way.
 #[derive(Debug)]
-pub struct InFlight(Arc<Activity>);
+pub struct InFlight {
+    activity: Arc<Activity>,
+    complete: bool,
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let activity = &self.0;
+        let activity = &self.activity;
         activity.idle_since.store(activity.now(), Ordering::Relaxed);
         activity.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if !self.complete && activity.abandoned.fetch_add(1, Ordering::Relaxed) + 1 == ABANDONED {
+            activity.too_many.notify_one();
+        }
     }
 }
 
@@ -220,13 +242,18 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: B,
         in_flight: InFlight,
+        stream: Option<Arc<Taking>>,
     }
 }
 
 impl<B> WatchedBody<B> {
     /// Ties the guard of a request to the body of its answer.
-    pub fn new(inner: B, in_flight: InFlight) -> Self {
-        Self { inner, in_flight }
+    pub fn new(inner: B, mut in_flight: InFlight) -> Self
+    where
+        B: HttpBody,
+    {
+        in_flight.complete = inner.is_end_stream();
+        Self { inner, in_flight, stream: Taking::current() }
     }
 }
 
@@ -235,7 +262,17 @@ impl<B: HttpBody> HttpBody for WatchedBody<B> {
     type Error = B::Error;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().inner.poll_frame(cx)
+        let mut this = self.project();
+        if let Some(stream) = &this.stream {
+            stream.wanted();
+        }
+        let frame = this.inner.as_mut().poll_frame(cx);
+        let is_last = matches!(frame, Poll::Ready(None)) || this.inner.is_end_stream();
+        this.in_flight.complete |= is_last;
+        if let (Some(stream), Poll::Ready(Some(Ok(_))), false) = (&this.stream, &frame, is_last) {
+            stream.handed_over();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
