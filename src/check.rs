@@ -1,12 +1,15 @@
 //! `vestibule check`: reads all that `serve` would read, and tells everything that is wrong at once.
 
 use std::fmt;
+use std::path::Path;
+use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
 use crate::assets::Assets;
-use crate::config::load::Loaded;
-use crate::serve::{certificate_trouble, chain};
+use crate::config::load::Reading;
+use crate::serve::chain;
+use crate::tls::certificates::{self, Description, Trouble};
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
 use crate::upstream::tunnel::Tunnels;
@@ -32,85 +35,108 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Looks at every part of a configuration that was read.
-pub fn check(loaded: &Loaded, runtime: &Runtime) -> Vec<Finding> {
-    let mut findings = vec![configuration(loaded)];
-    findings.extend(assets(loaded));
-    findings.extend(certificate(loaded));
-    findings.extend(application(loaded, runtime));
-    findings.extend(hosts(loaded));
+/// Looks at every part of a configuration, as far as it could be read.
+pub fn check(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
+    let mut findings = configuration(reading);
+    findings.extend(assets(reading));
+    findings.extend(certificate(reading));
+    findings.extend(application(reading, runtime));
+    findings.extend(hosts(reading));
     findings
 }
 
 /// Where an option is written, in front of what is wrong with it.
-fn at(loaded: &Loaded, table: &str, key: &str) -> String {
-    loaded.origin(table, key).map(|origin| format!("{origin}: ")).unwrap_or_default()
+fn at(reading: &Reading, table: &str, key: &str) -> String {
+    reading.loaded.origin(table, key).map(|origin| format!("{origin}: ")).unwrap_or_default()
 }
 
-fn configuration(loaded: &Loaded) -> Finding {
-    match &loaded.file {
-        Some(file) => Finding::Sound(format!("configuration: {}", file.display())),
-        None => Finding::Sound("configuration: flags and environment only".into()),
+fn configuration(reading: &Reading) -> Vec<Finding> {
+    if !reading.problems.is_empty() {
+        return reading.problems.iter().map(|problem| Finding::Wrong(problem.to_string())).collect();
     }
+    vec![Finding::Sound(match &reading.loaded.file {
+        Some(file) => format!("configuration: {}", file.display()),
+        None => "configuration: flags and environment only".into(),
+    })]
 }
 
-fn assets(loaded: &Loaded) -> Option<Finding> {
-    let config = &loaded.config.assets;
+fn assets(reading: &Reading) -> Option<Finding> {
+    let config = &reading.loaded.config.assets;
     if config.directory.is_none() {
-        return Some(Finding::Notice(
-            "static files: none; name their folder with --static ([static] directory)".into(),
-        ));
+        return absent(
+            reading,
+            ("static", "directory"),
+            "static files: none; name their folder with --static ([static] directory)",
+        );
     }
     Some(match Assets::open(config) {
+        Ok(assets) if !assets.has_manifest() => Finding::Notice(format!(
+            "static files: {assets}, but no staticfiles.json: no file is cached for long; run `vestibule collect`"
+        )),
         Ok(assets) => Finding::Sound(format!("static files: {assets}")),
-        Err(error) => Finding::Wrong(format!("{}{}", at(loaded, "static", "directory"), chain(&error))),
+        Err(error) => Finding::Wrong(format!("{}{}", at(reading, "static", "directory"), chain(&error))),
     })
 }
 
-fn certificate(loaded: &Loaded) -> Option<Finding> {
-    let config = &loaded.config;
-    if config.listen.https.is_empty() {
+/// Tells that an option is not given, unless it was given and told as wrong.
+fn absent(reading: &Reading, (table, key): (&str, &str), notice: &str) -> Option<Finding> {
+    (!reading.doubts.covers(table, key)).then(|| Finding::Notice(notice.to_owned()))
+}
+
+fn certificate(reading: &Reading) -> Option<Finding> {
+    let config = &reading.loaded.config.tls;
+    // Half a pair, and none at all, was told as a mistake in the configuration.
+    let is_given = config.self_signed || (config.certificate.is_some() && config.key.is_some());
+    if reading.loaded.config.listen.https.is_empty() || !is_given {
         return None;
     }
-    let made = Tickets::new().and_then(|tickets| tls::server_config(&config.tls, &tickets));
-    let place = at(loaded, "tls", "certificate");
-    Some(match (made, &config.tls.certificate) {
+    let made = Tickets::new().and_then(|tickets| tls::server_config(config, &tickets));
+    let place = at(reading, "tls", "certificate");
+    Some(match (made, &config.certificate) {
         (Err(error), _) => Finding::Wrong(format!("{place}{}", chain(&error))),
         (Ok(_), None) => Finding::Notice("certificate: self-signed, for development only".into()),
-        (Ok(_), Some(path)) => match (certificate_trouble(path), tls::certificates::describe(path)) {
-            (Some(trouble), _) => Finding::Wrong(format!("{place}{trouble}")),
-            (None, Ok(described)) => Finding::Sound(format!(
-                "certificate: {} until {}",
-                described.names.join(", "),
-                httpdate::fmt_http_date(described.not_after)
-            )),
-            (None, Err(error)) => Finding::Wrong(format!("{place}{}", chain(&error))),
+        (Ok(_), Some(path)) => match certificates::describe(path) {
+            Ok(described) => dates(&place, path, &described),
+            Err(error) => Finding::Wrong(format!("{place}{}", chain(&error))),
         },
     })
 }
 
-fn application(loaded: &Loaded, runtime: &Runtime) -> Option<Finding> {
-    let config = &loaded.config.upstream;
+fn dates(place: &str, path: &Path, described: &Description) -> Finding {
+    match described.trouble(SystemTime::now()) {
+        Some(trouble @ Trouble::EndsSoon(_)) => Finding::Notice(format!("{place}{}: {trouble}", path.display())),
+        Some(trouble) => Finding::Wrong(format!("{place}{}: {trouble}", path.display())),
+        None => Finding::Sound(format!(
+            "certificate: {} until {}",
+            described.names.join(", "),
+            httpdate::fmt_http_date(described.not_after)
+        )),
+    }
+}
+
+fn application(reading: &Reading, runtime: &Runtime) -> Option<Finding> {
+    let config = &reading.loaded.config.upstream;
     let Some(address) = &config.address else {
-        return Some(Finding::Notice("application: none; name it with --upstream ([upstream] address)".into()));
+        let notice = "application: none; name it with --upstream ([upstream] address)";
+        return absent(reading, ("upstream", "address"), notice);
     };
     let upstream = Upstream::new(address, config, &Tunnels::default());
     Some(match runtime.block_on(upstream.probe()) {
         Ok(()) => Finding::Sound(format!("application: {address} accepts connections")),
         Err(failure) => Finding::Wrong(format!(
             "{}the application at {address} cannot be reached: {}; is it running, and may this user open the socket?",
-            at(loaded, "upstream", "address"),
+            at(reading, "upstream", "address"),
             chain(&failure)
         )),
     })
 }
 
-fn hosts(loaded: &Loaded) -> Option<Finding> {
-    let (hosts, upstream) = (&loaded.config.hosts, &loaded.config.upstream);
-    (hosts.allowed.is_empty() && upstream.address.is_some()).then(|| {
-        Finding::Notice(
-            "hosts: any name is passed on; list those of ALLOWED_HOSTS in [hosts] allowed to spare the application"
-                .into(),
-        )
-    })
+fn hosts(reading: &Reading) -> Option<Finding> {
+    let config = &reading.loaded.config;
+    if !config.hosts.allowed.is_empty() || config.upstream.address.is_none() {
+        return None;
+    }
+    let notice =
+        "hosts: any name is passed on; list those of ALLOWED_HOSTS in [hosts] allowed to spare the application";
+    absent(reading, ("hosts", "allowed"), notice)
 }

@@ -42,12 +42,13 @@ Examples:
   vestibule serve --listen-tls 127.0.0.1:8443 --self-signed --upstream http://127.0.0.1:8000
 
 Signals: SIGHUP reads configuration, certificate and static files again and changes over if all
-are sound; SIGTERM and SIGINT stop accepting, let running requests finish, and exit.";
+are sound; addresses, [limits] connections and [log] change at a restart only. SIGTERM and SIGINT
+stop accepting, let running requests finish, and exit.";
 
 const CHECK_EXAMPLES: &str = "\
 Example:
 
-  vestibule check --config /etc/vestibule.toml && systemctl reload vestibule
+  vestibule check --config /etc/vestibule/vestibule.toml && systemctl reload vestibule
 
 Reads the configuration, the manifest, the certificate and the application's socket, and tells
 everything that is wrong at once. Exit code 0: all sound; 2: something is not.";
@@ -102,7 +103,7 @@ pub struct CollectFlags {
     /// A source tree, with an optional folder to put it under; may be repeated
     #[arg(long, value_name = "[PREFIX=]DIR")]
     pub source: Vec<String>,
-    /// The folder to write: Django's STATIC_ROOT
+    /// The folder to write: Django's STATIC_ROOT [default: static.directory of the configuration]
     #[arg(long, value_name = "DIR")]
     pub output: Option<String>,
     /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
@@ -126,7 +127,7 @@ pub struct ServeFlags {
     /// The configuration file [default: vestibule.toml, if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// An address for plain HTTP, or unix:PATH; may be repeated [default: 127.0.0.1:8080]
+    /// An address for plain HTTP, or unix:PATH; may be repeated [default: 127.0.0.1:8080, if there is no --listen-tls]
     #[arg(long, value_name = "HOST:PORT")]
     pub listen: Vec<String>,
     /// An address for HTTPS; may be repeated. Plain HTTP is then redirected to it

@@ -27,8 +27,9 @@
 //! A proxied request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> upstream: request (http::forwarded, hop_by_hop) -> pool -> connect (uwsgi) -> response
-//!                                                      any failure -> failure
+//!   -> upstream: request (http::forwarded, hop_by_hop) -> pool -> connect (uwsgi)
+//!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
+//!        any failure -> failure
 //! -> layers outward -> hyper -> socket
 //! ```
 //! Startup ([`serve::Server::bind`]): configuration, static files, certificate, ports; all that can fail
@@ -40,7 +41,10 @@
 //! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
 //! 2. A request never lists a directory or probes for a file: the catalog says yes or no.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
-//! 4. Tasks are spawned in `serve` (accept, signals, reload) and `upstream` (connections, tunnels) only.
+//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
+//!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to the application has
+//!    none: whoever waits for something on it drives it. Blocking work on files is handed to tokio's threads where
+//!    a file is read: `assets::respond` and `http::body`; the access log and standard error have a thread each.
 //! 5. The environment is read in [`run`] only, and handed to [`config::load`].
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
@@ -78,11 +82,15 @@ pub mod serve;
 pub mod check;
 
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Runtime};
 
 use self::check::Finding;
 use self::cli::Command;
 use self::collect::{CollectError, Summary};
-use self::config::load::{ConfigError, Loaded, load};
+use self::config::load::{ConfigError, Reading, load, read};
 use self::serve::{Ending, ServeError, Server, signals};
 
 /// What a command did.
@@ -117,7 +125,8 @@ impl Error {
     /// Whether the operator can mend it by writing something else: exit code 2.
     pub fn is_operators_mistake(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Serve(_) => true,
+            Self::Config(_) => true,
+            Self::Serve(error) => error.is_operators_mistake(),
             Self::Collect(error) => error.is_operators_mistake(),
             Self::System(_) => false,
         }
@@ -138,30 +147,34 @@ impl Error {
 /// # Errors
 /// See [`Error`].
 pub fn run(command: &Command) -> Result<Outcome, Error> {
-    let loaded = read_configuration(command)?;
-    let _telling = logging::start(&loaded.config.log);
+    let reading = read_configuration(command);
+    let _telling = logging::start(&reading.loaded.config.log);
     match command {
         Command::Collect(_) => {
-            let mut config = loaded.config.collect.clone();
+            let loaded = reading.sound()?;
+            let mut config = loaded.config.collect;
             config.output = config.output.or(loaded.config.assets.directory);
             Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix)?)))
         }
         Command::Serve(flags) => {
+            let loaded = reading.sound()?;
             let (file, options) = (flags.config.clone(), command.options());
             let reread = Box::new(move || load(file.as_deref(), environment(), &options));
-            let ending = runtime()?.block_on(async {
-                let orders = signals::orders()?;
-                let server = Server::bind(loaded, reread).await?;
-                Ok::<_, Error>(server.run(orders).await)
-            })?;
+            let ending = with_runtime(|runtime| {
+                runtime.block_on(async {
+                    let orders = signals::orders()?;
+                    let server = Server::bind(loaded, reread).await?;
+                    Ok::<_, Error>(server.run(orders).await)
+                })
+            })??;
             Ok(Outcome::Served(ending))
         }
-        Command::Check(_) => Ok(Outcome::Checked(check::check(&loaded, &runtime()?))),
+        Command::Check(_) => Ok(Outcome::Checked(with_runtime(|runtime| check::check(&reading, runtime))?)),
     }
 }
 
-fn read_configuration(command: &Command) -> Result<Loaded, ConfigError> {
-    load(command.config_file().map(std::path::PathBuf::as_path), environment(), &command.options())
+fn read_configuration(command: &Command) -> Reading {
+    read(command.config_file().map(PathBuf::as_path), environment(), &command.options())
 }
 
 /// The environment, without what is not text: no option of ours can be that.
@@ -169,6 +182,11 @@ fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()
+/// Lends a runtime, and does not wait for what hangs in it afterwards: a disk or a name server that
+/// does not answer must not keep the program from ending.
+fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> io::Result<T> {
+    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let done = work(&runtime);
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    Ok(done)
 }

@@ -1,8 +1,7 @@
 //! The door to the program: parses the command line, prints what came of it, chooses the exit code.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "here and nowhere else")]
 
 use std::error::Error as _;
-use std::io::{IsTerminal as _, stderr};
+use std::io::{self, ErrorKind, IsTerminal as _, Write as _, stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -22,7 +21,7 @@ fn main() -> ExitCode {
     let line = CommandLine::parse();
     let code = match vestibule::run(&line.command) {
         Ok(Outcome::Collected(summary)) => {
-            eprintln!("{summary}");
+            tell(&summary.to_string());
             DONE
         }
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
@@ -36,22 +35,38 @@ fn main() -> ExitCode {
 }
 
 fn report(findings: &[Finding]) -> u8 {
-    for finding in findings {
-        println!("{finding}");
+    if let Err(error) = print(findings).or_else(nobody_reads) {
+        tell(&format!("error: cannot write to standard output\n  because: {error}"));
+        return FAILED;
     }
-    let wrong = findings.iter().filter(|finding| matches!(finding, Finding::Wrong(_))).count();
-    if wrong > 0 { MISTAKE } else { DONE }
+    if findings.iter().any(|finding| matches!(finding, Finding::Wrong(_))) { MISTAKE } else { DONE }
+}
+
+fn print(findings: &[Finding]) -> io::Result<()> {
+    let mut output = stdout().lock();
+    findings.iter().try_for_each(|finding| writeln!(output, "{finding}"))?;
+    output.flush()
+}
+
+/// Who has read enough closes the pipe; the exit code still says the rest.
+fn nobody_reads(error: io::Error) -> io::Result<()> {
+    if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
+}
+
+/// Writes to standard error. When that fails there is nowhere left to say so.
+fn tell(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 fn explain(error: &Error) {
     let (red, green, off) = if stderr().is_terminal() { ("\x1b[1;31m", "\x1b[1;32m", "\x1b[0m") } else { ("", "", "") };
-    eprintln!("{red}error:{off} {error}");
+    tell(&format!("{red}error:{off} {error}"));
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprintln!("  because: {error}");
+        tell(&format!("  because: {error}"));
         cause = error.source();
     }
     if let Some(hint) = error.hint() {
-        eprintln!("{green}hint:{off} {hint}");
+        tell(&format!("{green}hint:{off} {hint}"));
     }
 }

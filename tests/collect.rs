@@ -5,13 +5,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use vestibule::collect::{CollectError, collect};
 use vestibule::config::CollectConfig;
 use vestibule::config::values::{Encoding, Severity, Source, UrlPrefix};
 use vestibule::http::encoding::Coding;
 
+use crate::support::process::SOON;
 use crate::support::site::{Site, files_below};
 
 const TEXT: &str = "body { color: black; background: white; margin: 0; padding: 0 } ";
@@ -535,6 +536,32 @@ fn a_folder_in_the_output_where_a_file_must_go_is_named() {
 }
 
 #[test]
+fn what_is_published_under_a_careful_umask_can_be_read_by_a_server_under_another_user() {
+    let site = Site::new().file("css/deep/a.css", TEXT.repeat(50));
+    let kept = site.path("kept");
+    fs_err::create_dir(&kept).expect("a folder");
+    let mode = |path: &Path| fs_err::metadata(path).expect("it is there").mode() & 0o777;
+    fs_err::set_permissions(&kept, std::os::unix::fs::PermissionsExt::from_mode(0o750)).expect("set");
+    let output = kept.join("new/public");
+    let ended = Command::new("sh")
+        .args(["-c", "umask 077; exec \"$0\" collect --source \"$1\" --output \"$2\""])
+        .arg(env!("CARGO_BIN_EXE_vestibule"))
+        .args([&site.path("src"), &output])
+        .output()
+        .expect("a shell");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    for folder in ["new", "new/public", "new/public/css", "new/public/css/deep"] {
+        assert_eq!(mode(&kept.join(folder)), 0o755, "{folder}");
+    }
+    let published = files_below(&output);
+    assert!(published.len() > 6, "{:?}", published.keys());
+    for name in published.keys().filter(|name| *name != ".vestibule.lock") {
+        assert_eq!(mode(&output.join(name)), 0o644, "{name}");
+    }
+    assert_eq!(mode(&kept), 0o750, "what was there keeps its access rights");
+}
+
+#[test]
 fn an_output_that_is_a_file_is_the_operators_mistake() {
     let site = Site::new().file("a.css", "x").file_at("out", "a file");
     let error = site.collect().expect_err("a refusal");
@@ -559,6 +586,12 @@ fn an_output_that_cannot_be_written_to_is_named() {
     if disk.is_none() {
         let read_only = std::os::unix::fs::PermissionsExt::from_mode(0o555);
         fs_err::set_permissions(site.output(), read_only).expect("set");
+    }
+    // Neither binds a superuser who may not mount. What stands where the lock must go binds everybody.
+    let probe = site.output().join("probe");
+    if fs_err::write(&probe, "").is_ok() {
+        fs_err::remove_file(probe).expect("removed");
+        fs_err::create_dir(site.output().join(".vestibule.lock")).expect("a folder");
     }
     let error = site.collect().expect_err("a refusal");
     assert!(matches!(error, CollectError::Write { .. }) && !error.is_operators_mistake(), "{error}");
@@ -594,8 +627,11 @@ fn a_run_that_is_killed_leaves_the_last_output_and_the_next_run_cleans_up() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("the program");
+    let deadline = Instant::now() + SOON;
+    // No pause in between: the staging folder is there for a moment only.
     while !staging.exists() {
         assert_eq!(child.try_wait().expect("a child"), None, "it ended before it could be killed");
+        assert!(Instant::now() < deadline, "it has not begun to write in {SOON:?}");
         std::thread::yield_now();
     }
     child.kill().expect("killed");

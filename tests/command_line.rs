@@ -1,11 +1,39 @@
 //! The command line as a contract: flags, exit codes, standard output and standard error.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+fn command(arguments: &[&str], folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+    command.args(arguments).current_dir(folder).env_clear().stdin(Stdio::null());
+    command
+}
 
 fn vestibule(arguments: &[&str], folder: &Path) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
-    command.args(arguments).current_dir(folder).env_clear().output().unwrap()
+    finished(command(arguments, folder).stdout(Stdio::piped()).stderr(Stdio::piped()))
+}
+
+/// What the program said and how it ended; one that should have refused to start, and did not, is killed.
+fn finished(command: &mut Command) -> Output {
+    const TIME: Duration = Duration::from_secs(20);
+    let child = command.spawn().unwrap();
+    let process = child.id().to_string();
+    let (sender, ended) = channel();
+    let waiting = std::thread::spawn(move || {
+        let output = child.wait_with_output();
+        // Nobody listens any more when the time was up.
+        let _ = sender.send(());
+        output
+    });
+    let in_time = ended.recv_timeout(TIME).is_ok();
+    if !in_time {
+        Command::new("kill").args(["-s", "KILL", &process]).status().unwrap();
+    }
+    let output = waiting.join().unwrap().unwrap();
+    assert!(in_time, "{command:?} did not end in {TIME:?}: {}", text(&output.stderr));
+    output
 }
 
 fn text(bytes: &[u8]) -> &str {
@@ -32,7 +60,6 @@ fn the_operators_mistakes_exit_with_2() {
         (&["serve", "--nonsense"], "--nonsense"),
         (&["serve", "--config", "absent.toml"], "absent.toml"),
         (&["serve", "--config", "bad.toml"], "bad.toml:2:1: unknown key prefx in [static]; did you mean prefix?"),
-        (&["check", "--config", "bad.toml"], "bad.toml:3:1: [static] max_age"),
         (&["serve", "--config", "broken.toml"], "broken.toml:1:"),
         (&["serve", "--listen", "nowhere"], "--listen: [listen] http: \"nowhere\" is not an address"),
         (&["serve", "--listen-tls", "127.0.0.1:0"], "--listen-tls: [listen] https: needs a certificate"),
@@ -70,6 +97,95 @@ fn check_tells_everything_at_once() {
     for place in ["v.toml:4:1: ", "v.toml:7:1: ", "v.toml:9:1: "] {
         assert!(report.lines().any(|line| line.starts_with("wrong") && line.contains(place)), "{report}");
     }
+}
+
+#[test]
+fn check_tells_mistakes_in_the_configuration_beside_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[static]\nprefx = \"/a/\"\ndirectory = \"absent\"\n[timeouts]\nidle = 0\nbody = \"soon\"\n\
+                  [health]\nlive = \"/x\"\nready = \"/x\"\n[upstream]\naddress = \"unix:absent.sock\"\n";
+    fs_err::write(folder.path().join("v.toml"), config).unwrap();
+    let output = finished(
+        command(&["check", "--config", "v.toml"], folder.path())
+            .env("PORT", "tcp://10.0.0.1:80")
+            .env("VESTIBULE_SERVICE_HOST", "10.0.0.1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    );
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(2), "{report}");
+    let wrong = [
+        "v.toml:2:1: unknown key prefx in [static]; did you mean prefix?",
+        "v.toml:5:1: [timeouts] idle",
+        "v.toml:6:1: [timeouts] body",
+        "v.toml:9:1: [health] ready",
+        "environment variable PORT: ",
+        "v.toml:3:1: there is no folder absent",
+        "v.toml:11:1: the application at unix:absent.sock",
+    ];
+    for start in wrong {
+        assert!(report.lines().any(|line| line.starts_with(&format!("wrong   {start}"))), "{start}:\n{report}");
+    }
+    assert_eq!(report.lines().filter(|line| line.starts_with("wrong")).count(), wrong.len(), "{report}");
+    assert!(!report.contains("ok      configuration"), "{report}");
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn check_tells_of_a_certificate_by_its_dates() {
+    let folder = tempfile::tempdir().unwrap();
+    let (now, day) = (std::time::SystemTime::now(), Duration::from_secs(86400));
+    for (begins, ends, code, expected) in [
+        (now - day, now + 60 * day, 0, "ok      certificate: example.com until "),
+        (now - day, now + 13 * day, 0, "notice  --cert: c.pem: the certificate ends on "),
+        (now - 60 * day, now - day, 2, "wrong   --cert: c.pem: the certificate ended on "),
+        (now + day, now + 60 * day, 2, "wrong   --cert: c.pem: the certificate begins on "),
+    ] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(vec!["example.com".to_owned()]).unwrap();
+        (parameters.not_before, parameters.not_after) = (begins.into(), ends.into());
+        fs_err::write(folder.path().join("c.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+        fs_err::write(folder.path().join("k.pem"), key.serialize_pem()).unwrap();
+        let arguments = ["check", "--listen-tls", "127.0.0.1:0", "--cert", "c.pem", "--key", "k.pem"];
+        let output = vestibule(&arguments, folder.path());
+        let report = text(&output.stdout);
+        assert!(report.lines().any(|line| line.starts_with(expected)), "{expected}:\n{report}");
+        assert_eq!(output.status.code(), Some(code), "{report}");
+    }
+}
+
+#[test]
+fn check_notices_a_folder_that_nobody_collected() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::create_dir(folder.path().join("public")).unwrap();
+    fs_err::write(folder.path().join("public/a.css"), "a{}").unwrap();
+    let output = vestibule(&["check", "--static", "public"], folder.path());
+    let report = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    assert!(report.lines().any(|line| line.starts_with("notice  static files: ")), "{report}");
+    assert!(report.contains("no staticfiles.json"), "{report}");
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, code) in [(&["check"][..], 0), (&["check", "--static", "absent"], 2), (&["serve", "--x"], 2)] {
+        let pipe = || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            Stdio::from(writer)
+        };
+        let output = finished(command(arguments, folder.path()).stdout(pipe()).stderr(pipe()));
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_the_system_refuses_is_not_called_the_operators_mistake() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::create_dir_all(folder.path().join("public/staticfiles.json")).unwrap();
+    let output = vestibule(&["serve", "--listen", "127.0.0.1:0", "--static", "public"], folder.path());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -49,8 +49,15 @@ pub enum AssetsError {
         problems: Problems,
     },
     /// The folder or a file in it cannot be read.
-    #[error("cannot read the static files")]
+    #[error("cannot read the static files; let the user that vestibule runs as read the folder and all below it")]
     Unreadable(#[source] io::Error),
+}
+
+impl AssetsError {
+    /// Whether something else must be written or collected, as opposed to what the system refuses.
+    pub fn is_operators_mistake(&self) -> bool {
+        !matches!(self, Self::Unreadable(_) | Self::Manifest(ManifestError::Unreadable(_)))
+    }
 }
 
 /// Everything that is wrong with a folder, one sentence for each; the first ten are printed.
@@ -140,6 +147,11 @@ impl Assets {
     /// The folder that is served, with links resolved.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Whether `collect`, or Django, has said what there is. Without its word no file is kept for long.
+    pub fn has_manifest(&self) -> bool {
+        self.folder.join(crate::manifest::FILE_NAME).is_file()
     }
 
     /// How many files can be asked for, under plain and hashed names alike.

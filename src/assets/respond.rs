@@ -41,7 +41,7 @@ pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> 
         Ok(body) => assemble(status, headers, body),
         Err(cause) => {
             // A cache must not keep it, and the browser shall ask again: `refuse` sees to both.
-            error!(%cause, "a static file is no longer what it was at start; restart, or run `vestibule collect` again");
+            error!(%cause, "a static file is no longer what it was at start; reload (SIGHUP), or run `vestibule collect` again");
             refuse(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }

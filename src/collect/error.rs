@@ -207,7 +207,10 @@ impl CollectError {
                 "free some space; while it writes, a run needs room for the old and the new files"
             }
             Self::Write { .. } | Self::Stale { .. } => "check who owns the output folder and who may write to it",
-            Self::Unreadable(_) | Self::Compress { .. } | Self::Threads(_) => return None,
+            Self::Unreadable(_) => {
+                "let the user that runs this read it, or leave it out with a pattern under [collect] ignore"
+            }
+            Self::Compress { .. } | Self::Threads(_) => return None,
         };
         Some(hint.to_owned())
     }

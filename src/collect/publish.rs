@@ -14,8 +14,9 @@
 //! A staging folder that is there when we have the lock belongs to a run that died.
 
 use std::collections::BTreeSet;
-use std::fs::TryLockError;
+use std::fs::{Permissions, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
@@ -28,6 +29,10 @@ use crate::manifest::{self, Manifest};
 
 const LOCK: &str = ".vestibule.lock";
 const STAGING: &str = ".vestibule-staging";
+/// Static files are for the public. Whoever publishes them under a careful umask still means a server
+/// under another user to read them, as with Django's `FILE_UPLOAD_PERMISSIONS`.
+const FILE_MODE: u32 = 0o644;
+const FOLDER_MODE: u32 = 0o755;
 /// How many files are synced to the disk at the same time.
 const SYNCS_AT_ONCE: usize = 64;
 
@@ -45,7 +50,7 @@ impl Target {
         if folder.exists() && !folder.is_dir() {
             return Err(CollectError::OutputIsNoFolder(folder.to_owned()));
         }
-        fs_err::create_dir_all(folder).map_err(|cause| failure(folder, "anything", cause))?;
+        make_folders(folder).map_err(|cause| failure(folder, "anything", cause))?;
         let lock = File::options().create(true).append(true).open(folder.join(LOCK)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { folder: folder.to_owned(), _lock: lock }),
@@ -82,7 +87,7 @@ impl Target {
     fn put_in_place(&self, staging: &Staging, name: &str) -> io::Result<()> {
         let to = self.folder.join(name);
         if let Some(parent) = to.parent() {
-            fs_err::create_dir_all(parent)?;
+            make_folders(parent)?;
         }
         fs_err::rename(staging.folder.join(name), to)
     }
@@ -138,6 +143,24 @@ impl Target {
             }
         }
         Ok(())
+    }
+}
+
+/// Makes a folder and those above it, readable for all. What is there already keeps its access rights:
+/// people may have chosen them.
+fn make_folders(folder: &Path) -> io::Result<()> {
+    // The parent of a relative path can be nothing at all, which is where we are.
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folders(parent)?;
+    }
+    match fs_err::create_dir(folder) {
+        Ok(()) => fs_err::set_permissions(folder, Permissions::from_mode(FOLDER_MODE)),
+        // Somebody else was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
@@ -222,6 +245,7 @@ impl Staging {
             fs_err::create_dir_all(parent).map_err(failed)?;
         }
         let mut file = File::create_new(&path).map_err(failed)?;
+        file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
         write(&mut file)?.map_err(failed)
     }
 }

@@ -1,18 +1,20 @@
 //! Lays the file, the environment and the flags over the defaults, once, and checks the whole.
 //!
 //! Every option is first read alone. So all that is wrong is told at once, each with the place where
-//! it is written, and one set of types reads all three sources.
+//! it is written, and one set of types reads all three sources. What is wrong is left out of the rest,
+//! which `check` still looks at; nobody runs on it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
 use toml::Value;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
-use super::Config;
 use super::values::ListenAddress;
+use super::{Config, ListenConfig, rules};
 use crate::cli::{FlagOption, FlagValue};
 
 /// The file that is read when none is named.
@@ -97,10 +99,69 @@ impl Loaded {
     }
 }
 
-/// Reads the configuration.
+/// What was read, sound or not.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    /// The configuration, without the options that are wrong.
+    pub loaded: Loaded,
+    /// Everything that is wrong, in the order of its places.
+    pub problems: Vec<Problem>,
+    /// The options that the operator may have meant otherwise than they stand in `loaded`.
+    pub doubts: Doubts,
+}
+
+impl Reading {
+    /// The configuration, if nothing is wrong with it.
+    ///
+    /// # Errors
+    /// All that is wrong, at once.
+    pub fn sound(self) -> Result<Loaded, ConfigError> {
+        if self.problems.is_empty() { Ok(self.loaded) } else { Err(ConfigError { problems: self.problems }) }
+    }
+}
+
+/// Options that were left out, or may have been, since something about them is wrong.
+#[derive(Debug, Clone, Default)]
+pub struct Doubts {
+    /// The file could not be read to its end, or has a table that nobody knows.
+    all: bool,
+    /// A key that nobody knows may have been meant as any key of its table.
+    tables: BTreeSet<String>,
+    keys: BTreeSet<(String, String)>,
+}
+
+impl Doubts {
+    /// Whether the option may have been meant otherwise.
+    pub fn covers(&self, table: &str, key: &str) -> bool {
+        self.all || self.tables.contains(table) || self.keys.contains(&(table.to_owned(), key.to_owned()))
+    }
+}
+
+/// Reads the configuration, as far as it can be read.
 ///
 /// `file` is the file that a flag has named; otherwise the variable `VESTIBULE_CONFIG`, otherwise
 /// [`DEFAULT_FILE`] if it is there. `variables` is the environment.
+pub fn read(
+    file: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+    flags: &[FlagOption],
+) -> Reading {
+    let variables: BTreeMap<_, _> = variables.into_iter().collect();
+    let named = file.map(Path::to_owned).or_else(|| variables.get(FILE_VARIABLE).map(PathBuf::from));
+    let file = named.or_else(|| Path::new(DEFAULT_FILE).exists().then(|| DEFAULT_FILE.into()));
+    let mut gathered = Gathered::default();
+    if let Some(path) = &file {
+        match fs_err::read_to_string(path) {
+            Ok(text) => gathered.add_file(path, &text),
+            Err(error) => gathered.miss_file(&error),
+        }
+    }
+    gathered.add_variables(&variables);
+    gathered.add_flags(flags);
+    gathered.finish(file, variables.get("PORT"))
+}
+
+/// Reads a configuration that must be sound.
 ///
 /// # Errors
 /// All that is wrong, at once.
@@ -109,34 +170,7 @@ pub fn load(
     variables: impl IntoIterator<Item = (String, String)>,
     flags: &[FlagOption],
 ) -> Result<Loaded, ConfigError> {
-    let variables: BTreeMap<_, _> = variables.into_iter().collect();
-    let named = file.map(Path::to_owned).or_else(|| variables.get(FILE_VARIABLE).map(PathBuf::from));
-    let (file, text) = read_file(named)?;
-    let mut gathered = Gathered::default();
-    if let Some(path) = &file {
-        gathered.add_file(path, &text);
-    }
-    gathered.add_variables(&variables);
-    gathered.add_flags(flags);
-    let mut loaded = gathered.finish(file)?;
-    choose_default_listener(&mut loaded, variables.get("PORT"))?;
-    let problems = contradictions(&loaded);
-    if problems.is_empty() { Ok(loaded) } else { Err(ConfigError { problems }) }
-}
-
-fn read_file(named: Option<PathBuf>) -> Result<(Option<PathBuf>, String), ConfigError> {
-    let path = match named {
-        Some(path) => path,
-        None if Path::new(DEFAULT_FILE).exists() => DEFAULT_FILE.into(),
-        None => return Ok((None, String::new())),
-    };
-    match fs_err::read_to_string(&path) {
-        Ok(text) => Ok((Some(path), text)),
-        Err(error) => {
-            let message = format!("the configuration file cannot be read: {error}");
-            Err(ConfigError { problems: vec![Problem { origin: None, message }] })
-        }
-    }
+    read(file, variables, flags).sound()
 }
 
 /// The options found so far, the later source over the earlier.
@@ -145,9 +179,16 @@ struct Gathered {
     root: toml::Table,
     origins: BTreeMap<(String, String), Origin>,
     problems: Vec<Problem>,
+    doubts: Doubts,
 }
 
 impl Gathered {
+    fn miss_file(&mut self, error: &io::Error) {
+        self.doubts.all = true;
+        let message = format!("the configuration file cannot be read: {error}{}", advice(error.kind()));
+        self.problems.push(Problem { origin: None, message });
+    }
+
     fn add_file(&mut self, path: &Path, text: &str) {
         let place = |offset: usize| {
             let before = &text[..offset.min(text.len())];
@@ -157,6 +198,7 @@ impl Gathered {
         };
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
+            self.doubts.all = true;
             self.problem(place(error.span().map_or(0, |span| span.start)), error.message().trim().to_owned());
         }
         for (table, content) in root.into_inner() {
@@ -164,6 +206,7 @@ impl Gathered {
             let table = table.into_inner();
             match content.into_inner() {
                 _ if !known_keys(None).contains(&table.as_ref().into()) => {
+                    self.doubts.all = true;
                     let message = format!("unknown table [{table}]{}", nearest(&table, &known_keys(None)));
                     self.problem(origin, message);
                 }
@@ -172,18 +215,26 @@ impl Gathered {
                         let origin = place(key.span().start);
                         match Value::deserialize(ValueDeserializer::from(value)) {
                             Ok(value) => self.add((&table, &key.into_inner()), [value], origin),
-                            Err(error) => self.problem(origin, error.message().to_owned()),
+                            Err(error) => {
+                                let key = key.into_inner();
+                                self.doubt(&table, &key);
+                                self.problem(origin, format!("[{table}] {key}: {}", error.message()));
+                            }
                         }
                     }
                 }
-                _ => self.problem(origin, format!("{table} is a table; write [{table}] on a line of its own")),
+                _ => {
+                    let message = format!("{table} is a table; write [{table}] on a line of its own");
+                    self.doubts.tables.insert(table.into_owned());
+                    self.problem(origin, message);
+                }
             }
         }
     }
 
     fn add_variables(&mut self, variables: &BTreeMap<String, String>) {
-        for (name, text) in variables {
-            let Some(rest) = name.strip_prefix(PREFIX).filter(|_| name != FILE_VARIABLE) else { continue };
+        for (name, text) in variables.iter().filter(|(name, _)| *name != FILE_VARIABLE && !is_link(name)) {
+            let Some(rest) = name.strip_prefix(PREFIX) else { continue };
             let rest = rest.to_ascii_lowercase();
             let origin = Origin::Variable(name.clone());
             match rest.split_once('_').filter(|(table, _)| known_keys(None).iter().any(|known| known == table)) {
@@ -211,6 +262,7 @@ impl Gathered {
     /// Takes the first of the possible readings that fits the option.
     fn add(&mut self, (table, key): (&str, &str), readings: impl IntoIterator<Item = Value>, origin: Origin) {
         if !known_keys(Some(table)).iter().any(|known| known == key) {
+            self.doubts.tables.insert(table.to_owned());
             let message = format!("unknown key {key} in [{table}]{}", nearest(key, &known_keys(Some(table))));
             return self.problem(origin, message);
         }
@@ -226,6 +278,7 @@ impl Gathered {
                 Err(error) => first_error = first_error.or(Some(error.message().trim().to_owned())),
             }
         }
+        self.doubt(table, key);
         let message = first_error.unwrap_or_else(|| "it has no value".to_owned());
         self.problem(origin, format!("[{table}] {key}: {message}"));
     }
@@ -234,13 +287,51 @@ impl Gathered {
         self.problems.push(Problem { origin: Some(origin), message });
     }
 
-    fn finish(mut self, file: Option<PathBuf>) -> Result<Loaded, ConfigError> {
-        if !self.problems.is_empty() {
-            self.problems.sort_by(|a, b| a.origin.cmp(&b.origin));
-            return Err(ConfigError { problems: self.problems });
+    fn doubt(&mut self, table: &str, key: &str) {
+        self.doubts.keys.insert((table.to_owned(), key.to_owned()));
+    }
+
+    fn finish(mut self, file: Option<PathBuf>, port: Option<&String>) -> Reading {
+        let config = Config::deserialize(std::mem::take(&mut self.root))
+            .expect("each option was read alone, and none knows of another");
+        let mut loaded = Loaded { config, file, origins: std::mem::take(&mut self.origins) };
+        self.choose_default_listener(&mut loaded.config.listen, port);
+        for ((table, key), problem) in rules::broken(&loaded.config, &self.doubts) {
+            self.problems.push(Problem { origin: loaded.origin(table, key), ..problem });
         }
-        let config = Config::deserialize(self.root).expect("each option was read alone, and none knows of another");
-        Ok(Loaded { config, file, origins: self.origins })
+        self.problems.sort_by(|a, b| a.origin.cmp(&b.origin));
+        Reading { loaded, problems: self.problems, doubts: self.doubts }
+    }
+
+    /// With no address to listen on, the one that a platform gives in `PORT`, or 127.0.0.1:8080.
+    fn choose_default_listener(&mut self, listen: &mut ListenConfig, port: Option<&String>) {
+        if !listen.http.is_empty() || !listen.https.is_empty() {
+            return;
+        }
+        let (host, port) = match port.map(|text| text.parse::<u16>()) {
+            Some(Ok(port)) => ("0.0.0.0", port),
+            Some(Err(_)) if !self.doubts.covers("listen", "http") && !self.doubts.covers("listen", "https") => {
+                let message = "it is not a port number; correct it, or name an address with --listen".to_owned();
+                return self.problem(Origin::Variable("PORT".into()), message);
+            }
+            _ => ("127.0.0.1", 8080),
+        };
+        listen.http.push(ListenAddress::Tcp { host: host.into(), port });
+    }
+}
+
+/// Kubernetes and Docker tell every container about a service called "vestibule" in variables that
+/// look like ours.
+fn is_link(name: &str) -> bool {
+    let rest = name.strip_prefix(PREFIX).unwrap_or_default();
+    rest == "PORT" || rest.starts_with("PORT_") || rest.starts_with("SERVICE_")
+}
+
+fn advice(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "; correct --config (or VESTIBULE_CONFIG)",
+        io::ErrorKind::PermissionDenied => "; let the user that vestibule runs as read it",
+        _ => "",
     }
 }
 
@@ -280,97 +371,6 @@ fn nearest(name: &str, known: &[String]) -> String {
     }
 }
 
-/// With no address to listen on, the one that a platform gives in `PORT`, or 127.0.0.1:8080.
-fn choose_default_listener(loaded: &mut Loaded, port: Option<&String>) -> Result<(), ConfigError> {
-    let listen = &mut loaded.config.listen;
-    if !listen.http.is_empty() || !listen.https.is_empty() {
-        return Ok(());
-    }
-    let (host, port) = match port.map(|text| text.parse::<u16>()) {
-        None => ("127.0.0.1", 8080),
-        Some(Ok(port)) => ("0.0.0.0", port),
-        Some(Err(_)) => {
-            let origin = Some(Origin::Variable("PORT".into()));
-            let message = "it is not a port number; correct it, or name an address with --listen".to_owned();
-            return Err(ConfigError { problems: vec![Problem { origin, message }] });
-        }
-    };
-    listen.http.push(ListenAddress::Tcp { host: host.into(), port });
-    Ok(())
-}
-
-/// What no option can know alone.
-fn contradictions(loaded: &Loaded) -> Vec<Problem> {
-    let Config { listen, tls, https, health, timeouts, upstream, collect, .. } = &loaded.config;
-    let mut problems = Vec::new();
-    let mut refuse = |wrong: bool, (table, key): (&str, &str), message: &str| {
-        if wrong {
-            let origin = loaded.origin(table, key);
-            problems.push(Problem { origin, message: format!("[{table}] {key}: {message}") });
-        }
-    };
-    let has_pair = tls.certificate.is_some() && tls.key.is_some();
-    refuse(
-        !listen.https.is_empty() && tls.certificate.is_none() && tls.key.is_none() && !tls.self_signed,
-        ("listen", "https"),
-        "needs a certificate; give --cert and --key ([tls] certificate and key), or --self-signed for development",
-    );
-    refuse(
-        tls.certificate.is_some() && !has_pair,
-        ("tls", "certificate"),
-        "needs its private key; give --key ([tls] key)",
-    );
-    refuse(tls.key.is_some() && !has_pair, ("tls", "key"), "needs its certificate; give --cert ([tls] certificate)");
-    refuse(
-        tls.self_signed && (tls.certificate.is_some() || tls.key.is_some()),
-        ("tls", "self_signed"),
-        "contradicts certificate and key; leave one of the two out",
-    );
-    refuse(
-        tls.self_signed && !https.hsts_max_age.0.is_zero(),
-        ("https", "hsts_max_age"),
-        "would make browsers refuse a self-signed certificate for good; leave it out in development",
-    );
-    refuse(
-        https.hsts_preload && (https.hsts_max_age.0.as_secs() < 31_536_000 || !https.hsts_include_subdomains),
-        ("https", "hsts_preload"),
-        "browsers take a name only with hsts_max_age = \"365d\" or more and hsts_include_subdomains = true",
-    );
-    refuse(
-        https.hsts_include_subdomains && https.hsts_max_age.0.is_zero(),
-        ("https", "hsts_include_subdomains"),
-        "has no effect without hsts_max_age",
-    );
-    refuse(health.live == health.ready, ("health", "ready"), "must differ from live");
-    for (table, key, value) in [
-        ("timeouts", "handshake", timeouts.handshake),
-        ("timeouts", "header", timeouts.header),
-        ("timeouts", "idle", timeouts.idle),
-        ("timeouts", "body", timeouts.body),
-        ("timeouts", "send", timeouts.send),
-        ("upstream", "connect_timeout", upstream.connect_timeout),
-        ("upstream", "response_timeout", upstream.response_timeout),
-        ("upstream", "idle_timeout", upstream.idle_timeout),
-        ("upstream", "tunnel_idle_timeout", upstream.tunnel_idle_timeout),
-    ] {
-        refuse(value.0.is_zero(), (table, key), "must be longer than nothing, or no request could ever pass");
-    }
-    for (key, value, range) in [
-        ("gzip_level", collect.gzip_level, 1..=9),
-        ("brotli_level", collect.brotli_level, 0..=11),
-        ("zstd_level", collect.zstd_level, 1..=22),
-    ] {
-        let message = format!("must lie between {} and {}", range.start(), range.end());
-        refuse(!range.contains(&value), ("collect", key), &message);
-    }
-    refuse(
-        !(collect.keep_ratio > 0.0 && collect.keep_ratio <= 1.0),
-        ("collect", "keep_ratio"),
-        "must lie between 0 and 1",
-    );
-    problems
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,15 +381,14 @@ mod tests {
         let pairs = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         gathered.add_variables(&pairs.collect());
         gathered.add_flags(flags);
-        let told = |error: ConfigError| error.problems.iter().map(Problem::to_string).collect::<Vec<_>>();
-        let loaded = gathered.finish(None).map_err(told)?;
-        let problems = contradictions(&loaded);
-        if problems.is_empty() { Ok(loaded) } else { Err(told(ConfigError { problems })) }
+        gathered.finish(None, None).sound().map_err(|error| error.problems.iter().map(Problem::to_string).collect())
     }
 
     #[test]
     fn nothing_at_all_gives_the_defaults() {
-        assert_eq!(gather("", &[], &[]).unwrap().config, Config::default());
+        let mut expected = Config::default();
+        expected.listen.http.push("127.0.0.1:8080".parse().unwrap());
+        assert_eq!(gather("", &[], &[]).unwrap().config, expected);
     }
 
     #[test]
@@ -462,11 +461,111 @@ mod tests {
     }
 
     #[test]
+    fn values_out_of_bounds_are_refused_and_the_bounds_themselves_are_not() {
+        for (table, key, good, bad) in [
+            ("limits", "connections", "1000000", "1000001"),
+            ("limits", "header_size", "\"8 KiB\"", "\"7 KiB\""),
+            ("limits", "header_size", "\"16 MiB\"", "\"17 MiB\""),
+            ("limits", "header_count", "10000", "10001"),
+            ("limits", "http2_streams", "1", "0"),
+            ("upstream", "connections", "1000000", "1000001"),
+            ("upstream", "response_header_size", "\"8 KiB\"", "0"),
+            ("collect", "threads", "1024", "1025"),
+            ("https", "port", "1", "0"),
+            ("timeouts", "idle", "\"3650d\"", "\"3651d\""),
+            ("timeouts", "shutdown", "315360000", "315360001"),
+            ("upstream", "queue_timeout", "0", "9223372036854775807"),
+            ("upstream", "queue", "0", "18446744073709551615"),
+        ] {
+            let written = |value| gather(&format!("[{table}]\n{key} = {value}\n"), &[], &[]);
+            assert!(written(good).is_ok(), "[{table}] {key} = {good}: {:?}", written(good));
+            let problems = written(bad).expect_err(bad);
+            assert!(problems[0].starts_with(&format!("v.toml:2:1: [{table}] {key}: ")), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn mistakes_and_contradictions_are_told_together() {
+        let file = "[health]\nlive = \"/x\"\nready = \"/x\"\n[static]\nmax_age = \"soon\"\n";
+        let problems = gather(file, &[], &[]).unwrap_err();
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[0].contains("[health] ready") && problems[1].contains("[static] max_age"), "{problems:?}");
+    }
+
+    #[test]
+    fn what_only_follows_from_a_mistake_is_not_told() {
+        for file in [
+            "[listen]\nhttps = [\"a:1\"]\n[tls]\ncertificate = 1\nkey = 1",
+            "[tls]\ncertificate = \"a\"\nkey = 1",
+            "[tls]\ncertificate = \"a\"\nkye = \"b\"",
+            "[https]\nhsts_preload = true\nhsts_include_subdomains = true\nhsts_max_age = \"soon\"",
+            "[listen]\nhttps = [\"a:1\"]\n[tsl]\nself_signed = true",
+        ] {
+            let written =
+                file.lines().filter(|line| ["= 1", "kye", "soon", "tsl"].iter().any(|bad| line.contains(bad)));
+            let problems = gather(file, &[], &[]).expect_err(file);
+            assert_eq!(problems.len(), written.count(), "{file}: {problems:#?}");
+        }
+    }
+
+    #[test]
+    fn the_best_of_a_mistaken_configuration_leaves_out_what_is_wrong() {
+        let mut gathered = Gathered::default();
+        gathered.add_file(Path::new("v.toml"), "[static]\nprefix = \"/a/\"\nmax_age = \"soon\"\n");
+        let reading = gathered.finish(None, None);
+        assert_eq!(reading.problems.len(), 1);
+        assert_eq!(reading.loaded.config.assets.prefix.as_str(), "/a/");
+        assert_eq!(reading.loaded.config.assets.max_age, Config::default().assets.max_age);
+        assert!(reading.doubts.covers("static", "max_age") && !reading.doubts.covers("static", "prefix"));
+    }
+
+    #[test]
+    fn variables_that_tell_of_a_service_called_vestibule_are_passed_over() {
+        for (name, is_ours) in [
+            ("VESTIBULE_SERVICE_HOST", false),
+            ("VESTIBULE_SERVICE_PORT", false),
+            ("VESTIBULE_SERVICE_PORT_HTTPS", false),
+            ("VESTIBULE_PORT", false),
+            ("VESTIBULE_PORT_443_TCP", false),
+            ("VESTIBULE_PORT_443_TCP_ADDR", false),
+            ("VESTIBULE_PORTS", true),
+            ("VESTIBULE_SERVICES", true),
+        ] {
+            assert_eq!(gather("", &[(name, "tcp://10.0.0.1:443")], &[]).is_err(), is_ours, "for {name}");
+        }
+    }
+
+    #[test]
+    fn every_table_has_keys_that_are_known() {
+        let tables = known_keys(None);
+        let expected = "listen tls https hosts static upstream limits timeouts health log collect";
+        assert_eq!(tables.join(" "), expected);
+        for table in tables {
+            let keys = known_keys(Some(&table));
+            assert!(!keys.is_empty(), "[{table}] has no known keys");
+            for key in keys {
+                // A value that fits nothing: the key is known, its value is refused.
+                let error = Config::deserialize(single(
+                    &table,
+                    &key,
+                    Value::Datetime(toml::value::Datetime { date: None, time: None, offset: None }),
+                ));
+                assert!(!error.is_err_and(|error| error.message().contains("unknown field")), "[{table}] {key}");
+            }
+        }
+    }
+
+    #[test]
     fn the_platform_may_give_the_port() {
-        let mut loaded = gather("", &[], &[]).unwrap();
-        choose_default_listener(&mut loaded, Some(&"5000".to_owned())).unwrap();
-        assert_eq!(loaded.config.listen.http[0].to_string(), "0.0.0.0:5000");
-        let mut loaded = gather("", &[], &[]).unwrap();
-        assert!(choose_default_listener(&mut loaded, Some(&"tcp://x".to_owned())).is_err());
+        let read = |file: &str, port: &str| {
+            let mut gathered = Gathered::default();
+            gathered.add_file(Path::new("v.toml"), file);
+            gathered.finish(None, Some(&port.to_owned()))
+        };
+        assert_eq!(read("", "5000").loaded.config.listen.http[0].to_string(), "0.0.0.0:5000");
+        let problems = read("[static]\nmax_age = \"soon\"", "tcp://x").problems;
+        assert_eq!(problems.len(), 2, "{problems:?}");
+        assert!(problems[1].to_string().starts_with("environment variable PORT: "), "{problems:?}");
+        assert!(read("[listen]\nhttp = [\"a:1\"]", "tcp://x").problems.is_empty());
     }
 }

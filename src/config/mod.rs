@@ -5,6 +5,7 @@
 //! the two equal. [`load`] lays the file, the environment and the flags over the defaults, once.
 
 pub mod load;
+mod rules;
 pub mod values;
 
 use std::num::NonZeroUsize;
@@ -52,10 +53,12 @@ pub struct Config {
 pub struct ListenConfig {
     /// Addresses for HTTP/1.1 and HTTP/2 in the clear: `HOST:PORT`, or `unix:PATH`. Default: none;
     /// with none here and none in `https`, 127.0.0.1:8080, or 0.0.0.0:$PORT where `PORT` is set.
+    /// Changes at a restart only.
     pub http: Vec<ListenAddress>,
     /// Addresses for HTTP/1.1 and HTTP/2 over TLS: `HOST:PORT`, or `unix:PATH`. Default: none.
+    /// Changes at a restart only.
     pub https: Vec<ListenAddress>,
-    /// Access rights of unix sockets that vestibule makes. Default: "0660".
+    /// Access rights of unix sockets that vestibule makes. Default: "0660". Changes at a restart only.
     pub unix_mode: UnixMode,
     /// Networks whose `X-Forwarded-For`, `-Proto` and `X-Request-ID` are believed. Default: none.
     ///
@@ -194,7 +197,7 @@ pub struct UpstreamConfig {
     /// How long neither side of a WebSocket or another upgraded connection may say anything.
     /// Default: 1 hour.
     pub tunnel_idle_timeout: HumanDuration,
-    /// How many connections to the application may be open at once. Default: 256.
+    /// How many connections to the application may be open at once. Default: 256; 1,000,000 at most.
     pub connections: NonZeroUsize,
     /// How many requests may wait for one of them. Default: 1024. The next one gets 503.
     pub queue: usize,
@@ -220,7 +223,7 @@ pub struct UpstreamConfig {
     /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
     /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.
     pub uwsgi_path: values::UwsgiPath,
-    /// Largest head of an answer, in bytes. Default: 64 KiB. Then 502.
+    /// Largest head of an answer, in bytes. Default: 64 KiB; 8 KiB to 16 MiB. Then 502.
     pub response_header_size: ByteSize,
 }
 
@@ -249,18 +252,20 @@ impl Default for UpstreamConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// Client connections open at once. Default: 10000. Further ones wait in the kernel's queue.
+    /// Client connections open at once. Default: 10000; 1,000,000 at most. Further ones wait in the
+    /// kernel's queue. Changes at a restart only.
     pub connections: NonZeroUsize,
-    /// Largest request head in bytes: request line and all header fields. Default: 32 KiB. Then 431.
+    /// Largest request head in bytes: request line and all header fields. Default: 32 KiB; 8 KiB to
+    /// 16 MiB. Then 431.
     pub header_size: ByteSize,
-    /// Most header fields in one request. Default: 100. Then 431.
+    /// Most header fields in one request. Default: 100; 10,000 at most. Then 431.
     pub header_count: NonZeroUsize,
     /// Largest request body. Default: 100 MiB. Then 413. 0 means no limit.
     ///
     /// It is the outermost bound for uploads; Django's `DATA_UPLOAD_MAX_MEMORY_SIZE` still holds
     /// for all but files.
     pub body_size: ByteSize,
-    /// Requests at once on one HTTP/2 connection. Default: 100.
+    /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,
 }
 
@@ -282,7 +287,9 @@ impl Default for LimitsConfig {
 pub struct TimeoutsConfig {
     /// How long a TLS handshake may take. Default: 10 seconds.
     pub handshake: HumanDuration,
-    /// How long a client may take to send a request's head, once begun. Default: 15 seconds.
+    /// How long an HTTP/1.1 client may take to send a request's head, once begun. Default: 15 seconds.
+    ///
+    /// It is also the time in which a fresh connection must say its first word, in either protocol.
     pub header: HumanDuration,
     /// How long a connection without a request stays open. Default: 75 seconds, as in nginx.
     ///
@@ -329,7 +336,7 @@ impl Default for HealthConfig {
     }
 }
 
-/// `[log]`
+/// `[log]`, which changes at a restart only
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
@@ -358,6 +365,9 @@ pub struct CollectConfig {
     /// The first one that has a path wins, as with Django's finders.
     pub sources: Vec<Source>,
     /// The output folder. Default: `static.directory`.
+    ///
+    /// Whatever the umask, published files get mode 0644, as with Django's `FILE_UPLOAD_PERMISSIONS`, and
+    /// folders that are made 0755.
     pub output: Option<PathBuf>,
     /// File and folder names to leave out, as globs. Default: "CVS", ".*" and "*~", as in Django.
     pub ignore: Vec<String>,
@@ -384,7 +394,7 @@ pub struct CollectConfig {
     /// Extensions of files that are compressed already. Default: the usual image, audio, video,
     /// font and archive types.
     pub skip_compression: Vec<String>,
-    /// Threads for compression. Default: 0, one per core.
+    /// Threads for compression. Default: 0, one per core; 1024 at most.
     pub threads: usize,
 }
 

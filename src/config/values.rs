@@ -171,7 +171,7 @@ impl FromStr for UrlPath {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix('/') {
+        match text.strip_prefix('/').map(|inner| inner.strip_suffix('/').unwrap_or(inner)) {
             Some(inner) if inner.split('/').all(is_plain_segment) => Ok(Self(text.into())),
             _ => Err(format!("{text:?} is not a URL path; write one that begins with a slash, as in \"/-/live\"")),
         }
@@ -396,7 +396,8 @@ impl<'de> Deserialize<'de> for ByteSize {
     }
 }
 
-/// A span of time: `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"1h 30m"`, `"365d"`, or a number of seconds.
+/// A span of time: `"250ms"`, `"30s"`, `"5m"`, `"1h"`, `"1h 30m"`, `"365d"`, or a number of seconds; ten
+/// years at most, so that it can be added to any moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanDuration(pub Duration);
 
@@ -405,15 +406,21 @@ impl HumanDuration {
     pub const fn seconds(n: u64) -> Self {
         Self(Duration::from_secs(n))
     }
+
+    fn not_too_long(self) -> Result<Self, String> {
+        const LONGEST: Duration = Duration::from_secs(3650 * 86400);
+        if self.0 <= LONGEST { Ok(self) } else { Err("too long a time; write \"3650d\" or less".to_owned()) }
+    }
 }
 
 impl FromStr for HumanDuration {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_duration(text).map(Self).ok_or_else(|| {
+        let span = parse_duration(text).ok_or_else(|| {
             format!("{text:?} is not a span of time; write it as in \"250ms\", \"30s\", \"5m\" or \"1h 30m\"")
-        })
+        })?;
+        Self(span).not_too_long()
     }
 }
 
@@ -427,7 +434,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 impl<'de> Deserialize<'de> for HumanDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match NumberOrText::deserialize(deserializer)? {
-            NumberOrText::Number(seconds) => Ok(Self::seconds(seconds)),
+            NumberOrText::Number(seconds) => Self::seconds(seconds).not_too_long().map_err(de::Error::custom),
             NumberOrText::Text(text) => text.parse().map_err(de::Error::custom),
         }
     }
@@ -556,6 +563,9 @@ mod tests {
             ("30 s", Some(30_000)),
             ("1h 30m", Some(5_400_000)),
             ("365d", Some(31_536_000_000)),
+            ("3650d", Some(315_360_000_000)),
+            ("3650d 1s", None), // more than ten years
+            ("18446744073709551615", None),
             ("60", Some(60_000)),
             ("", None),
             ("5 parsecs", None),
@@ -593,6 +603,22 @@ mod tests {
         }
         for text in ["https://example.com", "example.com:443", "a b", ""] {
             assert!(text.parse::<HostPattern>().is_err(), "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_may_end_with_a_slash() {
+        for (text, is_path) in [
+            ("/-/live", true),
+            ("/healthz/", true),
+            ("/", false),
+            ("//", false),
+            ("/a//", false),
+            ("healthz", false),
+            ("/a/../b", false),
+            ("/a?b", false),
+        ] {
+            assert_eq!(text.parse::<UrlPath>().is_ok(), is_path, "for {text:?}");
         }
     }
 

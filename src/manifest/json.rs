@@ -23,10 +23,10 @@ pub enum ManifestError {
     #[error("there is no {FILE_NAME} in {}", .0.display())]
     Missing(PathBuf),
     /// It cannot be read.
-    #[error("cannot read the manifest")]
+    #[error("cannot read the manifest; let the user that vestibule runs as read it")]
     Unreadable(#[source] std::io::Error),
     /// It is not the JSON that it should be; cut short, perhaps.
-    #[error("{} is not a manifest of static files", .path.display())]
+    #[error("{} is not a manifest of static files; run `vestibule collect` again", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -45,7 +45,7 @@ pub enum ManifestError {
         found: String,
     },
     /// A name in it would lead out of the folder, or is not a name at all.
-    #[error("{} names {name:?}, which is not a path inside its folder", .path.display())]
+    #[error("{} names {name:?}, which is not a path inside its folder; run `vestibule collect` again", .path.display())]
     BadName {
         /// The file.
         path: PathBuf,

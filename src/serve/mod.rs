@@ -15,7 +15,6 @@ pub mod watch;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::time::{Instant, timeout};
@@ -62,6 +61,16 @@ pub enum ServeError {
 }
 
 impl ServeError {
+    /// Whether the operator can mend it by writing something else, as opposed to what the system refuses.
+    pub fn is_operators_mistake(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Bind { .. } => true,
+            Self::Assets(error) => error.is_operators_mistake(),
+            Self::Tls(TlsError::Certificate(error)) => error.is_operators_mistake(),
+            Self::Tls(TlsError::Library(_)) | Self::AccessLog(_) => false,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -218,10 +227,9 @@ fn announce(site: &Site, loaded: &Loaded) {
 }
 
 /// What is wrong with the dates of a certificate, if anything.
-pub fn certificate_trouble(path: &std::path::Path) -> Option<String> {
-    const SOON: Duration = Duration::from_secs(14 * 86400);
+fn certificate_trouble(path: &std::path::Path) -> Option<String> {
     let description = certificates::describe(path).ok()?;
-    description.trouble(std::time::SystemTime::now(), SOON).map(|trouble| format!("{}: {trouble}", path.display()))
+    description.trouble(std::time::SystemTime::now()).map(|trouble| format!("{}: {trouble}", path.display()))
 }
 
 /// Changes over to what the configuration, the static files and the certificate say now, or to nothing

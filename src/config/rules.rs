@@ -1,0 +1,138 @@
+//! What the types of the options do not say by themselves: how small or large a value may be, and which
+//! options go together.
+//!
+//! It looks at a finished configuration and reads nothing. An option that was left out because it is
+//! wrong has been told already, so no rule that looks at it speaks.
+
+use std::ops::RangeInclusive;
+
+use super::Config;
+use super::load::{Doubts, Problem};
+
+/// A table and a key.
+type Key = (&'static str, &'static str);
+
+/// Everything that breaks a rule, without its place.
+pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<(Key, Problem)> {
+    let mut rules = Rules { doubts, broken: Vec::new() };
+    rules.certificate(config);
+    rules.hsts(config);
+    rules.health(config);
+    rules.spans(config);
+    rules.numbers(config);
+    rules.collect(config);
+    rules.broken
+}
+
+/// The form of a mistake that makes every request fail.
+const NO_TIME: &str = "must be longer than nothing, or no request could ever pass";
+
+struct Rules<'d> {
+    doubts: &'d Doubts,
+    broken: Vec<(Key, Problem)>,
+}
+
+impl Rules<'_> {
+    /// The first key is the one to blame; `message` says what to write instead.
+    fn refuse(&mut self, is_wrong: bool, keys: &[Key], message: &str) {
+        if is_wrong && !keys.iter().any(|(table, key)| self.doubts.covers(table, key)) {
+            let (table, key) = keys[0];
+            let message = format!("[{table}] {key}: {message}");
+            self.broken.push(((table, key), Problem { origin: None, message }));
+        }
+    }
+
+    fn certificate(&mut self, config: &Config) {
+        const CERTIFICATE: Key = ("tls", "certificate");
+        const KEY: Key = ("tls", "key");
+        const SELF_SIGNED: Key = ("tls", "self_signed");
+        let (certificate, key) = (config.tls.certificate.is_some(), config.tls.key.is_some());
+        let self_signed = config.tls.self_signed;
+        self.refuse(
+            !config.listen.https.is_empty() && !certificate && !key && !self_signed,
+            &[("listen", "https"), CERTIFICATE, KEY, SELF_SIGNED],
+            "needs a certificate; give --cert and --key ([tls] certificate and key), or --self-signed for development",
+        );
+        self.refuse(certificate && !key, &[CERTIFICATE, KEY], "needs its private key; give --key ([tls] key)");
+        self.refuse(key && !certificate, &[KEY, CERTIFICATE], "needs its certificate; give --cert ([tls] certificate)");
+        self.refuse(
+            self_signed && (certificate || key),
+            &[SELF_SIGNED, CERTIFICATE, KEY],
+            "contradicts certificate and key; leave one of the two out",
+        );
+    }
+
+    fn hsts(&mut self, config: &Config) {
+        const MAX_AGE: Key = ("https", "hsts_max_age");
+        const SUBDOMAINS: Key = ("https", "hsts_include_subdomains");
+        const YEAR: u64 = 31_536_000;
+        let (https, max_age) = (&config.https, config.https.hsts_max_age.0);
+        self.refuse(
+            config.tls.self_signed && !max_age.is_zero(),
+            &[MAX_AGE, ("tls", "self_signed")],
+            "would make browsers refuse a self-signed certificate for good; leave it out in development",
+        );
+        self.refuse(
+            https.hsts_preload && (max_age.as_secs() < YEAR || !https.hsts_include_subdomains),
+            &[("https", "hsts_preload"), MAX_AGE, SUBDOMAINS],
+            "browsers take a name only with hsts_max_age = \"365d\" or more and hsts_include_subdomains = true",
+        );
+        self.refuse(
+            https.hsts_include_subdomains && max_age.is_zero(),
+            &[SUBDOMAINS, MAX_AGE],
+            "has no effect without hsts_max_age",
+        );
+        self.refuse(https.port == Some(0), &[("https", "port")], "is the port that clients use, and 0 is none");
+    }
+
+    fn health(&mut self, config: &Config) {
+        let keys = [("health", "ready"), ("health", "live")];
+        self.refuse(config.health.live == config.health.ready, &keys, "must differ from live");
+    }
+
+    fn spans(&mut self, config: &Config) {
+        let Config { timeouts, upstream, .. } = config;
+        for (key, value) in [
+            (("timeouts", "handshake"), timeouts.handshake),
+            (("timeouts", "header"), timeouts.header),
+            (("timeouts", "idle"), timeouts.idle),
+            (("timeouts", "body"), timeouts.body),
+            (("timeouts", "send"), timeouts.send),
+            (("upstream", "connect_timeout"), upstream.connect_timeout),
+            (("upstream", "response_timeout"), upstream.response_timeout),
+            (("upstream", "idle_timeout"), upstream.idle_timeout),
+            (("upstream", "tunnel_idle_timeout"), upstream.tunnel_idle_timeout),
+        ] {
+            self.refuse(value.0.is_zero(), &[key], NO_TIME);
+        }
+    }
+
+    fn numbers(&mut self, config: &Config) {
+        let Config { limits, upstream, .. } = config;
+        self.within(("limits", "connections"), limits.connections.get(), 1..=1_000_000);
+        self.within(("limits", "header_count"), limits.header_count.get(), 1..=10_000);
+        self.within(("limits", "http2_streams"), limits.http2_streams, 1..=1_000_000);
+        self.within(("upstream", "connections"), upstream.connections.get(), 1..=1_000_000);
+        // Less than this hyper does not read at a time, so less could not be kept.
+        const HEADS: RangeInclusive<u64> = 8 << 10..=16 << 20;
+        let message = "must lie between \"8 KiB\" and \"16 MiB\"";
+        self.refuse(!HEADS.contains(&limits.header_size.0), &[("limits", "header_size")], message);
+        let key = ("upstream", "response_header_size");
+        self.refuse(!HEADS.contains(&upstream.response_header_size.0), &[key], message);
+    }
+
+    fn collect(&mut self, config: &Config) {
+        let collect = &config.collect;
+        self.within(("collect", "gzip_level"), collect.gzip_level, 1..=9);
+        self.within(("collect", "brotli_level"), collect.brotli_level, 0..=11);
+        self.within(("collect", "zstd_level"), collect.zstd_level, 1..=22);
+        self.within(("collect", "threads"), collect.threads, 0..=1024);
+        let is_ratio = collect.keep_ratio > 0.0 && collect.keep_ratio <= 1.0;
+        self.refuse(!is_ratio, &[("collect", "keep_ratio")], "must lie between 0 and 1");
+    }
+
+    fn within<N: Copy + PartialOrd + std::fmt::Display>(&mut self, key: Key, value: N, range: RangeInclusive<N>) {
+        let message = format!("must lie between {} and {}", range.start(), range.end());
+        self.refuse(!range.contains(&value), &[key], &message);
+    }
+}
