@@ -312,3 +312,15 @@ async fn an_answer_to_an_upload_that_is_not_read_does_not_reset_the_stream() {
     assert!(soon(answer.body_mut().data()).await.is_none());
     upload.send_data(Bytes::from_static(b"ab"), false).expect("the stream is still open");
 }
+
+#[tokio::test]
+async fn what_came_of_an_answer_that_broke_off_reaches_the_client() {
+    let app = App::closing_after("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello").await;
+    let server = server(&app).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").await;
+    let head = client.head().await.expect("a head");
+    assert_eq!((head.status, head.header("content-length")), (200, Some("10")));
+    assert_eq!(client.line().await.as_deref(), Some("hello"));
+    assert!(client.is_closed().await, "half an answer must not look like a whole one");
+}

@@ -139,7 +139,7 @@ fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
     }
     let authority = head.uri.authority().map(|authority| authority.as_str());
     if let (Some(field), Some(authority)) = (field, authority)
-        && !field.as_bytes().eq_ignore_ascii_case(authority.as_bytes())
+        && !same_authority(field.as_bytes(), authority.as_bytes(), head.uri.scheme_str())
     {
         return bad("a Host that differs from the target's");
     }
@@ -159,6 +159,14 @@ fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
         head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
     }
     Ok(host)
+}
+
+/// Whether two authorities are one: `example.com` is `example.com:80` to who speaks http (RFC 9110,
+/// section 4.2.3).
+fn same_authority(a: &[u8], b: &[u8], scheme: Option<&str>) -> bool {
+    let port: &[u8] = if scheme == Some("https") { b":443" } else { b":80" };
+    let without = |authority| <[u8]>::strip_suffix(authority, port).unwrap_or(authority).to_ascii_lowercase();
+    without(a) == without(b)
 }
 
 /// The host without its port, and without the dot that may end a complete name; `None` if it is
@@ -258,6 +266,9 @@ mod tests {
             (v11, "/", &[][..], None),
             (v11, "/", &[("host", "a"), ("host", "a")], None),
             (v11, "http://a/", &[("host", "a")], Some("a")),
+            (v11, "http://a:80/", &[("host", "a")], Some("a")),
+            (v11, "https://a/", &[("host", "a:443")], Some("a")),
+            (v11, "https://a/", &[("host", "a:80")], None),
             (v11, "http://A:80/", &[("host", "a:80")], Some("a")),
             (v11, "http://a/", &[("host", "b")], None),
             (v11, "http://a/", &[], None),

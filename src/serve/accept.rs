@@ -24,9 +24,8 @@ use tower::{Service, ServiceExt as _};
 use tracing::{debug, warn};
 
 use super::linger::Lingering;
-use super::listen::{Listener, Peer};
+use super::listen::{Listener, Peer, Stream};
 use super::site::{Bounds, Live};
-use super::stream::Stream;
 use super::streams::Streams;
 use super::watch::{Activity, Heads, Verdict, Watched, WatchedBody};
 use crate::config::TimeoutsConfig;

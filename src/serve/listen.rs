@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio_util::either::Either;
 
-use super::stream::Stream;
 use crate::config::values::{ListenAddress, UnixMode};
 
 /// How many connections the kernel may hold that are not accepted yet. The kernel caps it further
@@ -34,6 +34,9 @@ impl Drop for SocketFile {
         let _ = fs_err::remove_file(&self.0);
     }
 }
+
+/// A client's connection before TLS.
+pub type Stream = Either<TcpStream, UnixStream>;
 
 /// Where a connection came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +75,11 @@ impl Listener {
                 // Answers go out in few large writes; waiting for more would only delay the last one.
                 stream.set_nodelay(true)?;
                 let local_port = stream.local_addr()?.port();
-                Ok((Stream::Tcp(stream), Peer { address: Some(canonical(address)), local_port }))
+                Ok((Either::Left(stream), Peer { address: Some(canonical(address)), local_port }))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), Peer { address: None, local_port: 0 }))
+                Ok((Either::Right(stream), Peer { address: None, local_port: 0 }))
             }
         }
     }

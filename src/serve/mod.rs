@@ -9,7 +9,6 @@ pub mod listen;
 pub mod signals;
 pub mod site;
 pub mod stack;
-pub mod stream;
 pub mod streams;
 pub mod watch;
 

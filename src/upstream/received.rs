@@ -63,12 +63,14 @@ pub(super) struct Received {
     /// Made at the first wait: most answers are here whole with their head, and need no clock.
     alarm: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
+    /// Why the answer broke off, to be told when what came before has been sent.
+    broken: Option<BodyError>,
     label: Label,
 }
 
 impl Received {
     pub(super) fn new(incoming: Incoming, lease: Lease, idle_timeout: Duration, label: Label) -> Self {
-        Self { incoming, lease: Some(lease), idle_timeout, alarm: None, is_waiting: false, label }
+        Self { incoming, lease: Some(lease), idle_timeout, alarm: None, is_waiting: false, broken: None, label }
     }
 
     /// The next frame: from what has been read, or after reading more.
@@ -113,6 +115,9 @@ impl HttpBody for Received {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         match this.poll_incoming(cx) {
             Poll::Pending => {
                 std::task::ready!(this.poll_alarm(cx));
@@ -132,7 +137,13 @@ impl HttpBody for Received {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(this.break_off(error.into())))),
+            Poll::Ready(Some(Err(error))) => {
+                // An error makes hyper drop what it has not sent yet, which may be the head and all that
+                // came of the body; a pause lets it send that first.
+                this.broken = Some(this.break_off(error.into()));
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
             Poll::Ready(None) => {
                 this.release();
                 Poll::Ready(None)
