@@ -27,7 +27,7 @@
 //! A proxied request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> upstream: request (http::forwarded, hop_by_hop) -> pool -> connect (uwsgi)
+//!   -> upstream: gather (a body that fits) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
 //!        any failure -> failure
 //! -> layers outward -> hyper -> socket
@@ -42,9 +42,10 @@
 //! 2. A request never lists a directory or probes for a file: the catalog says yes or no.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
 //! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
-//!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to the application has
-//!    none: whoever waits for something on it drives it. Blocking work on files is handed to tokio's threads where
-//!    a file is read: `assets::respond` and `http::body`; the access log and standard error have a thread each.
+//!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to
+//!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
+//!    tokio's threads where a file is read: `assets::respond` and `http::body`; the access log and standard error
+//!    have a thread each.
 //! 5. The environment is read in [`run`] only, and handed to [`config::load`].
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
