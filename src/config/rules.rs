@@ -35,7 +35,9 @@ struct Rules<'d> {
 impl Rules<'_> {
     /// The first key is the one to blame; `message` says what to write instead.
     fn refuse(&mut self, is_wrong: bool, keys: &[Key], message: &str) {
-        if is_wrong && !keys.iter().any(|(table, key)| self.doubts.covers(table, key)) {
+        // A default breaks no rule by itself, so a value that does alone was written and read.
+        let is_certain = keys.len() == 1 || !keys.iter().any(|(table, key)| self.doubts.covers(table, key));
+        if is_wrong && is_certain {
             let (table, key) = keys[0];
             let message = format!("[{table}] {key}: {message}");
             self.broken.push(((table, key), Problem { origin: None, message }));
