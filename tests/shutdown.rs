@@ -104,3 +104,47 @@ async fn a_connection_that_never_said_anything_does_not_delay_the_end() {
     let ending = timeout(Duration::from_secs(20), server.ended()).await;
     assert_eq!(ending.expect("it waits for a client that says nothing"), Ending::Drained);
 }
+
+/// Longer than a connection without a request is kept after the signal.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// A server with one large file, all of it in memory.
+async fn with_a_large_file() -> (TestServer, Vec<u8>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let content: Vec<u8> = (0..8_000_000_u32).map(|n| (n % 251) as u8).collect();
+    fs_err::write(folder.path().join("large.bin"), &content).unwrap();
+    let server = TestServer::start(&format!("[static]\ndirectory = \"{}\"\n", folder.path().display())).await;
+    (server, content, folder)
+}
+
+#[tokio::test]
+async fn a_slow_download_is_finished_over_http1() {
+    let (server, content, _folder) = with_a_large_file().await;
+    let mut client = Connection::open(server.address()).await;
+    client.send("GET /static/large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    let head = client.head().await.unwrap();
+    assert_eq!(head.status, 200);
+    server.order(Order::Stop).await;
+    tokio::time::sleep(PAUSE).await; // the pause is what is tested
+    assert!(client.rest(content.len()).await.expect("the download was cut") == content);
+    assert_eq!(server.ended().await, Ending::Drained);
+}
+
+#[tokio::test]
+async fn a_slow_download_is_finished_over_http2() {
+    let (server, content, _folder) = with_a_large_file().await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::get("http://localhost/static/large.bin");
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.unwrap();
+    server.order(Order::Stop).await;
+    tokio::time::sleep(PAUSE).await; // the pause is what is tested
+    let body = http_body_util::BodyExt::collect(answer.into_body()).await.expect("the download was cut").to_bytes();
+    assert!(body == content);
+    drop(sender);
+    assert_eq!(server.ended().await, Ending::Drained);
+}

@@ -277,6 +277,9 @@ impl<S: Stack> Door<S> {
         let mut connection = pin!(connection);
         let mut timer = pin!(sleep_until(Instant::now()));
         let (mut stopping, mut finishing) = (false, false);
+        // An idle HTTP/1.1 connection has nothing left to send. HTTP/2 may have: what the client's window
+        // holds back. It closes by itself after that, unless the client takes nothing.
+        let grace = if heads == Heads::Timed { LAST_REQUEST } else { timeouts.send.0 };
         loop {
             let mut finish = tokio::select! {
                 outcome = connection.as_mut() => return outcome,
@@ -293,7 +296,7 @@ impl<S: Stack> Door<S> {
                         if finishing && activity.is_idle() {
                             return Ok(());
                         }
-                        timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                        timer.as_mut().reset(Instant::now() + grace);
                         true
                     }
                     Verdict::Wait(until) => {
@@ -311,7 +314,7 @@ impl<S: Stack> Door<S> {
             if finish {
                 finishing = true;
                 connection.as_mut().finish();
-                timer.as_mut().reset(Instant::now() + LAST_REQUEST);
+                timer.as_mut().reset(Instant::now() + grace);
             }
         }
     }

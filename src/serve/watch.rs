@@ -96,9 +96,9 @@ impl Activity {
         self.too_many.notified().await;
     }
 
-    /// Whether no answer is under way.
+    /// Whether no answer is under way, and nothing of the last one waits for the client.
     pub fn is_idle(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) == 0
+        self.in_flight.load(Ordering::Relaxed) == 0 && self.blocked_since.load(Ordering::Relaxed) == 0
     }
 
     /// What is overdue at `now`.

@@ -106,6 +106,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Some(Answer { status, headers, body: Vec::new() })
     }
 
+    /// So many bytes; `None` when the server closed before.
+    pub(crate) async fn rest(&mut self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        timeout(PATIENCE, self.stream.read_exact(&mut bytes)).await.expect("not all came in time").ok()?;
+        Some(bytes)
+    }
+
     /// One chunk of a chunked body; empty at its end. `None` when the body was cut.
     pub(crate) async fn chunk(&mut self) -> Option<Vec<u8>> {
         let length = usize::from_str_radix(&self.line().await?, 16).ok()?;
