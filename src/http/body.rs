@@ -56,9 +56,6 @@ impl From<&'static str> for Body {
     }
 }
 
-/// How much of a body in memory is handed over at a time: what TCP takes without waiting.
-const MEMORY_PIECE: usize = 64 * 1024;
-
 impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
@@ -67,11 +64,6 @@ impl HttpBody for Body {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
-            // In pieces, so that a body lasts as long as its client takes it: handed over at once, a large
-            // one would wait where no deadline and no shutdown could see it.
-            Self::Full(bytes) if bytes.len() > MEMORY_PIECE => {
-                Poll::Ready(Some(Ok(Frame::data(bytes.split_to(MEMORY_PIECE)))))
-            }
             Self::Full(bytes) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;

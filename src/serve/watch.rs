@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -235,6 +235,10 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 }
 
+/// How much is handed to an HTTP/2 stream at a time. It keeps what its client's window does not take yet,
+/// and nobody can see there whether the client takes it.
+const PIECE: usize = 64 * 1024;
+
 pin_project_lite::pin_project! {
     /// A body that is under way until it is dropped.
     #[derive(Debug)]
@@ -243,31 +247,46 @@ pin_project_lite::pin_project! {
         inner: B,
         in_flight: InFlight,
         stream: Option<Arc<Taking>>,
+        // What was left of a frame that was too large for an HTTP/2 stream.
+        rest: Bytes,
     }
 }
 
-impl<B> WatchedBody<B> {
+impl<B: HttpBody<Data = Bytes>> WatchedBody<B> {
     /// Ties the guard of a request to the body of its answer.
-    pub fn new(inner: B, mut in_flight: InFlight) -> Self
-    where
-        B: HttpBody,
-    {
+    pub fn new(inner: B, mut in_flight: InFlight) -> Self {
         in_flight.complete = inner.is_end_stream();
-        Self { inner, in_flight, stream: Taking::current() }
+        Self { inner, in_flight, stream: Taking::current(), rest: Bytes::new() }
+    }
+
+    /// The next frame; over HTTP/2 not more than a piece of it.
+    fn poll_piece(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        if this.rest.is_empty() {
+            match ready!(this.inner.poll_frame(cx)) {
+                Some(Ok(frame)) if this.stream.is_some() => match frame.into_data() {
+                    Ok(data) => *this.rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                frame => return Poll::Ready(frame),
+            }
+        }
+        let length = this.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(length)))))
     }
 }
 
-impl<B: HttpBody> HttpBody for WatchedBody<B> {
-    type Data = B::Data;
+impl<B: HttpBody<Data = Bytes>> HttpBody for WatchedBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let mut this = self.project();
-        if let Some(stream) = &this.stream {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        if let Some(stream) = &self.stream {
             stream.wanted();
         }
-        let frame = this.inner.as_mut().poll_frame(cx);
-        let is_last = matches!(frame, Poll::Ready(None)) || this.inner.is_end_stream();
+        let frame = self.as_mut().poll_piece(cx);
+        let is_last = matches!(frame, Poll::Ready(None)) || self.is_end_stream();
+        let this = self.project();
         this.in_flight.complete |= is_last;
         if let (Some(stream), Poll::Ready(Some(Ok(_))), false) = (&this.stream, &frame, is_last) {
             stream.handed_over();
@@ -276,11 +295,17 @@ impl<B: HttpBody> HttpBody for WatchedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let (inner, rest) = (self.inner.size_hint(), self.rest.len() as u64);
+        let mut hint = SizeHint::new();
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(inner.lower() + rest);
+        hint
     }
 }
 
