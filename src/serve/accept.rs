@@ -40,6 +40,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// already on its way.
 const LAST_REQUEST: Duration = Duration::from_secs(1);
 
+/// How long an HTTP/2 connection without a request may take for what its client's windows hold back.
+const LAST_PIECES: Duration = Duration::from_secs(5);
+
 /// The service that answers every request.
 pub trait Stack:
     Service<Request, Response = Response<LoggedBody>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
@@ -276,10 +279,10 @@ impl<S: Stack> Door<S> {
     {
         let mut connection = pin!(connection);
         let mut timer = pin!(sleep_until(Instant::now()));
-        let (mut stopping, mut finishing) = (false, false);
-        // An idle HTTP/1.1 connection has nothing left to send. HTTP/2 may have: what the client's window
-        // holds back. It closes by itself after that, unless the client takes nothing.
-        let grace = if heads == Heads::Timed { LAST_REQUEST } else { timeouts.send.0 };
+        let (mut stopping, mut finishing, mut flooded) = (false, false, false);
+        // An idle HTTP/1.1 connection has nothing left to send. HTTP/2 may have: the last pieces, which the
+        // client's window holds back.
+        let grace = if heads == Heads::Timed { LAST_REQUEST } else { LAST_PIECES };
         loop {
             let mut finish = tokio::select! {
                 outcome = connection.as_mut() => return outcome,
@@ -290,10 +293,14 @@ impl<S: Stack> Door<S> {
                     // with the next answer only; closed at once, it would lose a request that is on its way.
                     heads == Heads::Untimed
                 }
-                () = activity.too_many_abandoned(), if !finishing => true,
+                () = activity.too_many_abandoned(), if !flooded => {
+                    flooded = true;
+                    true
+                }
                 () = timer.as_mut() => match activity.verdict(Instant::now(), heads, timeouts) {
                     Verdict::Wait(_) if stopping || finishing => {
-                        if finishing && activity.is_idle() {
+                        // Who floods may not even answer the farewell, and is not waited for.
+                        if finishing && (flooded || activity.is_idle()) {
                             return Ok(());
                         }
                         timer.as_mut().reset(Instant::now() + grace);

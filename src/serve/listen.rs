@@ -15,6 +15,9 @@ use crate::config::values::{ListenAddress, UnixMode};
 /// (`net.core.somaxconn`).
 const BACKLOG: i32 = 4096;
 
+/// How many bytes the kernel takes of a connection beyond what is on its way already.
+const UNSENT: u32 = 256 * 1024;
+
 /// A bound socket.
 #[derive(Debug)]
 pub enum Listener {
@@ -111,6 +114,9 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         // setting would decide.
         socket.set_only_v6(address.ip() != IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED))?;
     }
+    // Otherwise megabytes wait in the kernel, a third of them must go before it says that there is room,
+    // and a slow reader looks like one that takes nothing. Connections inherit it.
+    socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())

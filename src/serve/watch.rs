@@ -237,7 +237,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
 /// How much is handed to an HTTP/2 stream at a time. It keeps what its client's window does not take yet,
 /// and nobody can see there whether the client takes it.
-const PIECE: usize = 64 * 1024;
+const PIECE: usize = 16 * 1024;
 
 pin_project_lite::pin_project! {
     /// A body that is under way until it is dropped.
