@@ -394,7 +394,7 @@ fn all_missing_references_are_in_one_report_with_place_and_nearest_name() {
 fn a_missing_reference_may_be_a_warning_or_nothing() {
     let css = "a{b:url(nowhere.png)}";
     for (severity, warnings) in [(Severity::Warn, 1), (Severity::Ignore, 0)] {
-        let site = Site::new().file("a.css", css).set(|config| config.missing_reference = severity);
+        let site = Site::new().file("a.css", css).set(|config| config.missing_reference = severity.into());
         assert_eq!(site.collected().warnings.len(), warnings);
         assert_eq!(site.published("a.css"), css);
     }
@@ -406,7 +406,7 @@ fn a_missing_source_map_is_a_warning_unless_said_otherwise() {
     let summary = site.collected();
     let told = "a.js:2:22: names the source map \"a.js.map\", but there is no \"a.js.map\"";
     assert_eq!(summary.warnings[0].to_string(), told);
-    let site = site.set(|config| config.missing_source_map = Severity::Error);
+    let site = site.set(|config| config.missing_source_map = Severity::Error.into());
     assert!(site.refusal().contains(told));
 }
 

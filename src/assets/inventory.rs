@@ -54,7 +54,7 @@ pub(super) fn take(folder: &Path) -> Result<Vec<Listed>, AssetsError> {
     let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut problems);
     let mut files = Vec::with_capacity(entries.len());
     for (name, entry) in entries.into_iter().filter(|(name, _)| is_public(name)) {
-        let is_fingerprinted = fingerprinted.contains(name.as_str());
+        let is_fingerprinted = entry.is_immutable || fingerprinted.contains(name.as_str());
         files.extend(check(folder, name, entry, is_fingerprinted, &mut problems)?);
     }
     problems.stop(folder)?;
@@ -154,6 +154,7 @@ fn walk(folder: &Path) -> Result<BTreeMap<String, Entry>, AssetsError> {
             media_type: content_type(name).into(),
             sha256: digest(&folder.join(name)).map_err(AssetsError::Unreadable)?,
             variants: Coding::ALL.into_iter().filter_map(copy).collect(),
+            ..Entry::default()
         };
         entries.insert(name.clone(), entry);
     }

@@ -51,7 +51,7 @@ impl Folder {
             size: bytes.len() as u64,
             media_type: "text/css; charset=utf-8".into(),
             sha256: hex(&Sha256::digest(bytes)),
-            variants: BTreeMap::new(),
+            ..Entry::default()
         };
         this.manifest.files.as_mut().expect("files").insert(name.into(), entry);
         this

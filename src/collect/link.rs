@@ -108,8 +108,8 @@ impl Linker<'_> {
 
     fn missing(&self, source: &SourceFile, bytes: &[u8], link: &Link, name: Option<&str>) -> (Severity, Finding) {
         let (severity, what) = match link.purpose {
-            Purpose::Content => (self.config.missing_reference, "refers to"),
-            Purpose::SourceMap => (self.config.missing_source_map, "names the source map"),
+            Purpose::Content => (self.config.missing_reference.otherwise, "refers to"),
+            Purpose::SourceMap => (self.config.missing_source_map.otherwise, "names the source map"),
         };
         let message = match name {
             None => format!("{what} {:?}, which leads above the root of the static files", link.url),

@@ -78,7 +78,9 @@ fn entry(name: &str, output: &Output, copies: &BTreeMap<Coding, &[u8]>) -> Entry
         size: output.contents.size,
         media_type: media_type::content_type(name).into_owned(),
         sha256: hex(&output.contents.fingerprint),
+        is_immutable: output.hashed.as_deref() == Some(name),
         variants: copies.iter().map(|(coding, copy)| (*coding, copy.len() as u64)).collect(),
+        ..Entry::default()
     }
 }
 

@@ -159,6 +159,8 @@ pub struct AssetsConfig {
     ///
     /// Fonts and modules loaded from a CDN under another name need it. The files are public anyway.
     pub allow_all_origins: bool,
+    /// Answer with deltas from versions that a browser has (RFC 9842), where `collect` made some. Default: true.
+    pub deltas: bool,
     /// How many bytes of files, compressed copies included, to hold in memory. Default: 64 MiB.
     ///
     /// The smallest files come first; the rest is read from disk when asked for.
@@ -172,6 +174,7 @@ impl Default for AssetsConfig {
             prefix: UrlPrefix::default(),
             max_age: HumanDuration::seconds(60),
             allow_all_origins: true,
+            deltas: true,
             memory: ByteSize::mebibytes(64),
         }
     }
@@ -364,11 +367,32 @@ pub struct CollectConfig {
     ///
     /// The first one that has a path wins, as with Django's finders.
     pub sources: Vec<Source>,
+    /// Django apps whose `static` folders are further sources, by module name, as "django.contrib.admin".
+    /// Default: none.
+    ///
+    /// They are looked for in the virtual environment and beside the configuration file, and come after
+    /// `sources`, as `AppDirectoriesFinder` comes after `FileSystemFinder`. Nothing is imported.
+    pub apps: Vec<String>,
+    /// The virtual environment with those apps. Default: `VIRTUAL_ENV`, else `.venv` or `venv` here.
+    pub virtual_env: Option<PathBuf>,
     /// The output folder. Default: `static.directory`.
     ///
     /// Whatever the umask, published files get mode 0644, as with Django's `FILE_UPLOAD_PERMISSIONS`, and
     /// folders that are made 0755.
     pub output: Option<PathBuf>,
+    /// The output of the release before, if it is not the output folder itself. Default: the output folder.
+    ///
+    /// Its files with content hashes are carried over, so that pages of the release before find them.
+    pub previous: Option<PathBuf>,
+    /// For how many further releases to keep a file with a content hash that is no longer in use.
+    /// Default: 10; 0 carries nothing over.
+    pub keep_releases: u32,
+    /// For how long to keep it at most. Default: 30 days.
+    pub keep_for: HumanDuration,
+    /// Publish files under their plain names too. Default: true.
+    ///
+    /// Without them the output is half the size, and a URL that was not made by `{% static %}` is a 404.
+    pub keep_originals: bool,
     /// File and folder names to leave out, as globs. Default: "CVS", ".*" and "*~", as in Django.
     pub ignore: Vec<String>,
     /// Give files content-hash names and rewrite the references between them. Default: true.
@@ -376,10 +400,21 @@ pub struct CollectConfig {
     /// Also rewrite `import`, `export … from` and `import()` in JavaScript. Default: false, as
     /// Django's `support_js_module_import_aggregation`.
     pub javascript_modules: bool,
-    /// What a reference to a file that is not there means: "error", "warn" or "ignore". Default: "error".
-    pub missing_reference: values::Severity,
+    /// HTML files in which references are rewritten, as globs. Default: none.
+    pub html: Vec<String>,
+    /// Web app manifests in which references are rewritten, as globs. Default: "*.webmanifest".
+    pub web_manifests: Vec<String>,
+    /// Manifests of bundlers (Vite, webpack, esbuild, Parcel, Rollup) inside the sources. Default: none.
+    ///
+    /// A file that one of them lists has its hash already: it keeps its name and is cached for ever.
+    pub bundler_manifests: Vec<PathBuf>,
+    /// What a reference to a file that is not there means: "error", "warn" or "ignore", or a list of
+    /// patterns with one of them each. Default: "error".
+    ///
+    /// A pattern fits the file that refers, or the name that is missing: `["vendor/*=warn", "error"]`.
+    pub missing_reference: values::Severities,
     /// The same for source maps, which many packages name but do not ship. Default: "warn".
-    pub missing_source_map: values::Severity,
+    pub missing_source_map: values::Severities,
     /// The compressed copies to make. Default: "gzip", "brotli" and "zstd".
     pub encodings: Vec<values::Encoding>,
     /// 1 to 9. Default: 9.
@@ -394,6 +429,20 @@ pub struct CollectConfig {
     /// Extensions of files that are compressed already. Default: the usual image, audio, video,
     /// font and archive types.
     pub skip_compression: Vec<String>,
+    /// Where to keep compressed copies for the next run. Default: `vestibule` in `$XDG_CACHE_HOME`, or else
+    /// in `~/.cache`; "" keeps none.
+    ///
+    /// Safe to share between projects and to lose. In CI, mount it.
+    pub cache: Option<PathBuf>,
+    /// How large that folder may grow; what was not used for longest goes first. Default: 1 GiB.
+    pub cache_size: ByteSize,
+    /// Make deltas from earlier versions of a file, for browsers that have one of them (RFC 9842).
+    /// Default: true.
+    pub deltas: bool,
+    /// Keep a delta only if it is at most this much of the smallest compressed copy. Default: 0.8.
+    pub delta_ratio: f64,
+    /// From how many earlier versions of a file to make deltas. Default: 3.
+    pub delta_versions: u32,
     /// Threads for compression. Default: 0, one per core; 1024 at most.
     pub threads: usize,
 }
@@ -403,12 +452,21 @@ impl Default for CollectConfig {
         let words = |list: &str| list.split_whitespace().map(str::to_owned).collect();
         Self {
             sources: Vec::new(),
+            apps: Vec::new(),
+            virtual_env: None,
             output: None,
+            previous: None,
+            keep_releases: 10,
+            keep_for: HumanDuration::seconds(30 * 86400),
+            keep_originals: true,
             ignore: words("CVS .* *~"),
             hash: true,
             javascript_modules: false,
-            missing_reference: values::Severity::Error,
-            missing_source_map: values::Severity::Warn,
+            html: Vec::new(),
+            web_manifests: words("*.webmanifest"),
+            bundler_manifests: Vec::new(),
+            missing_reference: values::Severity::Error.into(),
+            missing_source_map: values::Severity::Warn.into(),
             encodings: vec![values::Encoding::Gzip, values::Encoding::Brotli, values::Encoding::Zstd],
             gzip_level: 9,
             brotli_level: 11,
@@ -418,6 +476,11 @@ impl Default for CollectConfig {
                 "jpg jpeg png gif webp avif heic jxl zip gz tgz bz2 tbz xz br zst 7z rar swf flv woff woff2 \
                  3gp 3gpp asf avi m4v m4a mov mp3 mp4 mpeg mpg ogg opus webm wmv",
             ),
+            cache: None,
+            cache_size: ByteSize::mebibytes(1024),
+            deltas: true,
+            delta_ratio: 0.8,
+            delta_versions: 3,
             threads: 0,
         }
     }

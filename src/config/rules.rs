@@ -129,6 +129,10 @@ impl Rules<'_> {
         self.within(("collect", "brotli_level"), collect.brotli_level, 0..=11);
         self.within(("collect", "zstd_level"), collect.zstd_level, 1..=22);
         self.within(("collect", "threads"), collect.threads, 0..=1024);
+        self.within(("collect", "keep_releases"), collect.keep_releases, 0..=1000);
+        self.within(("collect", "delta_versions"), collect.delta_versions, 1..=16);
+        let is_delta_ratio = collect.delta_ratio > 0.0 && collect.delta_ratio <= 1.0;
+        self.refuse(!is_delta_ratio, &[("collect", "delta_ratio")], "must lie between 0 and 1");
         let is_ratio = collect.keep_ratio > 0.0 && collect.keep_ratio <= 1.0;
         self.refuse(!is_ratio, &[("collect", "keep_ratio")], "must lie between 0 and 1");
     }

@@ -511,8 +511,7 @@ pub enum LogLevel {
 }
 
 /// How serious a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
     /// It stops the run.
     Error,
@@ -520,6 +519,73 @@ pub enum Severity {
     Warn,
     /// It is not told.
     Ignore,
+}
+
+/// How serious a kind of finding is, by the files it is about: `"error"`, or `["vendor/*=ignore", "error"]`.
+///
+/// The first pattern that fits decides; the last entry, which has none, decides for all others. A `*`
+/// crosses slashes, as under `[collect] ignore`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Severities {
+    /// Patterns and what they mean, in order.
+    pub rules: Vec<(String, Severity)>,
+    /// For all that no pattern fits.
+    pub otherwise: Severity,
+}
+
+impl From<Severity> for Severities {
+    fn from(otherwise: Severity) -> Self {
+        Self { rules: Vec::new(), otherwise }
+    }
+}
+
+impl Severities {
+    fn of_entries(entries: &[String]) -> Result<Self, String> {
+        let mut rules = Vec::new();
+        let mut otherwise = None;
+        for (place, entry) in entries.iter().enumerate() {
+            match entry.rsplit_once('=') {
+                Some((glob, severity)) if !glob.is_empty() => rules.push((glob.to_owned(), severity.parse()?)),
+                _ if place + 1 == entries.len() => otherwise = Some(entry.parse()?),
+                _ => return Err(format!("{entry:?} decides for all files, so what follows it has no effect")),
+            }
+        }
+        let otherwise =
+            otherwise.ok_or("the last entry must be \"error\", \"warn\" or \"ignore\" for all other files")?;
+        Ok(Self { rules, otherwise })
+    }
+}
+
+impl FromStr for Severity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "error" => Ok(Self::Error),
+            "warn" => Ok(Self::Warn),
+            "ignore" => Ok(Self::Ignore),
+            _ => Err(format!(
+                "{text:?} is not \"error\", \"warn\" or \"ignore\", nor a pattern with one of them, as in \"vendor/*=warn\""
+            )),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Severities {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entries = match TextOrList::deserialize(deserializer)? {
+            TextOrList::Text(text) => vec![text],
+            TextOrList::List(entries) => entries,
+        };
+        Self::of_entries(&entries).map_err(de::Error::custom)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+enum TextOrList {
+    Text(String),
+    List(Vec<String>),
 }
 
 /// A compressed copy that `collect` can make.
@@ -537,6 +603,29 @@ pub enum Encoding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn severities_go_by_pattern_and_end_with_one_for_all_others() {
+        #[derive(Deserialize)]
+        struct One {
+            value: Severities,
+        }
+        let read = |text: &str| toml::from_str::<One>(&format!("value = {text}")).map(|one| one.value);
+        assert_eq!(read("\"warn\"").unwrap(), Severity::Warn.into());
+        let rules = vec![("vendor/*".to_owned(), Severity::Ignore), ("a=b.css".to_owned(), Severity::Warn)];
+        let expected = Severities { rules, otherwise: Severity::Error };
+        assert_eq!(read(r#"["vendor/*=ignore", "a=b.css=warn", "error"]"#).unwrap(), expected);
+        for (text, message) in [
+            ("\"loud\"", "is not \"error\""),
+            ("[]", "the last entry must be"),
+            (r#"["vendor/*=warn"]"#, "the last entry must be"),
+            (r#"["warn", "error"]"#, "no effect"),
+            (r#"["vendor/*=loud", "warn"]"#, "\"loud\" is not"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(message), "for {text}: {error}");
+        }
+    }
 
     #[test]
     fn a_size_is_read_with_and_without_its_unit() {

@@ -46,6 +46,43 @@ impl Coding {
     }
 }
 
+/// A content coding that refers to an earlier response that the client has (RFC 9842).
+///
+/// The order is the order of preference among deltas of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DictionaryCoding {
+    /// RFC 9842, section 4, token `dcb`.
+    Brotli,
+    /// RFC 9842, section 5, token `dcz`.
+    Zstd,
+}
+
+impl DictionaryCoding {
+    /// Both, in order of preference.
+    pub const ALL: [Self; 2] = [Self::Brotli, Self::Zstd];
+
+    /// The token in `Accept-Encoding` and `Content-Encoding`.
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Brotli => "dcb",
+            Self::Zstd => "dcz",
+        }
+    }
+
+    /// What a delta's file name ends in.
+    pub const fn suffix(self) -> &'static str {
+        match self {
+            Self::Brotli => ".dcb",
+            Self::Zstd => ".dcz",
+        }
+    }
+
+    /// The coding of a token, exactly as [`DictionaryCoding::token`] spells it.
+    pub fn from_token(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|coding| coding.token() == token)
+    }
+}
+
 impl fmt::Display for Coding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.token())

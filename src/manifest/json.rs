@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Entry, FILE_NAME, Manifest};
-use crate::http::encoding::Coding;
+use super::{Carried, Entry, FILE_NAME, Manifest};
+use crate::http::encoding::{Coding, DictionaryCoding};
 
 /// The version of the `vestibule` key that this program writes and reads.
 const OUR_VERSION: u32 = 1;
@@ -76,8 +76,26 @@ struct EntryOnDisk {
     #[serde(rename = "type")]
     media_type: String,
     sha256: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    integrity: String,
+    #[serde(default, rename = "immutable", skip_serializing_if = "std::ops::Not::not")]
+    is_immutable: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     variants: BTreeMap<String, u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    dictionary_for: Option<String>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    deltas: BTreeMap<String, BTreeMap<String, u64>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    carried: Option<CarriedOnDisk>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct CarriedOnDisk {
+    plain: String,
+    release: String,
+    releases: u32,
+    since: u64,
 }
 
 impl Manifest {
@@ -113,6 +131,11 @@ impl Manifest {
             None => None,
         };
         let manifest = Self { paths: on_disk.paths, files };
+        let is_digest =
+            |key: &str| key.len() == 64 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if let Some(key) = manifest.dictionaries().find(|key| !is_digest(key)) {
+            return Err(ManifestError::BadName { path: path.to_owned(), name: key.to_owned() });
+        }
         if let Some(name) = manifest.names().find(|name| !stays_inside(name)) {
             return Err(ManifestError::BadName { path: path.to_owned(), name: name.to_owned() });
         }
@@ -124,19 +147,26 @@ impl Manifest {
         self.paths.values().chain(listed).map(String::as_str)
     }
 
+    /// Part of file names too.
+    fn dictionaries(&self) -> impl Iterator<Item = &str> {
+        let entries = self.files.iter().flat_map(BTreeMap::values);
+        entries.flat_map(|entry| entry.deltas.keys()).map(String::as_str)
+    }
+
     /// The file's text: one line of JSON with sorted keys, the same for the same tree.
     pub fn to_json(&self) -> String {
         let files = self.files.as_ref().map(|files| Ours {
             version: OUR_VERSION,
             files: files.iter().map(|(name, entry)| (name.clone(), entry.into())).collect(),
         });
-        let on_disk = OnDisk { paths: self.paths.clone(), version: "1.1".into(), hash: self.hash(), vestibule: files };
+        let on_disk =
+            OnDisk { paths: self.paths.clone(), version: "1.1".into(), hash: self.release(), vestibule: files };
         serde_json::to_string(&on_disk).expect("a map with string keys is always JSON")
     }
 
-    /// The name of this set of paths: Django's `manifest_hash`, over the same text but with SHA-256.
-    /// Django only compares it with itself.
-    fn hash(&self) -> String {
+    /// The name of this release, from its set of paths: Django's `manifest_hash`, over the same text but
+    /// with SHA-256. Django only compares it with itself.
+    pub fn release(&self) -> String {
         let pairs: Vec<_> = self.paths.iter().collect();
         let text = serde_json::to_vec(&pairs).expect("pairs of strings are always JSON");
         hex(&Sha256::digest(text))[..12].to_owned()
@@ -162,14 +192,55 @@ impl From<EntryOnDisk> for Entry {
         // A coding of a later release is one that this release cannot send, so it is passed over.
         let variants = entry.variants.iter();
         let variants = variants.filter_map(|(token, size)| Some((Coding::from_token(token)?, *size))).collect();
-        Self { size: entry.size, media_type: entry.media_type, sha256: entry.sha256, variants }
+        let known = |sizes: BTreeMap<String, u64>| {
+            let sizes = sizes.iter();
+            sizes.filter_map(|(token, size)| Some((DictionaryCoding::from_token(token)?, *size))).collect()
+        };
+        let deltas = entry.deltas.into_iter().map(|(dictionary, sizes)| (dictionary, known(sizes))).collect();
+        let carried = entry.carried.map(|CarriedOnDisk { plain, release, releases, since }| Carried {
+            plain,
+            release,
+            releases,
+            since,
+        });
+        Self {
+            size: entry.size,
+            media_type: entry.media_type,
+            sha256: entry.sha256,
+            integrity: entry.integrity,
+            is_immutable: entry.is_immutable,
+            variants,
+            dictionary_for: entry.dictionary_for,
+            deltas,
+            carried,
+        }
     }
 }
 
 impl From<&Entry> for EntryOnDisk {
     fn from(entry: &Entry) -> Self {
         let variants = entry.variants.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect();
-        Self { size: entry.size, media_type: entry.media_type.clone(), sha256: entry.sha256.clone(), variants }
+        let tokens = |sizes: &BTreeMap<DictionaryCoding, u64>| {
+            sizes.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect()
+        };
+        let deltas = entry.deltas.iter().map(|(dictionary, sizes)| (dictionary.clone(), tokens(sizes))).collect();
+        let carried = entry.carried.clone().map(|Carried { plain, release, releases, since }| CarriedOnDisk {
+            plain,
+            release,
+            releases,
+            since,
+        });
+        Self {
+            size: entry.size,
+            media_type: entry.media_type.clone(),
+            sha256: entry.sha256.clone(),
+            integrity: entry.integrity.clone(),
+            is_immutable: entry.is_immutable,
+            variants,
+            dictionary_for: entry.dictionary_for.clone(),
+            deltas,
+            carried,
+        }
     }
 }
 
@@ -186,7 +257,12 @@ mod tests {
             size: 3,
             media_type: "text/css; charset=utf-8".into(),
             sha256: "ab".repeat(32),
+            integrity: "sha384-AAAA".into(),
+            is_immutable: true,
             variants: [(Coding::Gzip, 2)].into(),
+            dictionary_for: Some("a.*.css".into()),
+            deltas: [("cd".repeat(32), [(DictionaryCoding::Zstd, 1)].into())].into(),
+            carried: Some(Carried { plain: "a.css".into(), release: "0123456789ab".into(), releases: 2, since: 1 }),
         };
         Manifest {
             paths: [("a.css".into(), "a.0123456789ab.css".into())].into(),

@@ -8,7 +8,7 @@ pub mod json;
 
 use std::collections::BTreeMap;
 
-use crate::http::encoding::Coding;
+use crate::http::encoding::{Coding, DictionaryCoding};
 
 /// The manifest's name inside the output folder, as Django's `ManifestFilesMixin.manifest_name` has it.
 pub const FILE_NAME: &str = "staticfiles.json";
@@ -28,7 +28,7 @@ pub struct Manifest {
 }
 
 /// One file of the output folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Length in bytes of the file itself, without any content coding.
     pub size: u64,
@@ -36,6 +36,39 @@ pub struct Entry {
     pub media_type: String,
     /// SHA-256 of the file's bytes, 64 lower-case hexadecimal digits.
     pub sha256: String,
+    /// The value of an `integrity` attribute: "sha384-" and a digest (Subresource Integrity, section 3.1).
+    /// Empty in a manifest that has none.
+    pub integrity: String,
+    /// Whether the name changes with the bytes, so that they may be kept for ever under it.
+    pub is_immutable: bool,
     /// The compressed copies beside the file (`name` + [`Coding::suffix`]), with their sizes in bytes.
     pub variants: BTreeMap<Coding, u64>,
+    /// The names, as a URL pattern below the static prefix, of the later versions of this file for which
+    /// it may be a dictionary (RFC 9842, section 2.1.1). `None` where it should not be one.
+    pub dictionary_for: Option<String>,
+    /// Deltas beside the file ([`Entry::delta_name`]) by the SHA-256 of the dictionary, in 64 lower-case
+    /// hexadecimal digits, with their sizes in bytes.
+    pub deltas: BTreeMap<String, BTreeMap<DictionaryCoding, u64>>,
+    /// Set for a file of an earlier release that the present one does not use.
+    pub carried: Option<Carried>,
+}
+
+impl Entry {
+    /// The name of the file that holds a delta for `name` against the dictionary with this SHA-256.
+    pub fn delta_name(name: &str, dictionary: &str, coding: DictionaryCoding) -> String {
+        format!("{name}.{}{}", dictionary.get(..12).unwrap_or(dictionary), coding.suffix())
+    }
+}
+
+/// Where a file of an earlier release comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// The plain name that it was a version of.
+    pub plain: String,
+    /// The last release that used it: [`Manifest::release`] of that time.
+    pub release: String,
+    /// How many releases have not used it, the present one included.
+    pub releases: u32,
+    /// When it went out of use, in seconds since 1970.
+    pub since: u64,
 }
