@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use vestibule::collect::collect;
@@ -86,7 +87,7 @@ fn bench(c: &mut Criterion) {
         group.bench_function(name, |b| {
             let run = |out: tempfile::TempDir| {
                 let config = config(source.path(), out.path().join("out"), encodings);
-                collect(&config, &UrlPrefix::default()).expect("collected");
+                collect(&config, &UrlPrefix::default(), SystemTime::now()).expect("collected");
                 out // removed outside of the measurement
             };
             b.iter_batched(fresh, run, BatchSize::PerIteration);

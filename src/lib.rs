@@ -84,7 +84,7 @@ pub mod check;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -155,7 +155,7 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
             let loaded = reading.sound()?;
             let mut config = loaded.config.collect;
             config.output = config.output.or(loaded.config.assets.directory);
-            Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix)?)))
+            Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix, now())?)))
         }
         Command::Serve(flags) => {
             let loaded = reading.sound()?;
@@ -181,6 +181,12 @@ fn read_configuration(command: &Command) -> Reading {
 /// The environment, without what is not text: no option of ours can be that.
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+/// The time by which a release is dated: that of a reproducible build, if there is one.
+fn now() -> SystemTime {
+    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
+    epoch.map_or_else(SystemTime::now, |seconds| UNIX_EPOCH + Duration::from_secs(seconds))
 }
 
 /// Lends a runtime, and does not wait for what hangs in it afterwards: a disk or a name server that

@@ -107,6 +107,7 @@ mod tests {
 
     fn asset(variants: &[(Coding, u64)]) -> Asset {
         let file = Listed {
+            location: "a.css".into(),
             name: "app.css".into(),
             sha256: "ab".repeat(32),
             media_type: "text/css".try_into().expect("a header value"),

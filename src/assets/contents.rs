@@ -51,9 +51,9 @@ pub(super) fn load(folder: &Path, files: &[Listed], budget: u64) -> Result<Conte
     // Fingerprinted names are entered last and so win: nobody writes other bytes under such a name.
     let (fingerprinted, plain): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.is_fingerprinted);
     for file in plain.into_iter().chain(fingerprinted) {
-        places.insert((file.sha256.clone(), None, file.size), folder.join(&file.name));
+        places.insert((file.sha256.clone(), None, file.size), folder.join(&file.location));
         for (coding, size) in &file.variants {
-            let name = format!("{}{}", file.name, coding.suffix());
+            let name = format!("{}{}", file.location, coding.suffix());
             places.insert((file.sha256.clone(), Some(*coding), *size), folder.join(name));
         }
     }

@@ -25,6 +25,8 @@ use crate::manifest::{Entry, FILE_NAME, Manifest};
 pub(super) struct Listed {
     /// Its path below the folder, with forward slashes: what follows the prefix in a URL.
     pub(super) name: String,
+    /// The file below the folder that holds its bytes.
+    pub(super) location: String,
     /// SHA-256 of its bytes in hexadecimal digits.
     pub(super) sha256: String,
     pub(super) media_type: HeaderValue,
@@ -88,9 +90,10 @@ fn check(
     is_fingerprinted: bool,
     problems: &mut Problems,
 ) -> Result<Option<Listed>, AssetsError> {
-    let modified = check_size(folder, &name, entry.size, problems)?;
+    let location = entry.location(&name).to_owned();
+    let modified = check_size(folder, &location, entry.size, problems)?;
     for (coding, size) in &entry.variants {
-        check_size(folder, &format!("{name}{}", coding.suffix()), *size, problems)?;
+        check_size(folder, &format!("{location}{}", coding.suffix()), *size, problems)?;
     }
     if entry.sha256.len() != 64 || !entry.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         problems.0.push(format!("{name} has no SHA-256"));
@@ -102,7 +105,7 @@ fn check(
     // A copy that is not smaller would be chosen for nothing but the client's work to unpack it.
     let variants = entry.variants.into_iter().filter(|(_, size)| *size < entry.size).collect();
     let (sha256, size) = (entry.sha256, entry.size);
-    Ok(Some(Listed { name, sha256, media_type, size, modified, variants, is_fingerprinted }))
+    Ok(Some(Listed { name, location, sha256, media_type, size, modified, variants, is_fingerprinted }))
 }
 
 /// Checks that a regular file is there and as long as it should be; gives its date.

@@ -2,7 +2,8 @@
 //!
 //! The same bytes and levels give the same copy, byte for byte, on any number of threads and at any
 //! time: no clock, no file name and no machine goes in, and one copy is always made by one thread.
-//! Nothing is written here; the copies are handed on in memory.
+//! Each copy goes into the staging folder as soon as it is made, so that only those in the making are in
+//! memory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
@@ -12,12 +13,14 @@ use rayon::prelude::*;
 use super::error::CollectError;
 use super::name::{Named, Output};
 use super::progress::Progress;
+use super::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::Encoding;
 use crate::http::encoding::Coding;
 
-/// The compressed copies of one content.
-pub(super) type Copies = BTreeMap<Coding, Vec<u8>>;
+/// The compressed copies of one content, with their sizes in bytes. They are ready in the staging folder, under
+/// the name under which the content is stored.
+pub(super) type Copies = BTreeMap<Coding, u64>;
 
 /// Everything that will be in the output.
 #[derive(Debug)]
@@ -42,30 +45,45 @@ pub struct Totals {
 }
 
 /// Compresses all contents. Copies that are not worth it are dropped, and the next coding is still tried.
-pub(super) fn compress(named: Named, config: &CollectConfig, progress: &Progress) -> Result<Compressed, CollectError> {
+pub(super) fn compress(
+    named: Named,
+    config: &CollectConfig,
+    staging: &Staging,
+    progress: &Progress,
+) -> Result<Compressed, CollectError> {
     let codings: BTreeSet<Coding> = config.encodings.iter().map(|encoding| coding_of(*encoding)).collect();
     let mut tasks: Vec<(usize, Coding)> = (0..named.outputs.len())
         .filter(|&index| is_worth_trying(&named.outputs[index], &config.skip_compression))
         .flat_map(|index| codings.iter().map(move |&coding| (index, coding)))
+        .filter(|&(index, coding)| is_free(&named, index, coding))
         .collect();
     // The largest goes first, so that no thread begins with it when all others are done.
     tasks.sort_by_key(|&(index, coding)| (std::cmp::Reverse(named.outputs[index].contents.size), coding));
     progress.begin(tasks.iter().map(|&(index, _)| named.outputs[index].contents.size).sum());
     // `par_bridge` hands the tasks out in this order; an indexed iterator would cut them in halves.
-    let copies: Vec<(usize, Coding, Option<Vec<u8>>)> = tasks
+    let copies: Vec<(usize, Coding, Option<u64>)> = tasks
         .into_iter()
         .par_bridge()
         .map(|(index, coding)| {
             let output = &named.outputs[index];
             let copy = compressed(output, coding, config)?;
+            if let Some(copy) = &copy {
+                staging.write(&format!("{}{}", output.stored(), coding.suffix()), copy, output.modified)?;
+            }
             progress.advance(output.contents.size);
-            Ok((index, coding, copy))
+            Ok((index, coding, copy.map(|copy| copy.len() as u64)))
         })
         .collect::<Result<_, CollectError>>()?;
     Ok(gather(named, copies))
 }
 
-fn gather(named: Named, copies: Vec<(usize, Coding, Option<Vec<u8>>)>) -> Compressed {
+/// A name that belongs to a file of the sources, as `a.js.gz` beside `a.js`, is the author's.
+fn is_free(named: &Named, index: usize, coding: Coding) -> bool {
+    let output = &named.outputs[index];
+    !named.paths.contains_key(&format!("{}{}", output.stored(), coding.suffix()))
+}
+
+fn gather(named: Named, copies: Vec<(usize, Coding, Option<u64>)>) -> Compressed {
     let mut outputs: Vec<_> = named.outputs.into_iter().map(|output| (output, Copies::new())).collect();
     let mut totals: BTreeMap<Coding, Totals> = BTreeMap::new();
     for (index, coding, copy) in copies {
@@ -73,7 +91,7 @@ fn gather(named: Named, copies: Vec<(usize, Coding, Option<Vec<u8>>)>) -> Compre
         let Some(copy) = copy else { continue };
         totals.copies += 1;
         totals.before += outputs[index].0.contents.size;
-        totals.after += copy.len() as u64;
+        totals.after += copy;
         outputs[index].1.insert(coding, copy);
     }
     Compressed { outputs, paths: named.paths, totals }
@@ -88,9 +106,8 @@ fn coding_of(encoding: Encoding) -> Coding {
 }
 
 fn is_worth_trying(output: &Output, skipped: &[String]) -> bool {
-    let name = output.plain.as_ref().or(output.hashed.as_ref());
-    let extension =
-        name.and_then(|name| name.rsplit('/').next()?.rsplit_once('.')).map_or("", |(_, extension)| extension);
+    let base_name = output.name().rsplit('/').next().unwrap_or_default();
+    let extension = base_name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let is_skipped = skipped.iter().any(|skipped| skipped.trim_start_matches('.').eq_ignore_ascii_case(extension));
     output.contents.size > 0 && !is_skipped
 }
@@ -102,8 +119,7 @@ fn compressed(output: &Output, coding: Coding, config: &CollectConfig) -> Result
         Coding::Brotli => brotli(&bytes, config.brotli_level),
         Coding::Zstd => zstd(&bytes, config.zstd_level),
     };
-    let name = || output.names().next().unwrap_or_default().to_owned();
-    let copy = copy.map_err(|cause| CollectError::Compress { name: name(), cause })?;
+    let copy = copy.map_err(|cause| CollectError::Compress { name: output.name().to_owned(), cause })?;
     Ok(is_worth_keeping(copy.len(), bytes.len(), config.keep_ratio).then_some(copy))
 }
 
@@ -151,6 +167,7 @@ fn zstd(bytes: &[u8], level: u32) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::path::Path;
 
     use super::*;
     use crate::collect::contents::Contents;
@@ -208,7 +225,7 @@ mod tests {
         let output = |name: &str, bytes: &[u8]| Output {
             hashed: None,
             plain: Some(name.to_owned()),
-            contents: Contents::held(bytes.to_vec()),
+            contents: Contents::of(bytes, Path::new("a")),
             modified: std::time::SystemTime::UNIX_EPOCH,
         };
         let skipped = ["png".to_owned(), "WOFF2".to_owned()];

@@ -1,72 +1,90 @@
-//! The bytes of a file: held, where they are rewritten, or on disk, where they are only passed on.
+//! The bytes of a file, which stay on disk: a source, or what a run has made ready.
 //!
-//! A folder of videos must not end in memory. What stays on disk is read again by later steps, and
-//! each reader checks that it is still what was fingerprinted.
+//! A tree of any size must not end in memory, so each step reads what it needs and forgets it. Each reader
+//! checks that it is still what was fingerprinted.
 
-use std::borrow::Cow;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use sha2::{Digest as _, Sha256, Sha384};
 
 use super::error::CollectError;
-use super::fingerprint::{Fingerprint, fingerprint};
+use super::fingerprint::Fingerprint;
 
-/// The bytes of one file, with their fingerprint and length.
+/// A file whose bytes were read once, with their digests and length.
 #[derive(Debug, Clone)]
 pub(super) struct Contents {
+    /// The SHA-256: for the name, the `ETag` and the check that nothing has changed.
     pub(super) fingerprint: Fingerprint,
+    /// The SHA-384, which Subresource Integrity asks for.
+    sha384: [u8; 48],
     pub(super) size: u64,
-    place: Place,
-}
-
-#[derive(Debug, Clone)]
-enum Place {
-    Held(Vec<u8>),
-    OnDisk(PathBuf),
+    path: PathBuf,
 }
 
 impl Contents {
-    /// These bytes.
-    pub(super) fn held(bytes: Vec<u8>) -> Self {
-        Self { fingerprint: fingerprint(&bytes), size: bytes.len() as u64, place: Place::Held(bytes) }
-    }
-
-    /// Reads a file once for its fingerprint and leaves it where it is.
+    /// Reads a file once and leaves it where it is.
     pub(super) fn on_disk(path: &Path) -> Result<Self, CollectError> {
-        let (fingerprint, size) = copy(path, &mut io::sink()).map_err(CollectError::Unreadable)?;
-        Ok(Self { fingerprint, size, place: Place::OnDisk(path.to_owned()) })
+        let (digests, size) = copy(path, &mut io::sink()).map_err(CollectError::Unreadable)?;
+        Ok(Self::new(digests, size, path))
     }
 
-    /// The bytes, read again if need be.
-    pub(super) fn read(&self) -> Result<Cow<'_, [u8]>, CollectError> {
-        match &self.place {
-            Place::Held(bytes) => Ok(Cow::Borrowed(bytes)),
-            Place::OnDisk(path) => {
-                let bytes = fs_err::read(path).map_err(CollectError::Unreadable)?;
-                self.check(path, &fingerprint(&bytes))?;
-                Ok(Cow::Owned(bytes))
-            }
-        }
+    /// These bytes, which are, or will be, in this file.
+    pub(super) fn of(bytes: &[u8], path: &Path) -> Self {
+        let mut digests = Digests::default();
+        digests.update(bytes);
+        Self::new(digests, bytes.len() as u64, path)
+    }
+
+    fn new(digests: Digests, size: u64, path: &Path) -> Self {
+        let (fingerprint, sha384) = digests.finalize();
+        Self { fingerprint, sha384, size, path: path.to_owned() }
+    }
+
+    /// The value of an `integrity` attribute (Subresource Integrity, section 3.1).
+    pub(super) fn integrity(&self) -> String {
+        format!("sha384-{}", BASE64.encode(self.sha384))
+    }
+
+    /// The bytes, read again.
+    pub(super) fn read(&self) -> Result<Vec<u8>, CollectError> {
+        let bytes = fs_err::read(&self.path).map_err(CollectError::Unreadable)?;
+        self.check(&Sha256::digest(&bytes).into())?;
+        Ok(bytes)
     }
 
     /// Writes the bytes out. An error of reading is the outer one, an error of writing the inner one.
     pub(super) fn write_to(&self, writer: &mut impl Write) -> Result<io::Result<()>, CollectError> {
-        match &self.place {
-            Place::Held(bytes) => Ok(writer.write_all(bytes)),
-            Place::OnDisk(path) => {
-                let mut tracked = Tracked { writer, failure: None };
-                match (copy(path, &mut tracked), tracked.failure) {
-                    (_, Some(failure)) => Ok(Err(failure)),
-                    (Err(error), None) => Err(CollectError::Unreadable(error)),
-                    (Ok((found, _)), None) => self.check(path, &found).map(Ok),
-                }
-            }
+        let mut tracked = Tracked { writer, failure: None };
+        match (copy(&self.path, &mut tracked), tracked.failure) {
+            (_, Some(failure)) => Ok(Err(failure)),
+            (Err(error), None) => Err(CollectError::Unreadable(error)),
+            (Ok((found, _)), None) => self.check(&found.finalize().0).map(Ok),
         }
     }
 
-    fn check(&self, path: &Path, found: &Fingerprint) -> Result<(), CollectError> {
-        if *found == self.fingerprint { Ok(()) } else { Err(CollectError::Changed(path.to_owned())) }
+    fn check(&self, found: &Fingerprint) -> Result<(), CollectError> {
+        if *found == self.fingerprint { Ok(()) } else { Err(CollectError::Changed(self.path.clone())) }
+    }
+}
+
+/// Both digests in one go over the bytes.
+#[derive(Debug, Default)]
+struct Digests {
+    sha256: Sha256,
+    sha384: Sha384,
+}
+
+impl Digests {
+    fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.sha384.update(bytes);
+    }
+
+    fn finalize(self) -> (Fingerprint, [u8; 48]) {
+        (self.sha256.finalize().into(), self.sha384.finalize().into())
     }
 }
 
@@ -92,19 +110,19 @@ impl<W: Write> Write for Tracked<'_, W> {
     }
 }
 
-fn copy(path: &Path, writer: &mut impl Write) -> io::Result<(Fingerprint, u64)> {
+fn copy(path: &Path, writer: &mut impl Write) -> io::Result<(Digests, u64)> {
     let mut file = fs_err::File::open(path)?;
-    let mut hasher = Sha256::new();
+    let mut digests = Digests::default();
     let mut buffer = vec![0; 128 * 1024];
     let mut size = 0;
     loop {
         let n = match file.read(&mut buffer) {
-            Ok(0) => return Ok((hasher.finalize().into(), size)),
+            Ok(0) => return Ok((digests, size)),
             Ok(n) => n,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        hasher.update(&buffer[..n]);
+        digests.update(&buffer[..n]);
         writer.write_all(&buffer[..n])?;
         size += n as u64;
     }
@@ -120,7 +138,7 @@ mod tests {
         let path = folder.path().join("a.bin");
         fs_err::write(&path, "before").expect("written");
         let contents = Contents::on_disk(&path).expect("readable");
-        assert_eq!(contents.read().expect("unchanged").as_ref(), b"before");
+        assert_eq!(contents.read().expect("unchanged"), b"before");
         fs_err::write(&path, "after!").expect("written");
         assert!(matches!(contents.read(), Err(CollectError::Changed(_))));
         assert!(matches!(contents.write_to(&mut Vec::new()), Err(CollectError::Changed(_))));

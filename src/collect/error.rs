@@ -115,6 +115,9 @@ pub enum CollectError {
         /// What must go there.
         wanted: String,
     },
+    /// The release before cannot be read, so nobody knows which of its files are still asked for.
+    #[error("cannot carry over the files of the release before")]
+    Previous(#[source] crate::manifest::json::ManifestError),
     /// A source could not be read.
     #[error("cannot read a source file")]
     Unreadable(#[source] io::Error),
@@ -171,6 +174,7 @@ impl CollectError {
             | Self::Collision { .. }
             | Self::Busy(_)
             | Self::InTheWay { .. }
+            | Self::Previous(_)
             | Self::Unreadable(_)
             | Self::Changed(_)
             | Self::Write { .. }
@@ -202,6 +206,9 @@ impl CollectError {
             }
             Self::Busy(_) => "wait for it to end; runs into one output folder go one after the other",
             Self::InTheWay { .. } => "remove it from the output folder and run again",
+            Self::Previous(_) => {
+                "put the right manifest back, or remove it to start anew; the files that it named are then not carried over"
+            }
             Self::Changed(_) => "run again when nothing else writes to the source folders",
             Self::Write { cause, .. } if is_full(cause) => {
                 "free some space; while it writes, a run needs room for the old and the new files"

@@ -85,7 +85,8 @@ impl Linker<'_> {
             let contents = Contents::on_disk(&source.path)?;
             return Ok((LinkedFile { source, contents, links: Vec::new() }, Vec::new()));
         };
-        let bytes = fs_err::read(&source.path).map_err(CollectError::Unreadable)?;
+        let path = source.path.clone();
+        let bytes = fs_err::read(&path).map_err(CollectError::Unreadable)?;
         let modules = if self.config.javascript_modules { Modules::Follow } else { Modules::Leave };
         let found = find_links::find(language, &bytes, modules);
         let mut findings: Findings = Vec::new();
@@ -103,7 +104,7 @@ impl Linker<'_> {
                 Resolution::AboveRoot => findings.push(self.missing(&source, &bytes, &link, None)),
             }
         }
-        Ok((LinkedFile { source, contents: Contents::held(bytes), links }, findings))
+        Ok((LinkedFile { source, contents: Contents::of(&bytes, &path), links }, findings))
     }
 
     fn missing(&self, source: &SourceFile, bytes: &[u8], link: &Link, name: Option<&str>) -> (Severity, Finding) {

@@ -1,17 +1,20 @@
 //! Gives every file its final bytes and its final name, group by group.
 //!
 //! Since a named file comes before the file that names it, each file is rewritten once, with names
-//! that are final, and hashed over the rewritten bytes.
+//! that are final, and hashed over the rewritten bytes. Those are made ready in the staging folder at once.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use super::contents::Contents;
 use super::error::CollectError;
-use super::fingerprint::{Fingerprint, hashed_name, ring_fingerprints};
+use super::fingerprint::{Fingerprint, fingerprint, hashed_name, ring_fingerprints};
 use super::link::{Linked, LinkedFile, ResolvedLink};
 use super::order::{Group, order};
 use super::rewrite::rewrite;
+use super::staging::Staging;
+use crate::manifest::ORIGINALS;
+use crate::manifest::json::hex;
 
 /// Everything that will be in the output, before compression.
 #[derive(Debug)]
@@ -25,6 +28,8 @@ pub(super) struct Named {
 }
 
 /// One content under one or two names.
+///
+/// It is written once, under a name that never means anything else ([`Output::stored`]).
 #[derive(Debug)]
 pub(super) struct Output {
     /// The hashed name, if these bytes have one.
@@ -38,9 +43,16 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Its names; the first is the one to write, the others are links to it.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.hashed.iter().chain(&self.plain).map(String::as_str)
+    /// The name under which the bytes are kept, in which their hash is. A plain name is not one: in the next
+    /// release it may have other bytes, and a reader in between must not take them for these.
+    pub(super) fn stored(&self) -> String {
+        let original = || format!("{ORIGINALS}/{}", hex(&self.contents.fingerprint[..16]));
+        self.hashed.clone().unwrap_or_else(original)
+    }
+
+    /// What people know it as.
+    pub(super) fn name(&self) -> &str {
+        self.plain.as_deref().or(self.hashed.as_deref()).unwrap_or_default()
     }
 }
 
@@ -56,12 +68,12 @@ pub(super) fn keep_names(linked: Linked) -> Named {
     Named { outputs: linked.files.into_iter().map(plain).collect(), paths, references: 0 }
 }
 
-/// Names with a content hash.
-pub(super) fn hash_names(linked: Linked) -> Result<Named, CollectError> {
+/// Names with a content hash. What is rewritten is made ready in `staging`.
+pub(super) fn hash_names(linked: Linked, staging: &Staging) -> Result<Named, CollectError> {
     let references = linked.files.iter().map(|file| file.links.len()).sum();
     let named: Vec<Vec<usize>> =
         linked.files.iter().map(|file| file.links.iter().map(|link| link.target).collect()).collect();
-    let mut names = Names { files: &linked.files, hashed: vec![None; linked.files.len()] };
+    let mut names = Names { files: &linked.files, staging, hashed: vec![None; linked.files.len()] };
     let mut rewritten: BTreeMap<usize, Contents> = BTreeMap::new();
     for group in order(&named) {
         match group {
@@ -80,6 +92,7 @@ pub(super) fn hash_names(linked: Linked) -> Result<Named, CollectError> {
 
 struct Names<'a> {
     files: &'a [LinkedFile],
+    staging: &'a Staging,
     hashed: Vec<Option<String>>,
 }
 
@@ -91,9 +104,9 @@ impl Names<'_> {
             self.give(index, &file.contents.fingerprint);
             return Ok(None);
         }
-        let contents = Contents::held(self.rewritten(index)?);
-        self.give(index, &contents.fingerprint);
-        Ok(Some(contents))
+        let bytes = self.rewritten(index)?;
+        self.give(index, &fingerprint(&bytes));
+        self.stage(index, &bytes).map(Some)
     }
 
     fn ring(&mut self, members: &[usize]) -> Result<Vec<(usize, Contents)>, CollectError> {
@@ -103,7 +116,14 @@ impl Names<'_> {
         for (&member, fingerprint) in members.iter().zip(ring_fingerprints(&texts)) {
             self.give(member, &fingerprint);
         }
-        members.iter().map(|&member| Ok((member, Contents::held(self.rewritten(member)?)))).collect()
+        members.iter().map(|&member| Ok((member, self.stage(member, &self.rewritten(member)?)?))).collect()
+    }
+
+    /// Makes the bytes ready under the file's new name.
+    fn stage(&self, index: usize, bytes: &[u8]) -> Result<Contents, CollectError> {
+        let name = self.hashed[index].as_deref().unwrap_or_default();
+        self.staging.write(name, bytes, self.files[index].source.modified)?;
+        Ok(Contents::of(bytes, &self.staging.path(name)))
     }
 
     fn give(&mut self, index: usize, fingerprint: &Fingerprint) {
@@ -123,6 +143,15 @@ impl Names<'_> {
 }
 
 impl Named {
+    /// Leaves the plain names out wherever there is a hashed one.
+    pub(super) fn drop_originals(&mut self) {
+        let Self { outputs, paths, .. } = self;
+        for output in outputs.iter_mut() {
+            output.plain.take_if(|plain| paths.get(plain).is_some_and(|name| name != plain));
+        }
+        outputs.retain(|output| output.hashed.is_some() || output.plain.is_some());
+    }
+
     fn add(&mut self, file: LinkedFile, hashed: String, rewritten: Option<Contents>) {
         let LinkedFile { source, contents, .. } = file;
         let modified = source.modified;
@@ -153,7 +182,7 @@ impl Named {
                 Some(_) => return Err(CollectError::Collision { name: name.clone() }),
             }
         }
-        self.outputs.retain(|output| output.names().next().is_some());
+        self.outputs.retain(|output| output.hashed.is_some() || output.plain.is_some());
         Ok(())
     }
 }

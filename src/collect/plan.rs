@@ -1,11 +1,12 @@
 //! Which name of the output gets which bytes, and what the manifest says of it. Pure: `publish` acts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use super::carry::Carriage;
 use super::compress::{Compressed, Copies};
 use super::contents::Contents;
-use super::name::Output;
 use crate::http::encoding::Coding;
 use crate::http::media_type;
 use crate::manifest::json::hex;
@@ -24,89 +25,142 @@ pub(super) struct Plan<'a> {
 #[derive(Debug)]
 pub(super) struct Piece<'a> {
     pub(super) name: String,
-    pub(super) bytes: Bytes<'a>,
-    pub(super) modified: SystemTime,
+    pub(super) origin: Origin<'a>,
+}
+
+/// Where the bytes of a piece come from.
+#[derive(Debug)]
+pub(super) enum Origin<'a> {
+    /// It is ready in the staging folder, or else a copy of this.
+    Whole(&'a Contents, SystemTime),
+    /// It is ready in the staging folder.
+    Staged,
     /// An earlier piece with the same bytes.
-    pub(super) same_as: Option<String>,
+    SameAs(String),
+    /// This file of an earlier release, in another folder.
+    Elsewhere(PathBuf),
 }
 
-/// The bytes of a piece.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Bytes<'a> {
-    /// A file itself.
-    Whole(&'a Contents),
-    /// A compressed copy.
-    Copy(&'a [u8]),
-}
-
-/// Plans it: all hashed names first, which nothing names yet, then the plain ones, which the last
-/// manifest may name. A file comes right after its copies.
+/// Plans it: first what has a hash in its name, which nothing names yet, then the plain names, which the
+/// last manifest may name. A file comes right after its copies.
 pub(super) fn plan(compressed: &Compressed) -> Plan<'_> {
-    let taken: BTreeSet<&str> = compressed.outputs.iter().flat_map(|(output, _)| output.names()).collect();
-    let mut hashed = Vec::new();
-    let mut plain = Vec::new();
+    let Compressed { outputs, paths, .. } = compressed;
+    let hashed: BTreeSet<&str> = paths.iter().filter(|(plain, name)| plain != name).map(|(_, name)| &**name).collect();
+    let mut pieces = Vec::new();
+    let mut plain_pieces = Vec::new();
     let mut files = BTreeMap::new();
-    for (output, copies) in &compressed.outputs {
-        let mut names_of_bytes = BTreeMap::new();
-        for name in output.names() {
-            let copies = free_copies(name, copies, &taken);
-            files.insert(name.to_owned(), entry(name, output, &copies));
-            let pieces = if output.hashed.as_deref() == Some(name) { &mut hashed } else { &mut plain };
-            let copies = copies.into_iter().map(|(coding, copy)| (Some(coding), Bytes::Copy(copy)));
-            for (coding, bytes) in copies.chain([(None, Bytes::Whole(&output.contents))]) {
-                let name = format!("{name}{}", coding.map_or("", Coding::suffix));
-                let same_as = names_of_bytes.get(&coding).cloned();
-                names_of_bytes.entry(coding).or_insert_with(|| name.clone());
-                pieces.push(Piece { name, bytes, modified: output.modified, same_as });
-            }
+    for (output, copies) in outputs {
+        let home = output.stored();
+        let names = copies.keys().map(|coding| (with_suffix(&home, *coding), Origin::Staged));
+        pieces.extend(names.map(|(name, origin)| Piece { name, origin }));
+        pieces.push(Piece { name: home.clone(), origin: Origin::Whole(&output.contents, output.modified) });
+        let entry = entry(output.name(), &output.contents, copies.clone());
+        if let Some(name) = &output.plain {
+            plain_pieces.extend(pieces_of_plain(name, &home, copies, paths));
+            let is_immutable = hashed.contains(&**name);
+            files.insert(name.clone(), Entry { is_immutable, stored: Some(home), ..entry.clone() });
+        }
+        if let Some(name) = &output.hashed {
+            files.insert(name.clone(), Entry { is_immutable: true, ..entry });
         }
     }
-    hashed.append(&mut plain);
-    Plan { pieces: hashed, manifest: Manifest { paths: compressed.paths.clone(), files: Some(files) } }
+    // Equal originals have one home.
+    let mut seen = BTreeSet::new();
+    pieces.retain(|piece| seen.insert(piece.name.clone()));
+    pieces.append(&mut plain_pieces);
+    Plan { pieces, manifest: Manifest { paths: paths.clone(), files: Some(files) } }
 }
 
-/// The copies that a name may have beside it. A name that belongs to a file of the sources, as
-/// `a.js.gz` beside `a.js`, is the author's.
-fn free_copies<'a>(name: &str, copies: &'a Copies, taken: &BTreeSet<&str>) -> BTreeMap<Coding, &'a [u8]> {
-    let is_free = |coding: Coding| !taken.contains(format!("{name}{}", coding.suffix()).as_str());
-    let copies = copies.iter().filter(|(coding, _)| is_free(**coding));
-    copies.map(|(coding, copy)| (*coding, copy.as_slice())).collect()
-}
-
-fn entry(name: &str, output: &Output, copies: &BTreeMap<Coding, &[u8]>) -> Entry {
+/// What the manifest says of a file of which nothing else is known.
+pub(super) fn entry(name: &str, contents: &Contents, variants: BTreeMap<Coding, u64>) -> Entry {
     Entry {
-        size: output.contents.size,
+        size: contents.size,
         media_type: media_type::content_type(name).into_owned(),
-        sha256: hex(&output.contents.fingerprint),
-        is_immutable: output.hashed.as_deref() == Some(name),
-        variants: copies.iter().map(|(coding, copy)| (*coding, copy.len() as u64)).collect(),
+        sha256: hex(&contents.fingerprint),
+        integrity: contents.integrity(),
+        variants,
         ..Entry::default()
     }
+}
+
+impl Plan<'_> {
+    /// Takes in what stays of the release before, if need be from its own folder.
+    pub(super) fn carry(&mut self, carriage: &Carriage, output: &Path) {
+        self.manifest.files.get_or_insert_default().extend(carriage.kept.clone());
+        if carriage.folder != output {
+            let names = carriage.kept.iter().flat_map(|(name, entry)| names_of(name, entry));
+            let piece = |name: String| Piece { origin: Origin::Elsewhere(carriage.folder.join(&name)), name };
+            self.pieces.splice(0..0, names.map(piece));
+        }
+    }
+
+    /// Every name that is in the output afterwards, but for the manifest's own.
+    pub(super) fn names(&self) -> BTreeSet<String> {
+        let files = self.manifest.files.iter().flatten().filter(|(_, entry)| entry.carried.is_some());
+        let carried = files.flat_map(|(name, entry)| names_of(name, entry));
+        self.pieces.iter().map(|piece| piece.name.clone()).chain(carried).collect()
+    }
+}
+
+/// The names of a file, of its copies and of its deltas.
+pub(super) fn names_of(name: &str, entry: &Entry) -> Vec<String> {
+    let copies = entry.variants.keys().map(|coding| with_suffix(name, *coding));
+    let deltas = entry
+        .deltas
+        .iter()
+        .flat_map(|(dictionary, sizes)| sizes.keys().map(move |coding| Entry::delta_name(name, dictionary, *coding)));
+    copies.chain(deltas).chain([name.to_owned()]).collect()
+}
+
+/// For other servers, which look for files by their plain names, and for the copies beside them. A copy gives
+/// way to a file of the sources with its name, as `a.js.gz` beside `a.js`.
+fn pieces_of_plain<'a>(
+    name: &str,
+    home: &str,
+    copies: &Copies,
+    paths: &BTreeMap<String, String>,
+) -> impl Iterator<Item = Piece<'a>> {
+    let is_free = |coding: &&Coding| !paths.contains_key(&with_suffix(name, **coding));
+    let copies = copies.keys().filter(is_free).map(|coding| (with_suffix(name, *coding), with_suffix(home, *coding)));
+    let names = copies.chain([(name.to_owned(), home.to_owned())]);
+    names.map(|(name, home)| Piece { name, origin: Origin::SameAs(home) })
+}
+
+fn with_suffix(name: &str, coding: Coding) -> String {
+    format!("{name}{}", coding.suffix())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::name::Output;
 
     fn output(hashed: Option<&str>, plain: &str, copies: &[Coding]) -> (Output, Copies) {
         let output = Output {
             hashed: hashed.map(str::to_owned),
             plain: Some(plain.to_owned()),
-            contents: Contents::held(plain.into()),
+            contents: Contents::of(plain.as_bytes(), Path::new(plain)),
             modified: SystemTime::UNIX_EPOCH,
         };
-        (output, copies.iter().map(|coding| (*coding, b"copy".to_vec())).collect())
+        (output, copies.iter().map(|coding| (*coding, 4)).collect())
     }
 
-    fn planned(outputs: Vec<(Output, Copies)>) -> Vec<(String, Option<String>)> {
-        let compressed = Compressed { outputs, paths: BTreeMap::new(), totals: BTreeMap::new() };
-        plan(&compressed).pieces.into_iter().map(|piece| (piece.name, piece.same_as)).collect()
+    fn compressed(outputs: Vec<(Output, Copies)>, paths: &[(&str, &str)]) -> Compressed {
+        let paths = paths.iter().map(|(plain, name)| ((*plain).to_owned(), (*name).to_owned())).collect();
+        Compressed { outputs, paths, totals: BTreeMap::new() }
+    }
+
+    /// Each name, and the earlier one with the same bytes.
+    fn pieces(compressed: &Compressed) -> Vec<(String, Option<String>)> {
+        let pieces = plan(compressed).pieces.into_iter();
+        let same_as = |origin| if let Origin::SameAs(name) = origin { Some(name) } else { None };
+        pieces.map(|piece| (piece.name, same_as(piece.origin))).collect()
     }
 
     #[test]
     fn hashed_names_come_first_and_plain_ones_share_their_bytes() {
-        let pieces =
-            planned(vec![output(Some("a.1.css"), "a.css", &[Coding::Gzip]), output(Some("b.1.css"), "b.css", &[])]);
+        let outputs = vec![output(Some("a.1.css"), "a.css", &[Coding::Gzip]), output(Some("b.1.css"), "b.css", &[])];
+        let compressed = compressed(outputs, &[("a.css", "a.1.css"), ("b.css", "b.1.css")]);
         let expected = [
             ("a.1.css.gz", None),
             ("a.1.css", None),
@@ -115,14 +169,38 @@ mod tests {
             ("a.css", Some("a.1.css")),
             ("b.css", Some("b.1.css")),
         ];
-        assert_eq!(pieces, expected.map(|(name, same_as)| (name.to_owned(), same_as.map(str::to_owned))));
+        assert_eq!(pieces(&compressed), expected.map(|(name, same)| (name.to_owned(), same.map(str::to_owned))));
     }
 
     #[test]
-    fn a_copy_gives_way_to_a_file_of_the_sources_and_never_shares_its_bytes() {
-        // The sources hold an older output, with a copy that we did not make.
-        let pieces = planned(vec![output(None, "a.1.css.gz", &[]), output(Some("a.1.css"), "a.css", &[Coding::Gzip])]);
-        let expected = [("a.1.css", None), ("a.1.css.gz", None), ("a.css.gz", None), ("a.css", Some("a.1.css"))];
-        assert_eq!(pieces, expected.map(|(name, same_as)| (name.to_owned(), same_as.map(str::to_owned))));
+    fn bytes_with_a_plain_name_only_are_kept_under_their_hash() {
+        let compressed = compressed(vec![output(None, "a.css", &[Coding::Gzip])], &[("a.css", "a.1.css")]);
+        let plan = plan(&compressed);
+        let entry = &plan.manifest.files.as_ref().expect("files")["a.css"];
+        let home = entry.stored.clone().expect("a home");
+        assert!(home.starts_with("vestibule-originals/") && home.len() == 52, "{home}");
+        assert!(!entry.is_immutable);
+        let names: Vec<_> = plan.pieces.into_iter().map(|piece| piece.name).collect();
+        assert_eq!(names, [format!("{home}.gz"), home, "a.css.gz".into(), "a.css".into()]);
+    }
+
+    #[test]
+    fn a_copy_beside_a_plain_file_gives_way_to_a_file_of_the_sources() {
+        let outputs =
+            vec![output(Some("a.css.1.gz"), "a.css.gz", &[]), output(Some("a.1.css"), "a.css", &[Coding::Gzip])];
+        let compressed = compressed(outputs, &[("a.css.gz", "a.css.1.gz"), ("a.css", "a.1.css")]);
+        let pieces = pieces(&compressed);
+        let of =
+            |wanted: &str| pieces.iter().filter(|(name, _)| name == wanted).map(|(_, same)| same.clone()).collect();
+        let copies: Vec<Option<String>> = of("a.css.gz");
+        assert_eq!(copies, [Some("a.css.1.gz".to_owned())]);
+    }
+
+    #[test]
+    fn equal_originals_have_one_home() {
+        let mut twin = output(None, "a.css", &[]);
+        twin.0.plain = Some("b.css".into());
+        let compressed = compressed(vec![output(None, "a.css", &[]), twin], &[]);
+        assert_eq!(pieces(&compressed).len(), 3);
     }
 }

@@ -1,37 +1,30 @@
-//! Puts everything into the output folder. The only file that writes.
+//! Puts everything into the output folder, which nothing else changes.
 //!
-//! All is first written into a staging folder inside the output, and synced to the disk. Then each
-//! file is renamed into place: those with hashed names first, since nothing names them yet, then the
-//! plain ones, the manifest last. Whatever happens before the manifest's rename, the last manifest
-//! and every file that it names are there. (A plain file that it names may already be the new one:
-//! its name cannot mean two contents.) After it, only compressed copies that no manifest names any
-//! more are removed.
-//!
-//! Hashed files of earlier runs stay, because pages of an earlier deploy still ask for them. So do
-//! plain files that have gone from the sources; the manifest does not name them, so they are not served.
+//! All is first made ready in the staging folder, and synced to the disk. Then each file is renamed into
+//! place: those with a hash in their names first, since nothing names them yet, then the plain ones, the
+//! manifest last. A reader goes by the manifest, and that names only files of which the bytes never change.
+//! So whenever it looks, it sees one whole release; and whenever a run stops, one whole release is left. After
+//! the manifest's rename, what no release needs any more is removed.
 //!
 //! One run at a time has the output folder, by a lock that the kernel lifts when the process ends.
-//! A staging folder that is there when we have the lock belongs to a run that died.
 
 use std::collections::BTreeSet;
 use std::fs::{Permissions, TryLockError};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
+use rayon::prelude::*;
 
-use super::compress::Compressed;
+use super::carry::Release;
 use super::error::CollectError;
-use super::plan::{Bytes, Piece, Plan, plan};
+use super::plan::{Origin, Piece, Plan, names_of};
+use super::staging::{Staging, failure};
 use crate::http::encoding::Coding;
 use crate::manifest::{self, Manifest};
 
 const LOCK: &str = ".vestibule.lock";
-const STAGING: &str = ".vestibule-staging";
-/// Static files are for the public. Whoever publishes them under a careful umask still means a server
-/// under another user to read them, as with Django's `FILE_UPLOAD_PERMISSIONS`.
-const FILE_MODE: u32 = 0o644;
 const FOLDER_MODE: u32 = 0o755;
 /// How many files are synced to the disk at the same time.
 const SYNCS_AT_ONCE: usize = 64;
@@ -59,29 +52,69 @@ impl Target {
         }
     }
 
-    /// Publishes everything.
-    pub(super) fn publish(&self, compressed: &Compressed) -> Result<(), CollectError> {
-        self.publish_in_steps(&plan(compressed), &mut |_| Ok(()))
+    /// Publishes everything, in place of the release `before`.
+    pub(super) fn publish(
+        &self,
+        plan: &Plan<'_>,
+        staging: &Staging,
+        before: Option<&Release>,
+    ) -> Result<(), CollectError> {
+        self.publish_in_steps(plan, staging, before, &mut |_| Ok(()))
     }
 
     /// Asks before each change to what is published. This is where a test stands in for a power cut.
     fn publish_in_steps(
         &self,
         plan: &Plan<'_>,
-        before: &mut dyn FnMut(&str) -> io::Result<()>,
+        staging: &Staging,
+        before: Option<&Release>,
+        ask: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<(), CollectError> {
         self.check_nothing_is_in_the_way(plan)?;
-        let staging = Staging::create(&self.folder)?;
-        staging.fill(plan)?;
+        self.make_ready(plan, staging)?;
         for Piece { name, .. } in &plan.pieces {
-            let put = before(name).and_then(|()| self.put_in_place(&staging, name));
+            let put = ask(name).and_then(|()| self.put_in_place(staging, name));
             put.map_err(|cause| failure(&self.folder, name, cause))?;
         }
         self.sync_folders(plan)?;
-        let put = before(manifest::FILE_NAME).and_then(|()| self.put_manifest_in_place(&staging));
+        let put = ask(manifest::FILE_NAME).and_then(|()| self.put_manifest_in_place(staging));
         put.map_err(|cause| failure(&self.folder, manifest::FILE_NAME, cause))?;
-        let removed = self.remove_stale_copies(&plan.manifest);
+        let old = Old { before: before.map(|release| &release.manifest), left_behind: &staging.left_behind };
+        let removed = self.remove_what_is_over(plan, &old, ask);
         removed.map_err(|cause| CollectError::Stale { output: self.folder.clone(), cause })
+    }
+
+    /// Fills the staging folder with all that is not there yet, the manifest included.
+    fn make_ready(&self, plan: &Plan<'_>, staging: &Staging) -> Result<(), CollectError> {
+        plan.pieces.par_iter().try_for_each(|Piece { name, origin }| match origin {
+            Origin::Staged | Origin::SameAs(_) => Ok(()),
+            Origin::Whole(contents, modified) => staging.copy(name, contents, *modified),
+            Origin::Elsewhere(path) => staging.copy_from(name, path),
+        })?;
+        for Piece { name, origin } in &plan.pieces {
+            if let Origin::SameAs(existing) = origin {
+                staging.duplicate(existing, name)?;
+            }
+        }
+        staging.write(manifest::FILE_NAME, plan.manifest.to_json().as_bytes(), None)?;
+        staging.note(plan.pieces.iter().map(|piece| piece.name.as_str()))?;
+        let own = plan.pieces.iter().filter(|piece| !matches!(piece.origin, Origin::SameAs(_)));
+        let names: Vec<&str> = own.map(|piece| piece.name.as_str()).chain([manifest::FILE_NAME]).collect();
+        self.sync(staging, &names)
+    }
+
+    /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
+    /// in one go, so many threads wait together.
+    fn sync(&self, staging: &Staging, names: &[&str]) -> Result<(), CollectError> {
+        let sync = |name: &&str| {
+            let synced = File::open(staging.path(name)).and_then(|file| file.sync_all());
+            synced.map_err(|cause| failure(&self.folder, name, cause))
+        };
+        std::thread::scope(|scope| {
+            let chunks = names.chunks(names.len().div_ceil(SYNCS_AT_ONCE).max(1));
+            let threads: Vec<_> = chunks.map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
+        })
     }
 
     fn put_in_place(&self, staging: &Staging, name: &str) -> io::Result<()> {
@@ -89,11 +122,11 @@ impl Target {
         if let Some(parent) = to.parent() {
             make_folders(parent)?;
         }
-        fs_err::rename(staging.folder.join(name), to)
+        fs_err::rename(staging.path(name), to)
     }
 
     fn put_manifest_in_place(&self, staging: &Staging) -> io::Result<()> {
-        fs_err::rename(staging.folder.join(manifest::FILE_NAME), self.folder.join(manifest::FILE_NAME))?;
+        fs_err::rename(staging.path(manifest::FILE_NAME), self.folder.join(manifest::FILE_NAME))?;
         File::open(&self.folder)?.sync_all()
     }
 
@@ -128,22 +161,75 @@ impl Target {
         Ok(())
     }
 
-    /// Compressed copies beside plain files that this run did not make hold older contents, and
-    /// another server that looks for them by name would send them.
-    fn remove_stale_copies(&self, manifest: &Manifest) -> io::Result<()> {
-        let files = manifest.files.iter().flatten();
-        for (name, entry) in files.filter(|(name, _)| manifest.paths.contains_key(*name)) {
-            for coding in Coding::ALL.into_iter().filter(|coding| !entry.variants.contains_key(coding)) {
-                let copy = format!("{name}{}", coding.suffix());
-                let is_a_file_of_its_own = manifest.files.as_ref().is_some_and(|files| files.contains_key(&copy));
-                let path = self.folder.join(copy);
-                if !is_a_file_of_its_own && path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
-                    fs_err::remove_file(path)?;
-                }
+    fn remove_what_is_over(
+        &self,
+        plan: &Plan<'_>,
+        old: &Old<'_>,
+        ask: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut over = old.names();
+        over.extend(self.originals()?);
+        over.extend(copies_beside_plain_names(plan));
+        let kept = old.originals();
+        let wanted = plan.names();
+        for name in over.iter().filter(|name| !wanted.contains(*name) && !kept.contains(*name)) {
+            let path = self.folder.join(name);
+            if path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
+                ask(name)?;
+                fs_err::remove_file(&path)?;
+                self.remove_empty_folders(Path::new(name));
             }
         }
         Ok(())
     }
+
+    fn remove_empty_folders(&self, name: &Path) {
+        for folder in name.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty()) {
+            // One that is not empty stays, and so do those above it.
+            if fs_err::remove_dir(self.folder.join(folder)).is_err() {
+                break;
+            }
+        }
+    }
+
+    /// What is in the folder of originals now.
+    fn originals(&self) -> io::Result<BTreeSet<String>> {
+        let entries = match fs_err::read_dir(self.folder.join(manifest::ORIGINALS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+            entries => entries?,
+        };
+        let name = |name: std::ffi::OsString| Some(format!("{}/{}", manifest::ORIGINALS, name.to_str()?));
+        Ok(entries.flatten().filter_map(|entry| name(entry.file_name())).collect())
+    }
+}
+
+/// What was in the output before.
+struct Old<'a> {
+    before: Option<&'a Manifest>,
+    left_behind: &'a BTreeSet<String>,
+}
+
+impl Old<'_> {
+    /// Everything that the release before and a run that died have put there. What Django or other tools put
+    /// there is not ours to remove.
+    fn names(&self) -> BTreeSet<String> {
+        let files = self.before.and_then(|manifest| manifest.files.as_ref()).into_iter().flatten();
+        let names = files.flat_map(|(name, entry)| names_of(name, entry));
+        names.chain(self.left_behind.iter().cloned()).collect()
+    }
+
+    /// The originals of the release before. A server may still be reading them, so they stay for one release.
+    fn originals(&self) -> BTreeSet<String> {
+        let files = self.before.and_then(|manifest| manifest.files.as_ref()).into_iter().flatten();
+        let names = |(_, entry): (_, &manifest::Entry)| entry.stored.as_ref().map(|stored| names_of(stored, entry));
+        files.filter_map(names).flatten().filter(|name| name.starts_with(manifest::ORIGINALS)).collect()
+    }
+}
+
+/// Compressed copies beside plain files that this run did not make hold older contents, and another server
+/// that looks for them by name would send them.
+fn copies_beside_plain_names(plan: &Plan<'_>) -> impl Iterator<Item = String> {
+    plan.manifest.paths.keys().flat_map(|name| Coding::ALL.map(|coding| format!("{name}{}", coding.suffix())))
 }
 
 /// Makes a folder and those above it, readable for all. What is there already keeps its access rights:
@@ -164,187 +250,172 @@ fn make_folders(folder: &Path) -> io::Result<()> {
     }
 }
 
-fn failure(output: &Path, name: &str, cause: io::Error) -> CollectError {
-    CollectError::Write { name: name.to_owned(), output: output.to_owned(), cause }
-}
-
-/// The folder in which everything is made ready; removed with all that is still in it.
-#[derive(Debug)]
-struct Staging {
-    folder: PathBuf,
-    output: PathBuf,
-}
-
-impl Staging {
-    fn create(output: &Path) -> Result<Self, CollectError> {
-        let folder = output.join(STAGING);
-        let failed = |cause| failure(output, STAGING, cause);
-        if folder.symlink_metadata().is_ok() {
-            fs_err::remove_dir_all(&folder).map_err(failed)?;
-        }
-        fs_err::create_dir(&folder).map_err(failed)?;
-        Ok(Self { folder, output: output.to_owned() })
-    }
-
-    /// Writes everything, the manifest included.
-    fn fill(&self, plan: &Plan<'_>) -> Result<(), CollectError> {
-        let mut written = vec![manifest::FILE_NAME];
-        let text = plan.manifest.to_json();
-        self.write(manifest::FILE_NAME, |file| Ok(file.write_all(text.as_bytes())))?;
-        for piece in &plan.pieces {
-            if !self.link(piece) {
-                self.write_piece(piece)?;
-                written.push(&piece.name);
-            }
-        }
-        self.sync(&written)
-    }
-
-    /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
-    /// in one go, so many threads wait together.
-    fn sync(&self, names: &[&str]) -> Result<(), CollectError> {
-        let sync = |name: &&str| {
-            let synced = File::open(self.folder.join(name)).and_then(|file| file.sync_all());
-            synced.map_err(|cause| failure(&self.output, name, cause))
-        };
-        std::thread::scope(|scope| {
-            let chunks = names.chunks(names.len().div_ceil(SYNCS_AT_ONCE).max(1));
-            let threads: Vec<_> = chunks.map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync))).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
-        })
-    }
-
-    /// One content under two names takes the room of one, where the file system can do it.
-    fn link(&self, piece: &Piece<'_>) -> bool {
-        let existing = piece.same_as.as_ref().map(|name| self.folder.join(name));
-        let new = self.folder.join(&piece.name);
-        existing.is_some_and(|existing| {
-            new.parent().is_some_and(|parent| fs_err::create_dir_all(parent).is_ok())
-                && fs_err::hard_link(existing, new).is_ok()
-        })
-    }
-
-    fn write_piece(&self, piece: &Piece<'_>) -> Result<(), CollectError> {
-        self.write(&piece.name, |file| {
-            let written = match piece.bytes {
-                Bytes::Whole(contents) => contents.write_to(file)?,
-                Bytes::Copy(copy) => file.write_all(copy),
-            };
-            Ok(written.and_then(|()| file.set_modified(piece.modified)))
-        })
-    }
-
-    fn write(
-        &self,
-        name: &str,
-        write: impl FnOnce(&mut File) -> Result<io::Result<()>, CollectError>,
-    ) -> Result<(), CollectError> {
-        let failed = |cause| failure(&self.output, name, cause);
-        let path = self.folder.join(name);
-        if let Some(parent) = path.parent() {
-            fs_err::create_dir_all(parent).map_err(failed)?;
-        }
-        let mut file = File::create_new(&path).map_err(failed)?;
-        file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
-        write(&mut file)?.map_err(failed)
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // What cannot be removed now is removed by the next run.
-        let _ = fs_err::remove_dir_all(&self.folder);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
     use std::time::SystemTime;
 
     use super::*;
-    use crate::collect::compress::Copies;
+    use crate::collect::compress::{Compressed, Copies};
     use crate::collect::contents::Contents;
     use crate::collect::name::Output;
+    use crate::collect::plan::plan;
 
-    fn output(hashed: &str, plain: &str, text: &str, copy: &str) -> (Output, Copies) {
-        let output = Output {
-            hashed: Some(hashed.into()),
-            plain: Some(plain.into()),
-            contents: Contents::held(text.into()),
-            modified: SystemTime::UNIX_EPOCH,
-        };
-        (output, Copies::from([(Coding::Gzip, copy.into())]))
+    /// A folder for the output and one for the sources.
+    struct Bench {
+        folder: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { folder: tempfile::tempdir().expect("a temporary folder") }
+        }
+
+        fn output(&self) -> PathBuf {
+            self.folder.path().join("out")
+        }
+
+        fn target(&self) -> Target {
+            Target::lock(&self.output()).expect("a free folder")
+        }
+
+        fn content(&self, text: &str) -> Contents {
+            let path = self.folder.path().join(text);
+            fs_err::write(&path, text).expect("written");
+            Contents::on_disk(&path).expect("readable")
+        }
+
+        /// A file under one or two names, with a copy.
+        fn file(&self, hashed: Option<&str>, plain: Option<&str>, text: &str) -> (Output, Copies) {
+            let modified = SystemTime::UNIX_EPOCH;
+            let names = [hashed, plain].map(|name| name.map(str::to_owned));
+            let [hashed, plain] = names;
+            let output = Output { hashed, plain, contents: self.content(text), modified };
+            (output, Copies::from([(Coding::Gzip, 1)]))
+        }
+
+        /// A rewritten stylesheet beside its original, and one without references.
+        fn first(&self) -> Compressed {
+            release(vec![
+                self.file(Some("a.1.css"), None, "first, rewritten"),
+                self.file(None, Some("a.css"), "first"),
+                self.file(Some("css/b.1.css"), Some("css/b.css"), "b of the first"),
+            ])
+        }
+
+        /// The second file has lost its copy, and there is a third one.
+        fn second(&self) -> Compressed {
+            let mut smaller = self.file(Some("css/b.2.css"), Some("css/b.css"), "b of the second");
+            smaller.1.clear();
+            release(vec![
+                self.file(Some("a.2.css"), None, "second, rewritten"),
+                self.file(None, Some("a.css"), "second"),
+                smaller,
+                self.file(Some("c.2.css"), Some("c.css"), "c"),
+            ])
+        }
+
+        /// Publishes, but fails at the given change, counted from zero: a power cut, but for the cleaning up.
+        fn publish(&self, release: &Compressed, cut_at: Option<usize>) -> (Vec<String>, Result<(), CollectError>) {
+            let target = self.target();
+            let before = Release::in_output(&target.folder).expect("a sound manifest");
+            let staging = Staging::create(&target.folder).expect("a staging folder");
+            for (output, copies) in &release.outputs {
+                for coding in copies.keys() {
+                    let name = format!("{}{}", output.stored(), coding.suffix());
+                    staging.write(&name, b"z", None).expect("written");
+                }
+            }
+            let mut changes = Vec::new();
+            let result = target.publish_in_steps(&plan(release), &staging, before.as_ref(), &mut |name| {
+                if cut_at == Some(changes.len()) {
+                    return Err(io::Error::other("cut"));
+                }
+                changes.push(name.to_owned());
+                Ok(())
+            });
+            if result.is_err() {
+                std::mem::forget(staging); // a process that dies cleans nothing up
+            }
+            (changes, result)
+        }
+
+        fn manifest(&self) -> Manifest {
+            Manifest::load(&self.output()).expect("a manifest")
+        }
+
+        /// Every file but the lock.
+        fn files(&self) -> BTreeSet<String> {
+            let entries = walkdir::WalkDir::new(self.output()).into_iter().flatten();
+            let files = entries.filter(|entry| entry.file_type().is_file());
+            let name =
+                |path: &Path| path.strip_prefix(self.output()).expect("below").to_str().expect("text").to_owned();
+            files.map(|entry| name(entry.path())).filter(|name| name != LOCK).collect()
+        }
     }
 
     fn release(outputs: Vec<(Output, Copies)>) -> Compressed {
-        let paths = outputs.iter().filter_map(|(output, _)| output.plain.clone().zip(output.hashed.clone())).collect();
+        let of = |wanted: &str| {
+            let hashed = outputs.iter().filter_map(|(output, _)| output.hashed.as_deref());
+            let stem = wanted.trim_end_matches(".css");
+            hashed.into_iter().find(|name| name.starts_with(&format!("{stem}."))).unwrap_or(wanted).to_owned()
+        };
+        let plain = outputs.iter().filter_map(|(output, _)| output.plain.clone());
+        let paths = plain.map(|name| (name.clone(), of(&name))).collect();
         Compressed { outputs, paths, totals: BTreeMap::new() }
     }
 
-    fn first() -> Compressed {
-        release(vec![output("a.1.css", "a.css", "first", "f"), output("css/b.1.css", "css/b.css", "first", "f")])
-    }
-
-    /// The second file has lost its copy, and there is a third one.
-    fn second() -> Compressed {
-        let mut smaller = output("css/b.2.css", "css/b.css", "second", "");
-        smaller.1.clear();
-        release(vec![output("a.2.css", "a.css", "second", "s"), smaller, output("c.2.css", "c.css", "second", "s")])
-    }
-
-    /// Fails at the given change, counted from zero; a power cut, but for the cleaning up.
-    fn cut_at(target: &Target, release: &Compressed, change: usize) -> Result<(), CollectError> {
-        let mut left = change;
-        target.publish_in_steps(&plan(release), &mut |_| {
-            let is_now = left == 0;
-            left = left.saturating_sub(1);
-            if is_now { Err(io::Error::other("cut")) } else { Ok(()) }
-        })
+    /// Whether everything that the manifest speaks of is there, with the bytes that it speaks of.
+    fn check_whole(bench: &Bench, at: usize) {
+        for (name, entry) in bench.manifest().files.iter().flatten() {
+            let place = entry.location(name);
+            let contents = Contents::on_disk(&bench.output().join(place));
+            let contents = contents.unwrap_or_else(|error| panic!("{name} at change {at}: {error}"));
+            assert_eq!(manifest::json::hex(&contents.fingerprint), entry.sha256, "{name} at change {at}");
+            for coding in entry.variants.keys() {
+                let copy = bench.output().join(format!("{place}{}", coding.suffix()));
+                assert!(copy.exists(), "{name} at change {at} has lost its {coding}");
+            }
+        }
     }
 
     #[test]
-    fn whenever_it_stops_the_manifest_is_whole_and_all_that_it_names_is_there() {
+    fn whenever_it_stops_one_whole_release_is_there_and_the_next_run_leaves_nothing_over() {
+        let clean = Bench::new();
+        clean.publish(&clean.first(), None).1.expect("the first release");
+        clean.publish(&clean.second(), None).1.expect("the second release");
         let mut change = 0;
         loop {
-            let folder = tempfile::tempdir().expect("a temporary folder");
-            let target = Target::lock(folder.path()).expect("a free folder");
-            target.publish(&first()).expect("the first release");
-            let before = Manifest::load(folder.path()).expect("a manifest");
-            let is_done = cut_at(&target, &second(), change).is_ok();
-            let manifest = Manifest::load(folder.path()).expect("a manifest");
-            assert_eq!(manifest == before, !is_done, "at change {change}");
-            for (name, entry) in manifest.files.iter().flatten() {
-                let text = fs_err::read_to_string(folder.path().join(name)).expect("a file of the manifest");
-                if !manifest.paths.contains_key(name) {
-                    assert_eq!(text.len() as u64, entry.size, "{name} at change {change}");
-                }
-                for coding in entry.variants.keys() {
-                    let copy = folder.path().join(format!("{name}{}", coding.suffix()));
-                    assert!(copy.exists(), "{name} at change {change} has lost its {coding}");
-                }
-            }
-            if is_done {
+            let bench = Bench::new();
+            bench.publish(&bench.first(), None).1.expect("the first release");
+            let before = bench.manifest();
+            let (changes, result) = bench.publish(&bench.second(), Some(change));
+            let is_published = changes.iter().any(|name| name == manifest::FILE_NAME);
+            assert_eq!(bench.manifest() == before, !is_published, "at change {change}");
+            check_whole(&bench, change);
+            if result.is_ok() {
+                assert!(change >= 15, "every file and the manifest are changes, but there were {change}");
                 break;
             }
+            bench.publish(&bench.first(), None).1.expect("the first release again");
+            bench.publish(&bench.first(), None).1.expect("and without the originals of the second");
+            bench.publish(&bench.second(), None).1.expect("the second release");
+            assert_eq!(bench.files(), clean.files(), "after a cut at change {change}");
             change += 1;
         }
-        assert!(change >= 10, "every file and the manifest are changes, but there were {change}");
     }
 
     #[test]
-    fn the_manifest_is_put_in_place_last_and_plain_files_just_before() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let target = Target::lock(folder.path()).expect("a free folder");
-        let mut order = Vec::new();
-        let mut note = |name: &str| {
-            order.push(name.to_owned());
-            Ok(())
-        };
-        target.publish_in_steps(&plan(&first()), &mut note).expect("published");
+    fn plain_files_come_after_hashed_ones_and_the_manifest_is_last() {
+        let bench = Bench::new();
+        let (order, result) = bench.publish(&bench.first(), None);
+        result.expect("published");
+        let home = bench.manifest().files.expect("files")["a.css"].stored.clone().expect("a home");
         let expected = [
             "a.1.css.gz",
             "a.1.css",
+            &format!("{home}.gz"),
+            &home,
             "css/b.1.css.gz",
             "css/b.1.css",
             "a.css.gz",
@@ -357,12 +428,25 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_left_of_a_run_that_failed_before_its_first_change() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let target = Target::lock(folder.path()).expect("a free folder");
-        cut_at(&target, &first(), 0).expect_err("cut");
-        let left: Vec<_> =
-            fs_err::read_dir(folder.path()).expect("readable").flatten().map(|e| e.file_name()).collect();
-        assert_eq!(left, [LOCK]);
+    fn what_the_next_release_does_not_have_is_removed_and_what_others_put_there_stays() {
+        let bench = Bench::new();
+        bench.publish(&bench.first(), None).1.expect("the first release");
+        fs_err::write(bench.output().join("theirs.txt"), "x").expect("written");
+        bench.publish(&release(vec![bench.file(Some("c.2.css"), Some("c.css"), "c")]), None).1.expect("the second");
+        let files: Vec<_> = bench.files().into_iter().filter(|name| !name.starts_with("vestibule-")).collect();
+        assert_eq!(files, ["c.2.css", "c.2.css.gz", "c.css", "c.css.gz", "staticfiles.json", "theirs.txt"]);
+        assert!(!bench.output().join("css").exists(), "an empty folder goes too");
+    }
+
+    #[test]
+    fn the_originals_of_the_last_release_stay_for_one_release_more() {
+        let bench = Bench::new();
+        let originals = || bench.files().into_iter().filter(|name| name.starts_with("vestibule-")).count();
+        bench.publish(&bench.first(), None).1.expect("the first release");
+        assert_eq!(originals(), 2);
+        bench.publish(&bench.second(), None).1.expect("the second release");
+        assert_eq!(originals(), 4);
+        bench.publish(&bench.second(), None).1.expect("the second release again");
+        assert_eq!(originals(), 2);
     }
 }

@@ -128,9 +128,11 @@ fn ignore_set(globs: &[String]) -> Result<GlobSet, CollectError> {
 }
 
 /// Whether a name belongs to the output folder itself: the manifest, which an earlier `collectstatic`
-/// also leaves in a folder that is now a source, and our lock and staging folder.
+/// also leaves in a folder that is now a source, our originals, and our lock and staging folder.
 fn is_reserved(name: &str) -> bool {
-    name == manifest::FILE_NAME || name.starts_with(".vestibule")
+    name == manifest::FILE_NAME
+        || name.starts_with(".vestibule")
+        || name.strip_prefix(manifest::ORIGINALS).is_some_and(|rest| rest.starts_with('/'))
 }
 
 #[derive(Default)]

@@ -22,6 +22,10 @@ pub struct Summary {
     pub hashed: usize,
     /// How many references were given a new name.
     pub references: usize,
+    /// How many hashed files of earlier releases are kept.
+    pub carried: usize,
+    /// How many of them were given up for their age.
+    pub dropped: usize,
     /// How many files stood behind one of the same name in an earlier source.
     pub shadowed: usize,
     /// What compression brought, for each coding that was asked for.
@@ -47,6 +51,12 @@ impl fmt::Display for Summary {
         )?;
         line(f, "hashed", self.hashed, "names with a content hash")?;
         line(f, "rewritten", self.references, "references to them")?;
+        if self.carried > 0 {
+            line(f, "carried", self.carried, "of earlier releases, for pages that still ask for them")?;
+        }
+        if self.dropped > 0 {
+            line(f, "dropped", self.dropped, "of earlier releases, out of use for long enough")?;
+        }
         if self.shadowed > 0 {
             line(f, "shadowed", self.shadowed, "left out, as an earlier source has the same path")?;
         }
@@ -110,6 +120,8 @@ mod tests {
             sources: 1,
             hashed: 132,
             references: 45,
+            carried: 12,
+            dropped: 3,
             shadowed: 2,
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
             warnings: vec![Finding::about("a.css", "odd")],
@@ -119,6 +131,8 @@ mod tests {
 Collected 132 files from 1 folder into public in 2.4 s
   hashed        132  names with a content hash
   rewritten      45  references to them
+  carried        12  of earlier releases, for pages that still ask for them
+  dropped         3  of earlier releases, out of use for long enough
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
   warnings        1  see above";

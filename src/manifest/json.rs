@@ -76,6 +76,8 @@ struct EntryOnDisk {
     #[serde(rename = "type")]
     media_type: String,
     sha256: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stored: Option<String>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     integrity: String,
     #[serde(default, rename = "immutable", skip_serializing_if = "std::ops::Not::not")]
@@ -144,7 +146,8 @@ impl Manifest {
 
     fn names(&self) -> impl Iterator<Item = &str> {
         let listed = self.files.iter().flat_map(BTreeMap::keys);
-        self.paths.values().chain(listed).map(String::as_str)
+        let stored = self.files.iter().flat_map(BTreeMap::values).filter_map(|entry| entry.stored.as_ref());
+        self.paths.values().chain(listed).chain(stored).map(String::as_str)
     }
 
     /// Part of file names too.
@@ -207,6 +210,7 @@ impl From<EntryOnDisk> for Entry {
             size: entry.size,
             media_type: entry.media_type,
             sha256: entry.sha256,
+            stored: entry.stored,
             integrity: entry.integrity,
             is_immutable: entry.is_immutable,
             variants,
@@ -234,6 +238,7 @@ impl From<&Entry> for EntryOnDisk {
             size: entry.size,
             media_type: entry.media_type.clone(),
             sha256: entry.sha256.clone(),
+            stored: entry.stored.clone(),
             integrity: entry.integrity.clone(),
             is_immutable: entry.is_immutable,
             variants,
@@ -257,6 +262,7 @@ mod tests {
             size: 3,
             media_type: "text/css; charset=utf-8".into(),
             sha256: "ab".repeat(32),
+            stored: Some("vestibule-originals/abab".into()),
             integrity: "sha384-AAAA".into(),
             is_immutable: true,
             variants: [(Coding::Gzip, 2)].into(),

@@ -13,6 +13,9 @@ use crate::http::encoding::{Coding, DictionaryCoding};
 /// The manifest's name inside the output folder, as Django's `ManifestFilesMixin.manifest_name` has it.
 pub const FILE_NAME: &str = "staticfiles.json";
 
+/// The folder in the output for the bytes that have only a plain name, under names with their hash.
+pub const ORIGINALS: &str = "vestibule-originals";
+
 /// What one run of `collect` published.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
@@ -36,6 +39,11 @@ pub struct Entry {
     pub media_type: String,
     /// SHA-256 of the file's bytes, 64 lower-case hexadecimal digits.
     pub sha256: String,
+    /// The file that holds the bytes, if that is another one; its compressed copies are the ones to send.
+    ///
+    /// A plain name has other bytes in the next release. So that a reader sees one whole release at any
+    /// moment, also while the next one is put into place, it reads only files of which the bytes never change.
+    pub stored: Option<String>,
     /// The value of an `integrity` attribute: "sha384-" and a digest (Subresource Integrity, section 3.1).
     /// Empty in a manifest that has none.
     pub integrity: String,
@@ -54,6 +62,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// The file, below the output folder, that holds the bytes of the entry with this name.
+    pub fn location<'a>(&'a self, name: &'a str) -> &'a str {
+        self.stored.as_deref().unwrap_or(name)
+    }
+
     /// The name of the file that holds a delta for `name` against the dictionary with this SHA-256.
     pub fn delta_name(name: &str, dictionary: &str, coding: DictionaryCoding) -> String {
         format!("{name}.{}{}", dictionary.get(..12).unwrap_or(dictionary), coding.suffix())

@@ -1,6 +1,7 @@
 //! Source trees and an output folder in a temporary folder.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use vestibule::collect::{CollectError, Summary, collect};
 use vestibule::config::CollectConfig;
@@ -65,7 +66,7 @@ impl Site {
 
     /// Runs `collect` under `/static/`.
     pub(crate) fn collect(&self) -> Result<Summary, CollectError> {
-        collect(&self.config, &UrlPrefix::default())
+        collect(&self.config, &UrlPrefix::default(), SystemTime::now())
     }
 
     /// Runs `collect`, which must succeed.

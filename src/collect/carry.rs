@@ -1,0 +1,296 @@
+//! Which hashed files of the release before stay, because pages of that release still ask for them.
+//!
+//! Each deploy overlaps with the one before it: in browsers' tabs, in caches, on the other servers. So a
+//! file that goes out of use is stamped with the last release that used it and carried over, until more
+//! releases or more time have gone by than the operator wants.
+//!
+//! This is the only step that reads an earlier output. A release is known by the hash of its names, and
+//! time goes in from outside: the same sources after the same release give the same output.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::contents::Contents;
+use super::error::CollectError;
+use super::plan::{entry, names_of};
+use crate::config::CollectConfig;
+use crate::http::encoding::{Coding, DictionaryCoding};
+use crate::manifest::json::ManifestError;
+use crate::manifest::{Carried, Entry, Manifest};
+
+/// An earlier output.
+#[derive(Debug)]
+pub(super) struct Release {
+    pub(super) folder: PathBuf,
+    pub(super) manifest: Manifest,
+}
+
+/// What stays of it.
+#[derive(Debug, Default)]
+pub(super) struct Carriage {
+    /// Where the files are now.
+    pub(super) folder: PathBuf,
+    /// By hashed name.
+    pub(super) kept: BTreeMap<String, Entry>,
+    /// How many files were given up for their age.
+    pub(super) dropped: usize,
+}
+
+/// For how long files are kept once they are out of use.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) releases: u32,
+    pub(super) span: Duration,
+    pub(super) now: SystemTime,
+}
+
+impl Limits {
+    pub(super) fn new(config: &CollectConfig, now: SystemTime) -> Self {
+        Self { releases: config.keep_releases, span: config.keep_for.0, now }
+    }
+
+    fn seconds_now(&self) -> u64 {
+        self.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    fn has_passed(&self, carried: &Carried) -> bool {
+        let age = Duration::from_secs(self.seconds_now().saturating_sub(carried.since));
+        carried.releases > self.releases || age > self.span
+    }
+}
+
+impl Release {
+    /// The release in an output folder, if there is one.
+    pub(super) fn in_output(folder: &Path) -> Result<Option<Self>, CollectError> {
+        match Manifest::load(folder) {
+            Ok(manifest) => Ok(Some(Self { folder: folder.to_owned(), manifest })),
+            Err(ManifestError::Missing(_)) => Ok(None),
+            Err(error) => Err(CollectError::Previous(error)),
+        }
+    }
+
+    /// The release in a folder that was named for it, so that there must be one.
+    pub(super) fn named(folder: &Path) -> Result<Self, CollectError> {
+        let manifest = Manifest::load(folder).map_err(CollectError::Previous)?;
+        Ok(Self { folder: folder.to_owned(), manifest })
+    }
+
+    /// Every file with a hash in its name that it used or carried itself, and is still whole.
+    fn hashed_files(&self) -> Result<BTreeMap<String, Entry>, CollectError> {
+        let entries = match &self.manifest.files {
+            Some(files) => files.iter().filter(|(_, entry)| entry.is_immutable).map(entry_of_ours).collect(),
+            None => self.entries_of_django()?,
+        };
+        let present = |(name, entry): (String, Entry)| Some((name.clone(), still_there(&self.folder, &name, entry)?));
+        Ok(entries.into_iter().filter_map(present).collect())
+    }
+
+    /// Django's manifest, or WhiteNoise's, has names only.
+    fn entries_of_django(&self) -> Result<BTreeMap<String, Entry>, CollectError> {
+        let mut entries = BTreeMap::new();
+        for name in self.manifest.paths.iter().filter(|(plain, name)| plain != name).map(|(_, name)| name) {
+            let path = self.folder.join(name);
+            if path.is_file() {
+                let copy = |coding: Coding| {
+                    let copy = fs_err::metadata(self.folder.join(format!("{name}{}", coding.suffix()))).ok()?;
+                    copy.is_file().then_some((coding, copy.len()))
+                };
+                let variants = Coding::ALL.into_iter().filter_map(copy).collect();
+                let entry = entry(name, &Contents::on_disk(&path)?, variants);
+                entries.insert(name.clone(), Entry { is_immutable: true, ..entry });
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The files that stay in `next`.
+    pub(super) fn carry_into(&self, next: &Manifest, limits: Limits) -> Result<Carriage, CollectError> {
+        let mut carriage = Carriage { folder: self.folder.clone(), ..Carriage::default() };
+        if limits.releases == 0 {
+            return Ok(carriage);
+        }
+        let plain_names: BTreeMap<&str, &str> =
+            self.manifest.paths.iter().map(|(plain, hashed)| (hashed.as_str(), plain.as_str())).collect();
+        let (release, next_release) = (self.manifest.release(), next.release());
+        for (name, mut entry) in self.hashed_files()? {
+            if is_used(next, &name, &entry) {
+                continue;
+            }
+            let plain = plain_names.get(name.as_str()).copied();
+            let carried = stamp(entry.carried.take(), plain, &release, release != next_release, limits);
+            match carried.filter(|carried| !limits.has_passed(carried)) {
+                Some(carried) => {
+                    carriage.kept.insert(name, Entry { carried: Some(carried), ..entry });
+                }
+                None => carriage.dropped += 1,
+            }
+        }
+        Ok(carriage)
+    }
+}
+
+fn entry_of_ours((name, entry): (&String, &Entry)) -> (String, Entry) {
+    (name.clone(), entry.clone())
+}
+
+/// Whether the new release has something under one of the file's names.
+fn is_used(next: &Manifest, name: &str, entry: &Entry) -> bool {
+    names_of(name, entry).iter().any(|name| next.files.as_ref().is_some_and(|files| files.contains_key(name)))
+}
+
+/// The stamp of a file that the next release does not use. A run that changes no name is no new release.
+fn stamp(
+    carried: Option<Carried>,
+    plain: Option<&str>,
+    release: &str,
+    is_new_release: bool,
+    limits: Limits,
+) -> Option<Carried> {
+    match carried {
+        Some(carried) => Some(Carried { releases: carried.releases + u32::from(is_new_release), ..carried }),
+        None => Some(Carried {
+            plain: plain?.to_owned(),
+            release: release.to_owned(),
+            releases: 1,
+            since: limits.seconds_now(),
+        }),
+    }
+}
+
+/// The entry without the copies and deltas that are gone; nothing if the file itself is.
+fn still_there(folder: &Path, name: &str, mut entry: Entry) -> Option<Entry> {
+    let has = |name: &str, size: u64| {
+        fs_err::metadata(folder.join(name)).is_ok_and(|found| found.is_file() && found.len() == size)
+    };
+    if !has(name, entry.size) {
+        return None;
+    }
+    entry.variants.retain(|coding, size| has(&format!("{name}{}", coding.suffix()), *size));
+    for (dictionary, sizes) in &mut entry.deltas {
+        sizes.retain(|coding: &DictionaryCoding, size| has(&Entry::delta_name(name, dictionary, *coding), *size));
+    }
+    entry.deltas.retain(|_, sizes| !sizes.is_empty());
+    Some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 86400;
+
+    fn limits(releases: u32, days: u64, now: u64) -> Limits {
+        let now = UNIX_EPOCH + Duration::from_secs(now);
+        Limits { releases, span: Duration::from_secs(days * DAY), now }
+    }
+
+    /// An output folder with one file for each pair of a plain and a hashed name.
+    fn release(names: &[(&str, &str)]) -> (tempfile::TempDir, Release) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let manifest = manifest(names);
+        for name in manifest.files.iter().flatten().map(|(name, _)| name) {
+            fs_err::write(folder.path().join(name), "x").expect("written");
+        }
+        let release = Release { folder: folder.path().to_owned(), manifest };
+        (folder, release)
+    }
+
+    fn manifest(names: &[(&str, &str)]) -> Manifest {
+        let file =
+            |(_, name): &(&str, &str)| ((*name).to_owned(), Entry { size: 1, is_immutable: true, ..Entry::default() });
+        Manifest {
+            paths: names.iter().map(|(plain, name)| ((*plain).to_owned(), (*name).to_owned())).collect(),
+            files: Some(names.iter().map(file).collect()),
+        }
+    }
+
+    /// What the next release is, once the files that stay are in it.
+    fn with_carried(next: &Manifest, carriage: &Carriage) -> Manifest {
+        let mut next = next.clone();
+        next.files.as_mut().expect("files").extend(carriage.kept.clone());
+        next
+    }
+
+    #[test]
+    fn a_file_out_of_use_is_stamped_once_and_grows_older_with_each_release() {
+        let (_folder, mut release) = release(&[("a.css", "a.1.css"), ("b.css", "b.1.css")]);
+        let first = release.manifest.release();
+        for (n, (hashed, now)) in [("a.2.css", 100), ("a.3.css", 200), ("a.4.css", 300)].into_iter().enumerate() {
+            let next = manifest(&[("a.css", hashed), ("b.css", "b.1.css")]);
+            fs_err::write(release.folder.join(hashed), "x").expect("written");
+            let carriage = release.carry_into(&next, limits(10, 30, now)).expect("carried");
+            let carried = carriage.kept["a.1.css"].carried.clone().expect("a stamp");
+            let releases = u32::try_from(n).expect("small") + 1;
+            assert_eq!(carried, Carried { plain: "a.css".into(), release: first.clone(), releases, since: 100 });
+            assert!(!carriage.kept.contains_key("b.1.css"), "it is in use");
+            release.manifest = with_carried(&next, &carriage);
+        }
+        assert_eq!(release.manifest.files.as_ref().map_or(0, BTreeMap::len), 5);
+    }
+
+    #[test]
+    fn a_run_without_any_change_ages_nothing() {
+        let (_folder, mut release) = release(&[("a.css", "a.1.css")]);
+        let next = manifest(&[("a.css", "a.2.css")]);
+        fs_err::write(release.folder.join("a.2.css"), "x").expect("written");
+        let carriage = release.carry_into(&next, limits(10, 30, 100)).expect("carried");
+        release.manifest = with_carried(&next, &carriage);
+        let again = release.carry_into(&next, limits(10, 30, 500)).expect("carried");
+        assert_eq!(again.kept, carriage.kept);
+    }
+
+    #[test]
+    fn a_file_goes_after_so_many_releases_or_so_much_time() {
+        let carried = |releases, since| Carried { plain: "a".into(), release: "r".into(), releases, since };
+        for (carried, limits, expected) in [
+            (carried(1, 0), limits(1, 1, 0), false),
+            (carried(2, 0), limits(1, 1, 0), true),
+            (carried(1, 0), limits(1, 1, DAY), false),
+            (carried(1, 0), limits(1, 1, DAY + 1), true),
+            (carried(1, 500), limits(1, 1, 0), false), // the clock went back
+        ] {
+            assert_eq!(limits.has_passed(&carried), expected, "for {carried:?} at {limits:?}");
+        }
+    }
+
+    #[test]
+    fn zero_releases_carry_nothing() {
+        let (_folder, release) = release(&[("a.css", "a.1.css")]);
+        let carriage = release.carry_into(&manifest(&[]), limits(0, 30, 0)).expect("carried");
+        assert!(carriage.kept.is_empty() && carriage.dropped == 0);
+    }
+
+    #[test]
+    fn what_comes_into_use_again_loses_its_stamp() {
+        let (_folder, mut release) = release(&[("a.css", "a.1.css")]);
+        let second = manifest(&[("a.css", "a.2.css")]);
+        let carriage = release.carry_into(&second, limits(10, 30, 0)).expect("carried");
+        release.manifest = with_carried(&second, &carriage);
+        let third = manifest(&[("a.css", "a.1.css")]);
+        assert!(!release.carry_into(&third, limits(10, 30, 0)).expect("carried").kept.contains_key("a.1.css"));
+    }
+
+    #[test]
+    fn a_file_that_is_gone_or_cut_is_not_carried_and_a_lost_copy_is_forgotten() {
+        let (folder, mut release) = release(&[("a.css", "a.1.css"), ("b.css", "b.1.css"), ("c.css", "c.1.css")]);
+        fs_err::remove_file(folder.path().join("a.1.css")).expect("removed");
+        fs_err::write(folder.path().join("b.1.css"), "longer").expect("written");
+        let files = release.manifest.files.as_mut().expect("files");
+        files.get_mut("c.1.css").expect("an entry").variants.insert(Coding::Gzip, 9);
+        let carriage = release.carry_into(&manifest(&[]), limits(1, 1, 0)).expect("carried");
+        assert_eq!(carriage.kept.keys().collect::<Vec<_>>(), ["c.1.css"]);
+        assert!(carriage.kept["c.1.css"].variants.is_empty());
+    }
+
+    #[test]
+    fn the_hashed_files_of_a_manifest_by_django_are_carried_with_their_copies() {
+        let (folder, mut release) = release(&[("a.css", "a.1.css"), ("b.css", "b.css")]);
+        fs_err::write(folder.path().join("a.1.css.gz"), "zip").expect("written");
+        release.manifest.files = None;
+        let carriage = release.carry_into(&manifest(&[]), limits(1, 1, 0)).expect("carried");
+        assert_eq!(carriage.kept.keys().collect::<Vec<_>>(), ["a.1.css"]);
+        let entry = &carriage.kept["a.1.css"];
+        assert_eq!((entry.size, entry.sha256.len(), &entry.variants), (1, 64, &[(Coding::Gzip, 3)].into()));
+    }
+}

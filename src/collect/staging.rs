@@ -1,0 +1,168 @@
+//! The folder in which a run makes everything ready, inside the output folder, so that each finished file
+//! is put into place by a rename.
+//!
+//! Rewritten files and compressed copies are written here as soon as they are made: a large tree must not
+//! end in memory. The folder goes away with its value. One that is there at the start belongs to a run that
+//! died; what that run had already put into place stands in its list, and is removed if nothing names it.
+
+use std::collections::BTreeSet;
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use fs_err::File;
+
+use super::contents::Contents;
+use super::error::CollectError;
+
+/// The folder's name in the output.
+pub(super) const NAME: &str = ".vestibule-staging";
+/// The names that a run is about to put into place, one in each line. No name has a line break in it.
+const LIST: &str = ".vestibule-pieces";
+/// Static files are for the public. Whoever publishes them under a careful umask still means a server
+/// under another user to read them, as with Django's `FILE_UPLOAD_PERMISSIONS`.
+const FILE_MODE: u32 = 0o644;
+
+/// The folder, and what a run that died has left behind.
+#[derive(Debug)]
+pub(super) struct Staging {
+    folder: PathBuf,
+    output: PathBuf,
+    /// What an earlier run may have put into place without getting as far as its manifest.
+    pub(super) left_behind: BTreeSet<String>,
+}
+
+impl Staging {
+    /// Makes the folder anew. Only who has the output's lock may.
+    pub(super) fn create(output: &Path) -> Result<Self, CollectError> {
+        let folder = output.join(NAME);
+        let failed = |cause| failure(output, NAME, cause);
+        let mut left_behind = BTreeSet::new();
+        if folder.symlink_metadata().is_ok() {
+            // Without a list nothing was put into place. One that is cut short was never acted on.
+            let list = fs_err::read_to_string(folder.join(LIST)).unwrap_or_default();
+            left_behind = list.lines().map(str::to_owned).collect();
+            fs_err::remove_dir_all(&folder).map_err(failed)?;
+        }
+        fs_err::create_dir(&folder).map_err(failed)?;
+        Ok(Self { folder, output: output.to_owned(), left_behind })
+    }
+
+    /// Where a name is made ready.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes bytes under a name, with the time of their source if they have one. What is there already has
+    /// the same bytes, since the name says so.
+    pub(super) fn write(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        modified: impl Into<Option<SystemTime>>,
+    ) -> Result<(), CollectError> {
+        self.create_file(name, modified.into(), |file| Ok(file.write_all(bytes)))
+    }
+
+    /// Writes a copy of a file under a name.
+    pub(super) fn copy(&self, name: &str, contents: &Contents, modified: SystemTime) -> Result<(), CollectError> {
+        self.create_file(name, Some(modified), |file| contents.write_to(file))
+    }
+
+    /// Writes a copy of a file of an earlier release under its name.
+    pub(super) fn copy_from(&self, name: &str, path: &Path) -> Result<(), CollectError> {
+        let mut source = File::open(path).map_err(CollectError::Unreadable)?;
+        let modified = source.metadata().and_then(|metadata| metadata.modified()).ok();
+        self.create_file(name, modified, |file| Ok(io::copy(&mut source, file).map(drop)))
+    }
+
+    /// Gives what is ready under one name a second one: the same file, where the file system can do that.
+    pub(super) fn duplicate(&self, existing: &str, name: &str) -> Result<(), CollectError> {
+        let (from, to) = (self.path(existing), self.path(name));
+        self.make_parent(&to, name)?;
+        if fs_err::hard_link(&from, &to).is_ok() {
+            return Ok(());
+        }
+        let modified = fs_err::metadata(&from).and_then(|metadata| metadata.modified());
+        let copied = modified.and_then(|modified| {
+            fs_err::copy(&from, &to)?;
+            File::options().write(true).open(&to)?.set_modified(modified)
+        });
+        copied.map_err(|cause| failure(&self.output, name, cause))
+    }
+
+    /// Notes what is about to be put into place, for the next run in case this one dies.
+    pub(super) fn note<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<(), CollectError> {
+        let list: String = names.flat_map(|name| [name, "\n"]).collect();
+        let noted = fs_err::write(self.path(LIST), list).and_then(|()| File::open(self.path(LIST))?.sync_all());
+        noted.map_err(|cause| failure(&self.output, NAME, cause))
+    }
+
+    fn create_file(
+        &self,
+        name: &str,
+        modified: Option<SystemTime>,
+        write: impl FnOnce(&mut File) -> Result<io::Result<()>, CollectError>,
+    ) -> Result<(), CollectError> {
+        let failed = |cause| failure(&self.output, name, cause);
+        let path = self.path(name);
+        self.make_parent(&path, name)?;
+        let mut file = match File::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            file => file.map_err(failed)?,
+        };
+        file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
+        write(&mut file)?.and_then(|()| modified.map_or(Ok(()), |time| file.set_modified(time))).map_err(failed)
+    }
+
+    fn make_parent(&self, path: &Path, name: &str) -> Result<(), CollectError> {
+        let Some(parent) = path.parent() else { return Ok(()) };
+        fs_err::create_dir_all(parent).map_err(|cause| failure(&self.output, name, cause))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed now is removed by the next run.
+        let _ = fs_err::remove_dir_all(&self.folder);
+    }
+}
+
+/// A file of the output that could not be written.
+pub(super) fn failure(output: &Path, name: &str, cause: io::Error) -> CollectError {
+    CollectError::Write { name: name.to_owned(), output: output.to_owned(), cause }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_that_died_was_about_is_known_to_the_next() {
+        let output = tempfile::tempdir().expect("a temporary folder");
+        let staging = Staging::create(output.path()).expect("staging");
+        assert!(staging.left_behind.is_empty());
+        staging.write("a/b.css", b"x", SystemTime::UNIX_EPOCH).expect("written");
+        staging.note(["a/b.css", "c d.css"].into_iter()).expect("noted");
+        std::mem::forget(staging);
+        let next = Staging::create(output.path()).expect("staging");
+        assert_eq!(next.left_behind, ["a/b.css", "c d.css"].map(str::to_owned).into());
+        assert!(!next.path("a/b.css").exists(), "the old folder is gone");
+        drop(next);
+        assert!(!output.path().join(NAME).exists());
+    }
+
+    #[test]
+    fn a_second_name_has_the_same_bytes_and_time() {
+        let output = tempfile::tempdir().expect("a temporary folder");
+        let staging = Staging::create(output.path()).expect("staging");
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        staging.write("a.css", b"x", time).expect("written");
+        staging.duplicate("a.css", "b/c.css").expect("duplicated");
+        let copy = staging.path("b/c.css");
+        assert_eq!(fs_err::read(&copy).expect("readable"), b"x");
+        assert_eq!(fs_err::metadata(&copy).and_then(|metadata| metadata.modified()).expect("a time"), time);
+    }
+}
