@@ -106,6 +106,9 @@ pub struct CollectFlags {
     /// The folder to write: Django's STATIC_ROOT [default: static.directory of the configuration]
     #[arg(long, value_name = "DIR")]
     pub output: Option<String>,
+    /// The output of the release before, to carry its files over [default: the output folder itself]
+    #[arg(long, value_name = "DIR")]
+    pub previous: Option<String>,
     /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,
@@ -116,6 +119,7 @@ impl CollectFlags {
         let mut options = Vec::new();
         many(&mut options, "--source", ("collect", "sources"), &self.source);
         one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
+        one(&mut options, "--previous", ("collect", "previous"), self.previous.as_ref());
         one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
         options
     }

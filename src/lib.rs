@@ -117,6 +117,9 @@ pub enum Error {
     /// `serve` did not start.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The time of a reproducible build is none.
+    #[error("environment variable SOURCE_DATE_EPOCH: {0:?} is not a number of seconds since 1970")]
+    Epoch(String),
     /// The system did not give what every program needs: threads, signals.
     #[error("the system refuses what vestibule needs to run")]
     System(#[from] io::Error),
@@ -126,7 +129,7 @@ impl Error {
     /// Whether the operator can mend it by writing something else: exit code 2.
     pub fn is_operators_mistake(&self) -> bool {
         match self {
-            Self::Config(_) => true,
+            Self::Config(_) | Self::Epoch(_) => true,
             Self::Serve(error) => error.is_operators_mistake(),
             Self::Collect(error) => error.is_operators_mistake(),
             Self::System(_) => false,
@@ -138,7 +141,7 @@ impl Error {
         match self {
             Self::Collect(error) => error.hint(),
             Self::Serve(error) => error.hint(),
-            Self::Config(_) | Self::System(_) => None,
+            Self::Config(_) | Self::Epoch(_) | Self::System(_) => None,
         }
     }
 }
@@ -155,7 +158,7 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
             let loaded = reading.sound()?;
             let mut config = loaded.config.collect;
             config.output = config.output.or(loaded.config.assets.directory);
-            Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix, now())?)))
+            Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix, now()?)?)))
         }
         Command::Serve(flags) => {
             let loaded = reading.sound()?;
@@ -184,9 +187,11 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 }
 
 /// The time by which a release is dated: that of a reproducible build, if there is one.
-fn now() -> SystemTime {
-    let epoch = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
-    epoch.map_or_else(SystemTime::now, |seconds| UNIX_EPOCH + Duration::from_secs(seconds))
+fn now() -> Result<SystemTime, Error> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(SystemTime::now()) };
+    let seconds = text.to_str().and_then(|text| text.parse().ok());
+    let time = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    time.ok_or_else(|| Error::Epoch(text.to_string_lossy().into_owned()))
 }
 
 /// Lends a runtime, and does not wait for what hangs in it afterwards: a disk or a name server that

@@ -11,6 +11,7 @@ mod config_example;
 mod connections;
 mod django;
 mod house;
+mod overlap;
 mod proxy;
 mod reload;
 mod requests;

@@ -10,7 +10,8 @@ use vestibule::manifest::Manifest;
 
 /// A folder that goes away with its value. The sources are folders in it, the output is `out`.
 pub(crate) struct Site {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
+    _owned: Option<tempfile::TempDir>,
     /// What `collect` is told. Brotli at its highest level is for the tests that are about it.
     pub(crate) config: CollectConfig,
 }
@@ -32,7 +33,12 @@ impl Site {
             config.sources.push(Source { prefix: source.prefix, directory });
         }
         config.output = Some(folder.path().join("out"));
-        Self { folder, config }
+        Self { folder: folder.path().to_owned(), _owned: Some(folder), config }
+    }
+
+    /// In a folder that belongs to somebody else.
+    pub(crate) fn at(folder: PathBuf, config: CollectConfig) -> Self {
+        Self { folder, _owned: None, config }
     }
 
     /// Adds a file to the source `src`.
@@ -56,7 +62,7 @@ impl Site {
 
     /// A path inside the temporary folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     /// The output folder.
