@@ -70,7 +70,10 @@ impl Server {
             Self::GunicornUwsgi => ("uwsgi+unix", "encoded"),
             Self::UwsgiOwn => ("uwsgi+unix", "decoded"),
         };
-        format!("[upstream]\naddress = \"{scheme}:{}/app.sock\"\nuwsgi_path = \"{path}\"\n", folder.display())
+        format!(
+            "[upstream]\nhold = \"60s\"\naddress = \"{scheme}:{}/app.sock\"\nuwsgi_path = \"{path}\"\n",
+            folder.display()
+        )
     }
 }
 
