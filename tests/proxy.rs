@@ -613,7 +613,7 @@ async fn more_requests_than_connections_and_queue_are_told_to_come_back() {
     })
     .await;
     let config = UpstreamConfig { connections: 1.try_into().unwrap(), queue: 0, ..config() };
-    let upstream = std::sync::Arc::new(Upstream::new(app.address(), &config));
+    let upstream = Arc::new(Upstream::new(app.address(), &config));
     let first = tokio::spawn({
         let upstream = upstream.clone();
         async move { upstream.forward(get("/")).await }
