@@ -11,6 +11,7 @@
 mod carry;
 mod compress;
 mod contents;
+mod delta;
 mod error;
 mod find_links;
 mod fingerprint;
