@@ -9,6 +9,7 @@ mod collect;
 mod command_line;
 mod config_example;
 mod connections;
+mod deltas;
 mod django;
 mod house;
 mod overlap;

@@ -2,8 +2,8 @@
 //!
 //! Each file is a step, and each step hands a value of its own type on, so that they cannot be called
 //! in another order: scan, link (which finds and resolves), name (which orders, rewrites and
-//! fingerprints), compress, plan (with what `carry` keeps of the release before), publish. What is rewritten
-//! or compressed goes into the `staging` folder; only `publish` changes what readers see. No socket is opened, no code is run, and
+//! fingerprints), compress, plan (with what `carry` keeps of the release before, and the `deltas` from that),
+//! publish. What is rewritten or compressed goes into the `staging` folder; only `publish` changes what readers see. No socket is opened, no code is run, and
 //! Django is not asked.
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
@@ -12,6 +12,7 @@ mod carry;
 mod compress;
 mod contents;
 mod delta;
+mod deltas;
 mod error;
 mod find_links;
 mod fingerprint;
@@ -72,6 +73,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
     let mut plan = plan::plan(&compressed);
     let carriage = carriage(config, before.as_ref(), &plan.manifest, Limits::new(config, now))?;
     plan.carry(&carriage, output);
+    let deltas = deltas::add(&mut plan, &compressed, &carriage, output, config, &staging, &progress)?;
     target.publish(&plan, &staging, before.as_ref())?;
     Ok(Summary {
         output: output.to_owned(),
@@ -83,6 +85,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         dropped: carriage.dropped,
         shadowed,
         compression: compressed.totals,
+        deltas,
         warnings,
         elapsed: started.elapsed(),
     })

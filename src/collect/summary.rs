@@ -30,6 +30,8 @@ pub struct Summary {
     pub shadowed: usize,
     /// What compression brought, for each coding that was asked for.
     pub compression: BTreeMap<Coding, Totals>,
+    /// What deltas save over the smallest copies, for browsers that have an earlier version.
+    pub deltas: Totals,
     /// What is odd, but did not stop the run.
     pub warnings: Vec<Finding>,
     /// How long it took.
@@ -61,7 +63,10 @@ impl fmt::Display for Summary {
             line(f, "shadowed", self.shadowed, "left out, as an earlier source has the same path")?;
         }
         for (coding, totals) in &self.compression {
-            compression_line(f, *coding, totals)?;
+            compression_line(f, coding_name(*coding), totals)?;
+        }
+        if self.deltas.copies > 0 {
+            compression_line(f, "deltas", &self.deltas)?;
         }
         if !self.warnings.is_empty() {
             line(f, "warnings", self.warnings.len(), "see above")?;
@@ -74,13 +79,16 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, number: usize, explanation: &str
     write!(f, "\n  {what:<10}{number:>7}  {explanation}")
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
-fn compression_line(f: &mut fmt::Formatter<'_>, coding: Coding, totals: &Totals) -> fmt::Result {
-    let name = match coding {
+fn coding_name(coding: Coding) -> &'static str {
+    match coding {
         Coding::Brotli => "brotli",
         Coding::Zstd => "zstd",
         Coding::Gzip => "gzip",
-    };
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
+fn compression_line(f: &mut fmt::Formatter<'_>, name: &str, totals: &Totals) -> fmt::Result {
     let Totals { copies, before, after } = *totals;
     write!(f, "\n  {name:<10}{copies:>7}  {:>10} -> {:>10}", bytes(before), bytes(after))?;
     if before > 0 {
@@ -124,6 +132,7 @@ mod tests {
             dropped: 3,
             shadowed: 2,
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
+            deltas: Totals { copies: 12, before: 314_573, after: 31_457 },
             warnings: vec![Finding::about("a.css", "odd")],
             elapsed: Duration::from_millis(2440),
         };
@@ -135,6 +144,7 @@ Collected 132 files from 1 folder into public in 2.4 s
   dropped         3  of earlier releases, out of use for long enough
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
+  deltas         12   307.2 KiB ->   30.7 KiB   10 %
   warnings        1  see above";
         assert_eq!(summary.to_string(), expected);
     }
