@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::process::Command;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -184,6 +185,31 @@ fn the_summary_tells_what_deltas_save() {
     let summary = site.collected();
     assert_eq!(summary.deltas.copies, 1);
     assert!(summary.to_string().contains("\n  deltas          1 "), "{summary}");
+}
+
+#[test]
+fn check_tells_why_no_browser_is_going_to_ask_for_deltas() {
+    let site = released(2);
+    let made = rcgen::generate_simple_self_signed(vec!["site.test".to_owned()]).unwrap();
+    fs_err::write(site.path("c.pem"), made.cert.pem()).unwrap();
+    fs_err::write(site.path("k.pem"), made.signing_key.serialize_pem()).unwrap();
+    let check = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+        command.args(["check", "--static", "out"]).args(arguments).current_dir(site.path("")).env_clear();
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let own = ["--listen-tls", "127.0.0.1:0", "--cert", "c.pem", "--key", "k.pem"];
+    for (arguments, expected) in [
+        (&["--listen", "127.0.0.1:0"][..], "browsers take them over https only"),
+        (&own, "Chromium takes them only where it knows the certificate's authority as a public one"),
+    ] {
+        let report = check(arguments);
+        let expected = format!("notice  deltas: 1 file has some, but except on localhost {expected}");
+        assert!(report.lines().any(|line| line.starts_with(&expected)), "{report}");
+    }
+    fs_err::write(site.path("v.toml"), "[listen]\nhttp = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"192.0.2.1\"]\n")
+        .unwrap();
+    assert!(!check(&["--config", "v.toml"]).contains("deltas"));
 }
 
 /// `Available-Dictionary` for a version of the script.

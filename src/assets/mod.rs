@@ -162,6 +162,11 @@ impl Assets {
         self.catalog.len()
     }
 
+    /// How many files can be sent as deltas.
+    pub fn files_with_deltas(&self) -> usize {
+        self.catalog.with_deltas()
+    }
+
     /// How many bytes of file contents are held in memory.
     pub fn bytes_in_memory(&self) -> u64 {
         self.bytes_in_memory

@@ -17,6 +17,7 @@ use super::contents::Contents;
 use super::delta::{self, Dictionary};
 use super::error::CollectError;
 use super::fingerprint::fingerprint;
+use super::name::Output;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::staging::Staging;
@@ -49,19 +50,17 @@ pub(super) fn add(
         .partition(|delta| delta.size_before(carriage).is_some());
     tasks.sort_by_key(|delta| (Reverse(delta.work()), delta.name()));
     progress.go_on("making deltas", tasks.iter().map(Delta::work).sum());
-    let contents: BTreeMap<&str, &Contents> = compressed
-        .outputs
-        .iter()
-        .filter_map(|(output, _)| Some((output.hashed.as_deref()?, &output.contents)))
-        .collect();
+    let outputs: BTreeMap<&str, &Output> =
+        compressed.outputs.iter().filter_map(|(output, _)| Some((output.hashed.as_deref()?, output))).collect();
     let made: Vec<(Delta, u64)> = tasks
         .into_iter()
         .par_bridge()
         .map(|task| {
-            let delta = task.make(contents[&*task.file], carriage, config)?;
+            let output = outputs[&*task.file];
+            let delta = task.make(&output.contents, carriage, config)?;
             progress.advance(task.work());
             let Some(delta) = delta else { return Ok(None) };
-            staging.write(&task.name(), &delta, None)?;
+            staging.write(&task.name(), &delta, output.modified)?;
             Ok(Some((task, delta.len() as u64)))
         })
         .filter_map(Result::transpose)
