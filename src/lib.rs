@@ -16,7 +16,8 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   scan -> link (find_links, resolve) -> name (order, rewrite, fingerprint) -> compress -> plan -> publish -> manifest
+//!   scan -> link (find_links, resolve) -> name (order, rewrite, fingerprint) -> compress -> plan (carry, deltas)
+//!   -> publish -> manifest
 //! ```
 //! A static request:
 //! ```text

@@ -169,6 +169,18 @@ fn without_deltas_there_is_no_trace_of_them() {
 }
 
 #[test]
+fn what_browsers_were_not_told_to_keep_is_no_dictionary() {
+    let site = Site::new().set(|config| config.deltas = false).file("js/app.js", script(1));
+    site.collected();
+    let site = site.set(|config| config.deltas = true).file("js/app.js", script(2));
+    site.collected();
+    assert_eq!(delta_files(&site), [""; 0]);
+    let site = site.file("js/app.js", script(3));
+    site.collected();
+    assert_eq!(versions(&site)[&3].1.deltas.len(), 1, "from the second");
+}
+
+#[test]
 fn a_carried_file_that_somebody_changed_is_no_dictionary() {
     let site = released(1);
     let name = site.output().join(site.hashed("js/app.js"));

@@ -68,8 +68,10 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
 /// The client's dictionary, if an answer may refer to it: only where nobody between can meddle (RFC
 /// 9842, section 8), and only to a page that may read the file.
 fn usable_dictionary(asset: &Asset, headers: &HeaderMap, client: &Client) -> Option<Digest> {
-    let may_refer = asset.has_deltas() && client.is_secure() && dictionary::page_may_read(headers, asset.always());
-    may_refer.then(|| dictionary::available(headers)).flatten()
+    if !asset.has_deltas() || !client.is_secure() {
+        return None;
+    }
+    dictionary::available(headers).filter(|_| dictionary::page_may_read(headers, asset.always()))
 }
 
 /// The variant to answer from, and the range if it is still to be honoured.

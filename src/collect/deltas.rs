@@ -162,11 +162,13 @@ fn wanted(manifest: &Manifest, carriage: &Carriage, config: &CollectConfig) -> V
     wanted
 }
 
-/// The earlier versions of a file, the newest first.
+/// The earlier versions of a file that browsers keep as dictionaries, the newest first.
 fn versions<'c>(plain: &str, carriage: &'c Carriage, count: u32) -> impl Iterator<Item = (&'c str, &'c Entry)> {
     let version = |(name, entry): (&'c String, &'c Entry)| {
         let carried = entry.carried.as_ref().filter(|carried| carried.plain == plain)?;
-        delta::takes_part(name, entry).then_some(((carried.releases, Reverse(carried.since), name.as_str()), entry))
+        // A browser that was not told so has the file, but not as a dictionary.
+        let is_dictionary = entry.dictionary_for.is_some() && delta::takes_part(name, entry);
+        is_dictionary.then_some(((carried.releases, Reverse(carried.since), name.as_str()), entry))
     };
     let mut versions: Vec<_> = carriage.kept.iter().filter_map(version).collect();
     versions.sort_by_key(|(age, _)| *age);
@@ -219,6 +221,7 @@ mod tests {
             sha256: hex(&[digit; 32]),
             is_immutable: true,
             variants: [(Coding::Gzip, 3000), (Coding::Brotli, 2000)].into(),
+            dictionary_for: carried.as_ref().map(|_| "app.*.js".into()),
             carried,
             ..Entry::default()
         }
@@ -236,6 +239,7 @@ mod tests {
             ("app.4.js", entry(4, carried("app.js", 1, 250))), // two runs of the same release
             ("other.1.js", entry(5, carried("other.js", 1, 300))),
             ("app.5.js", Entry { variants: [].into(), ..entry(6, carried("app.js", 1, 400)) }),
+            ("app.6.js", Entry { dictionary_for: None, ..entry(7, carried("app.js", 1, 500)) }),
         ];
         Carriage { kept: kept.map(|(name, entry)| (name.to_owned(), entry)).into(), ..Carriage::default() }
     }

@@ -2,9 +2,9 @@
 //!
 //! Each file is a step, and each step hands a value of its own type on, so that they cannot be called
 //! in another order: scan, link (which finds and resolves), name (which orders, rewrites and
-//! fingerprints), compress, plan (with what `carry` keeps of the release before, and the `deltas` from that),
-//! publish. What is rewritten or compressed goes into the `staging` folder; only `publish` changes what readers see. No socket is opened, no code is run, and
-//! Django is not asked.
+//! fingerprints), compress, plan (with what `carry` keeps of the release before, and the `deltas` from
+//! that), publish. What is rewritten or compressed goes into the `staging` folder; only `publish` changes
+//! what readers see. No socket is opened, no code is run, and Django is not asked.
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
 
