@@ -734,7 +734,7 @@ async fn deltas_can_be_switched_off() {
 async fn the_prefix_is_part_of_the_pattern_and_means_itself() {
     let assets = site_with_deltas().open_with(|config| config.prefix = "/a(1)/b+c:d*/".parse().expect("a prefix"));
     let answer = get(&assets.expect("a folder"), &format!("/a(1)/b+c:d*/{HASHED}")).await;
-    let expected = r#"match="/a\\(1\\)/b\\+c\\:d\\*/css/app.*.css""#;
+    let expected = r#"match="/a\\(1\\)/b\\+c{\\:}d\\*/css/app.*.css""#;
     assert_eq!(answer.header(USE_AS_DICTIONARY), Some(expected));
 }
 

@@ -76,12 +76,16 @@ pub fn pattern(beginning: &str, end: &str) -> String {
 }
 
 /// A text as a URL pattern that only this text fits: what means something there gets a backslash.
+///
+/// A backslash alone does not keep a colon from ending a protocol, nor a question mark from beginning a
+/// query, when the pattern is cut into the parts of a URL. Within a group nothing is cut.
 pub fn escape(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
-        if matches!(c, ':' | '(' | ')' | '{' | '}' | '*' | '+' | '?' | '\\') {
-            escaped.push('\\');
+        match c {
+            ':' | '?' => escaped.extend(['{', '\\', c, '}']),
+            '(' | ')' | '{' | '}' | '*' | '+' | '\\' => escaped.extend(['\\', c]),
+            _ => escaped.push(c),
         }
-        escaped.push(c);
         escaped
     })
 }
@@ -172,6 +176,14 @@ mod tests {
         ] {
             assert_eq!(pattern(beginning, end), expected, "for {beginning}*{end}");
         }
+    }
+
+    /// As tried with `URLPattern` in Chromium 156.
+    #[test]
+    fn what_means_something_in_a_pattern_is_escaped() {
+        assert_eq!(escape("/static/"), "/static/");
+        assert_eq!(escape("/a(1)/b+c:d*/"), r"/a\(1\)/b\+c{\:}d\*/");
+        assert_eq!(escape(r"{what?}\"), r"\{what{\?}\}\\");
     }
 
     #[test]
