@@ -29,6 +29,7 @@ Examples:
 
   vestibule collect --source static --source vendor=node_modules/htmx.org/dist --output public
   vestibule collect --config vestibule.toml
+  vestibule collect --config vestibule.toml --check     proves what the second one wrote
 
 Django then finds the new names with its stock ManifestStaticFilesStorage and STATIC_ROOT set to
 the output folder. The first source that has a path wins, as with Django's finders.";
@@ -109,6 +110,9 @@ pub struct CollectFlags {
     /// The output of the release before, to carry its files over [default: the output folder itself]
     #[arg(long, value_name = "DIR")]
     pub previous: Option<String>,
+    /// Write nothing; read the output again and prove every file, copy, name and reference in it
+    #[arg(long)]
+    pub check: bool,
     /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,

@@ -60,6 +60,9 @@ pub mod cli;
 pub mod config;
 pub mod logging;
 
+// What is said of a file.
+pub mod finding;
+
 // The contract between the halves.
 pub mod manifest;
 
@@ -91,7 +94,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::check::Finding;
 use self::cli::Command;
-use self::collect::{CollectError, Summary};
+use self::collect::{CollectError, Proof, ProofError, Summary};
 use self::config::load::{ConfigError, Reading, load, read};
 use self::serve::{Ending, ServeError, Server, signals};
 
@@ -100,6 +103,8 @@ use self::serve::{Ending, ServeError, Server, signals};
 pub enum Outcome {
     /// `collect` published a folder.
     Collected(Box<Summary>),
+    /// `collect --check` has read the folder again.
+    Proved(Box<Proof>),
     /// `serve` was told to stop.
     Served(Ending),
     /// `check` has looked.
@@ -115,6 +120,9 @@ pub enum Error {
     /// `collect` failed.
     #[error(transparent)]
     Collect(#[from] CollectError),
+    /// There was nothing that `collect --check` could prove.
+    #[error(transparent)]
+    Prove(#[from] ProofError),
     /// `serve` did not start.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -133,6 +141,7 @@ impl Error {
             Self::Config(_) | Self::Epoch(_) => true,
             Self::Serve(error) => error.is_operators_mistake(),
             Self::Collect(error) => error.is_operators_mistake(),
+            Self::Prove(error) => error.is_operators_mistake(),
             Self::System(_) => false,
         }
     }
@@ -141,6 +150,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Collect(error) => error.hint(),
+            Self::Prove(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Config(_) | Self::Epoch(_) | Self::System(_) => None,
         }
@@ -155,10 +165,13 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
     let reading = read_configuration(command);
     let _telling = logging::start(&reading.loaded.config.log);
     match command {
-        Command::Collect(_) => {
+        Command::Collect(flags) => {
             let loaded = reading.sound()?;
             let mut config = loaded.config.collect;
             config.output = config.output.or(loaded.config.assets.directory);
+            if flags.check {
+                return Ok(Outcome::Proved(Box::new(collect::verify(&config, &loaded.config.assets.prefix)?)));
+            }
             Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix, now()?)?)))
         }
         Command::Serve(flags) => {

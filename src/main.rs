@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             tell(&summary.to_string());
             DONE
         }
+        Ok(Outcome::Proved(proof)) => said(&proof.to_string(), if proof.is_sound() { DONE } else { FAILED }),
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
         Err(error) => {
@@ -35,17 +36,21 @@ fn main() -> ExitCode {
 }
 
 fn report(findings: &[Finding]) -> u8 {
-    if let Err(error) = print(findings).or_else(nobody_reads) {
-        tell(&format!("error: cannot write to standard output\n  because: {error}"));
-        return FAILED;
-    }
-    if findings.iter().any(|finding| matches!(finding, Finding::Wrong(_))) { MISTAKE } else { DONE }
+    let text: Vec<_> = findings.iter().map(Finding::to_string).collect();
+    let is_wrong = findings.iter().any(|finding| matches!(finding, Finding::Wrong(_)));
+    said(&text.join("\n"), if is_wrong { MISTAKE } else { DONE })
 }
 
-fn print(findings: &[Finding]) -> io::Result<()> {
+/// Writes to standard output; the exit code is the given one if that worked.
+fn said(text: &str, code: u8) -> u8 {
     let mut output = stdout().lock();
-    findings.iter().try_for_each(|finding| writeln!(output, "{finding}"))?;
-    output.flush()
+    match writeln!(output, "{text}").and_then(|()| output.flush()).or_else(nobody_reads) {
+        Ok(()) => code,
+        Err(error) => {
+            tell(&format!("error: cannot write to standard output\n  because: {error}"));
+            FAILED
+        }
+    }
 }
 
 /// Who has read enough closes the pipe; the exit code still says the rest.

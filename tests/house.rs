@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
-const MAP: [(&str, &str); 13] = [
+const MAP: [(&str, &str); 14] = [
     ("main", "check cli lib serve"),
     ("lib", "check cli collect config logging serve"),
     ("cli", ""),
     ("config", "cli"),
     ("logging", "config"),
     ("http", ""),
+    ("finding", ""),
     ("manifest", "http"),
-    ("collect", "config http manifest"),
+    ("collect", "config finding http manifest"),
     ("assets", "config http manifest"),
     ("upstream", "config http"),
     ("layers", "config http"),

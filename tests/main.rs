@@ -13,6 +13,7 @@ mod deltas;
 mod django;
 mod house;
 mod overlap;
+mod proof;
 mod proxy;
 mod reload;
 mod requests;

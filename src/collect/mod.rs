@@ -27,12 +27,14 @@ mod rewrite;
 mod scan;
 mod staging;
 mod summary;
+mod verify;
 
 use std::time::{Instant, SystemTime};
 
 pub use self::compress::Totals;
 pub use self::error::{CollectError, Finding, Position};
 pub use self::summary::Summary;
+pub use self::verify::{Proof, ProofError, verify};
 
 use self::carry::{Carriage, Limits, Release};
 use self::staging::Staging;
