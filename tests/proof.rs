@@ -9,7 +9,7 @@ use vestibule::collect::{Proof, ProofError, verify};
 use vestibule::config::values::UrlPrefix;
 use vestibule::http::encoding::{Coding, DictionaryCoding};
 use vestibule::manifest::json::hex;
-use vestibule::manifest::{Carried, Entry, FILE_NAME, Manifest};
+use vestibule::manifest::{Entry, FILE_NAME, Manifest};
 
 use crate::support::site::{Site, files_below};
 
@@ -81,7 +81,11 @@ fn what_was_collected_is_proved() {
     let manifest = site.manifest();
     let files = manifest.files.unwrap();
     assert_eq!(proof.files, files.len());
-    assert_eq!(proof.variants, files.values().map(|entry| entry.variants.len()).sum::<usize>());
+    // The same bytes under a plain and a hashed name have one copy in each coding.
+    let copies = files
+        .iter()
+        .flat_map(|(name, entry)| entry.variants.keys().map(|coding| (entry.location(name).to_owned(), *coding)));
+    assert_eq!(proof.variants, copies.collect::<std::collections::BTreeSet<_>>().len());
     assert!(proof.variants > 20, "{proof}");
     // Once in the originals and once in what became of them.
     assert_eq!(proof.references, 2 * 8, "{proof}");
@@ -229,22 +233,8 @@ fn fits(text: &str, pattern: &str) -> bool {
 fn names_of_a_ring_are_proved_with_and_without_the_originals() {
     let ring = ["css/one.css", "css/two.css"];
     for with_originals in [true, false] {
-        let without = |site: &Site| {
-            edit(site, |manifest| {
-                let files = manifest.files.as_mut().unwrap();
-                for plain in manifest.paths.keys().filter(|plain| manifest.paths[*plain] != **plain) {
-                    let entry = files.remove(plain).unwrap();
-                    let copies = entry.variants.keys().map(|coding| coding.suffix());
-                    for suffix in copies.chain([""]) {
-                        fs_err::remove_file(site.output().join(format!("{plain}{suffix}"))).unwrap();
-                    }
-                }
-            });
-        };
-        let site = collected();
-        if !with_originals {
-            without(&site);
-        }
+        let site = site().set(|config| config.keep_originals = with_originals);
+        site.collected();
         let proof = prove(&site);
         assert_eq!(told(&proof.errors), [""; 0]);
         // The author had written "one" with an escape, which cannot be known without the original.
@@ -279,36 +269,14 @@ fn names_of_a_ring_are_proved_with_and_without_the_originals() {
 
 #[test]
 fn files_of_an_earlier_release_are_proved_among_what_is_there() {
-    let site = collected();
-    let (before, files_before) = (site.manifest(), files_below(site.output()));
+    let site = site().set(|config| config.keep_releases = 10);
+    site.collected();
+    let before = site.manifest();
     let site = site.file("css/base.css", "b{}").file("css/two.css", "@import 'one.css';");
     site.collected();
-    let now = site.manifest();
-    // Whether `collect` has taken the old files away or not, they are there again, with their copies.
-    for (name, _) in before.files.as_ref().unwrap().iter().filter(|(_, entry)| entry.is_immutable) {
-        for (file, bytes) in files_before.iter().filter(|(file, _)| file.starts_with(name.as_str())) {
-            fs_err::write(site.output().join(file), bytes).unwrap();
-        }
-    }
-    let stray = told(&prove(&site).warnings);
-    assert!(
-        stray.iter().any(|warning| fits(warning, "css/base.*.css: the manifest does not list it, so")),
-        "{stray:?}"
-    );
-    assert!(stray.iter().any(|warning| fits(warning, "css/base.*.css.gz: the manifest does not list it")), "{stray:?}");
-
-    let plain_of: BTreeMap<&String, &String> = before.paths.iter().map(|(plain, name)| (name, plain)).collect();
-    edit(&site, |manifest| {
-        for (name, old) in before.files.as_ref().unwrap() {
-            if !now.files.as_ref().unwrap().contains_key(name) {
-                let carried =
-                    Carried { plain: plain_of[name].clone(), release: before.release(), releases: 1, since: 1 };
-                let entry = Entry { carried: Some(carried), ..old.clone() };
-                manifest.files.as_mut().unwrap().insert(name.clone(), entry);
-            }
-        }
-    });
     let proof = prove(&site);
+    let carried = |manifest: &Manifest| manifest.files.iter().flatten().filter(|(_, e)| e.carried.is_some()).count();
+    assert!(carried(&site.manifest()) >= 4, "{:?}", site.manifest());
     // The ring of the release before has lost its originals.
     let warnings = told(&proof.warnings);
     assert!(warnings.iter().all(|warning| warning.contains("cannot be proved without the originals")), "{proof}");
@@ -316,7 +284,7 @@ fn files_of_an_earlier_release_are_proved_among_what_is_there() {
 
     let gone = before.paths["css/base.css"].clone();
     for suffix in ["", ".gz", ".br", ".zst"] {
-        let _ = fs_err::remove_file(site.output().join(format!("{gone}{suffix}")));
+        fs_err::remove_file(site.output().join(format!("{gone}{suffix}"))).unwrap();
     }
     edit(&site, |manifest| drop(manifest.files.as_mut().unwrap().remove(&gone)));
     let proof = prove(&site);
@@ -324,6 +292,28 @@ fn files_of_an_earlier_release_are_proved_among_what_is_there() {
     let expected =
         "css/site.*.css:1:10: it refers to \"base.*.css\", but the manifest does not list \"css/base.*.css\"";
     assert!(told(&proof.warnings).iter().any(|warning| fits(warning, expected)), "{proof}");
+
+    let text = fs_err::read(site.output().join(&before.paths["css/site.css"])).unwrap();
+    replace(&site, &before.paths["css/site.css"], &[&text[..], b"x"].concat());
+    // Its references are not whole, so that it could have been one of a ring.
+    assert!(prove(&site).is_sound());
+    flip(&site, &before.paths["css/site.css"]);
+    assert!(!prove(&site).is_sound());
+}
+
+#[test]
+fn files_of_a_release_of_django_are_proved_by_their_own_hash() {
+    let site = Site::new().file("a.css", "a{}");
+    fs_err::create_dir(site.output()).unwrap();
+    let django = r#"{"paths": {"b.css": "b.900150983cd2.css"}, "version": "1.1", "hash": ""}"#;
+    fs_err::write(site.output().join("b.900150983cd2.css"), "abc").unwrap();
+    fs_err::write(site.output().join(FILE_NAME), django).unwrap();
+    site.collected();
+    assert!(site.manifest().files.unwrap()["b.900150983cd2.css"].carried.is_some());
+    let proof = prove(&site);
+    assert!(proof.is_sound() && proof.warnings.is_empty(), "{proof}");
+    replace(&site, "b.900150983cd2.css", b"abd");
+    assert_eq!(told(&prove(&site).errors), ["b.900150983cd2.css: the hash in its name is not that of its bytes"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::Findings;
 use crate::finding::Finding;
-use crate::manifest::{Entry, FILE_NAME, Manifest};
+use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS};
 
 #[derive(Deserialize)]
 struct Stated {
@@ -35,6 +35,9 @@ pub(super) fn agrees_with_itself(
     }
     let used: BTreeSet<&str> = manifest.paths.values().map(String::as_str).collect();
     for (name, entry) in listed {
+        if entry.stored.as_ref().is_some_and(|home| !is_home(home, entry, listed)) {
+            findings.error(Finding::about(name, "its bytes are kept under a name that is not theirs"));
+        }
         let is_used = used.contains(name.as_str());
         let message = match &entry.carried {
             Some(_) if is_used => "it is listed as of an earlier release, but paths leads to it",
@@ -43,6 +46,14 @@ pub(super) fn agrees_with_itself(
             _ => continue,
         };
         findings.error(Finding::about(name, message));
+    }
+}
+
+/// Bytes are kept under the name of their hash, or under a listed name of the same bytes.
+fn is_home(home: &str, entry: &Entry, listed: &BTreeMap<String, Entry>) -> bool {
+    match home.strip_prefix(ORIGINALS).and_then(|rest| rest.strip_prefix('/')) {
+        Some(digits) => entry.sha256.get(..32) == Some(digits),
+        None => listed.get(home).is_some_and(|other| other.stored.is_none() && other.sha256 == entry.sha256),
     }
 }
 
@@ -92,6 +103,7 @@ mod tests {
             &|m| files(m).get_mut("a.1.css").expect("there").carried = Some(carried.clone()),
             "a.1.css: it is listed as",
         );
+        one(&|m| files(m).get_mut("a.css").expect("there").stored = Some("b.css".into()), "a.css: its bytes are kept");
         let found = findings(|_| {}, Some("0123"));
         assert!(found.len() == 1 && found[0].starts_with("staticfiles.json: its hash is \"0123\""), "{found:?}");
     }

@@ -3,7 +3,7 @@
 //! All are read as streams, on all threads. Two names of one file on the disk, as `collect` makes them
 //! for a plain and a hashed name, are read once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use crate::manifest::json::hex;
 /// What was proved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Compressed copies that decode to their files.
+    /// Compressed copies that decode to their files. One with two names counts once.
     pub(super) variants: usize,
     /// Deltas that decode to their files.
     pub(super) deltas: usize,
@@ -77,15 +77,7 @@ fn tasks<'a>(
 ) -> Vec<Task<'a>> {
     let mut tasks: BTreeMap<_, Task<'a>> = BTreeMap::new();
     for (name, entry) in listed {
-        let copies = entry.variants.iter();
-        let copies = copies.map(|(coding, size)| (copy_name(name, *coding), Kind::Copy(*coding), *size));
-        let deltas = entry.deltas.iter().flat_map(|(dictionary, sizes)| {
-            let delta = |(coding, size): (&DictionaryCoding, &u64)| {
-                (Entry::delta_name(name, dictionary, *coding), Kind::Delta(*coding, dictionary), *size)
-            };
-            sizes.iter().map(delta).collect::<Vec<_>>()
-        });
-        for (file, kind, size) in [(name.clone(), Kind::Whole, entry.size)].into_iter().chain(copies).chain(deltas) {
+        for (file, kind, size) in files_of(name, entry, listed) {
             match present.get(&file) {
                 None => findings.error(Finding::about(file, "the manifest lists it, but it is not there")),
                 Some(found) if found.size != size => {
@@ -104,6 +96,31 @@ fn tasks<'a>(
     tasks.into_values().collect()
 }
 
+/// The files of an entry: where its bytes are, with copies and deltas, and its own name, with the copies for
+/// servers that look for them there.
+fn files_of<'a>(name: &str, entry: &'a Entry, listed: &BTreeMap<String, Entry>) -> Vec<(String, Kind<'a>, u64)> {
+    let home = entry.location(name);
+    let deltas = entry.deltas.iter().flat_map(|(dictionary, sizes)| {
+        sizes.iter().map(move |(coding, size)| {
+            (Entry::delta_name(home, dictionary, *coding), Kind::Delta(*coding, dictionary), *size)
+        })
+    });
+    let mut files: Vec<_> = deltas.collect();
+    for place in BTreeSet::from([home, name]) {
+        files.push((place.to_owned(), Kind::Whole, entry.size));
+        let copies =
+            entry.variants.iter().map(|(coding, size)| (copy_name(place, *coding), Kind::Copy(*coding), *size));
+        // Beside a plain name, a copy gives way to a file of the sources.
+        files.extend(copies.filter(|(copy, ..)| place == home || !listed.contains_key(copy)));
+    }
+    files
+}
+
+/// Every file that belongs to the listed ones, by its own name.
+pub(super) fn names(listed: &BTreeMap<String, Entry>) -> BTreeSet<String> {
+    listed.iter().flat_map(|(name, entry)| files_of(name, entry, listed)).map(|(file, ..)| file).collect()
+}
+
 impl Task<'_> {
     fn prove(
         &self,
@@ -114,7 +131,6 @@ impl Task<'_> {
         let (mut findings, mut counts) = (Findings::default(), Counts::default());
         let Some((_, entry)) = self.names.first() else { return (findings, counts) };
         let path = folder.join(&self.file);
-        let number = self.names.len();
         match self.kind {
             Kind::Whole => {
                 let has_integrity = self.names.iter().any(|(_, entry)| !entry.integrity.is_empty());
@@ -127,19 +143,19 @@ impl Task<'_> {
             Kind::Copy(coding) => {
                 let read = decode::copy(&path, coding, entry.size);
                 if self.is_the_file(&read, &mut findings) {
-                    counts.variants += number;
+                    counts.variants += 1;
                 }
             }
             Kind::Delta(coding, wanted) => {
                 let (Some(name), Some(digest)) = (dictionaries.get(wanted), digest_of(wanted)) else {
-                    counts.deltas_without_dictionary += number;
+                    counts.deltas_without_dictionary += 1;
                     return (findings, counts);
                 };
-                let size = listed.get(*name).map_or(0, |entry| entry.size);
-                let dictionary = || read_dictionary(&folder.join(name), size);
+                let (place, size) = listed.get(*name).map_or((*name, 0), |entry| (entry.location(name), entry.size));
+                let dictionary = || read_dictionary(&folder.join(place), size);
                 let read = decode::delta(&path, coding, &digest, dictionary, entry.size);
                 if self.is_the_file(&read, &mut findings) {
-                    counts.deltas += number;
+                    counts.deltas += 1;
                 }
             }
         }
@@ -151,7 +167,7 @@ impl Task<'_> {
         for (name, entry) in &self.names {
             if sha256 != entry.sha256 {
                 let message = format!("its SHA-256 is {sha256}, but the manifest says {}", entry.sha256);
-                findings.error(Finding::about(*name, message));
+                findings.error(Finding::about(&self.file, message));
             } else if let (false, Some(sha384)) = (entry.integrity.is_empty(), &read.sha384) {
                 let integrity = format!("sha384-{}", STANDARD.encode(sha384));
                 if integrity != entry.integrity {

@@ -16,7 +16,7 @@ mod decode;
 mod proof;
 mod references;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -35,7 +35,7 @@ use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
 use crate::http::encoding::Coding;
 use crate::manifest::json::ManifestError;
-use crate::manifest::{Entry, FILE_NAME, Manifest};
+use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS};
 
 /// How many files that are not listed are told by name. A folder that another tool filled has thousands.
 const STRAYS_TOLD: usize = 20;
@@ -175,17 +175,13 @@ fn copy_name(name: &str, coding: Coding) -> String {
     format!("{name}{}", coding.suffix())
 }
 
-/// Files that the manifest does not speak of. Hidden ones belong to other tools.
+/// Files that the manifest does not speak of. Hidden ones belong to other tools, and the originals of the
+/// release before stay for servers that still read them.
 fn strays(listed: &BTreeMap<String, Entry>, present: &BTreeMap<String, Present>, findings: &mut Findings) {
-    let mut beside = BTreeSet::new();
-    for (name, entry) in listed {
-        beside.extend(entry.variants.keys().map(|coding| copy_name(name, *coding)));
-        for (dictionary, codings) in &entry.deltas {
-            beside.extend(codings.keys().map(|coding| Entry::delta_name(name, dictionary, *coding)));
-        }
-    }
+    let beside = contents::names(listed);
     let is_hidden = |name: &str| name.split('/').any(|part| part.starts_with('.'));
-    let is_stray = |name: &&String| !listed.contains_key(*name) && !beside.contains(*name) && !is_hidden(name);
+    let is_original = |name: &str| name.strip_prefix(ORIGINALS).is_some_and(|rest| rest.starts_with('/'));
+    let is_stray = |name: &&String| !beside.contains(*name) && !is_hidden(name) && !is_original(name);
     let strays: Vec<&String> = present.keys().filter(is_stray).collect();
     for name in strays.iter().take(STRAYS_TOLD) {
         let original = Coding::ALL

@@ -16,6 +16,7 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::Path;
 
+use md5::{Digest as _, Md5};
 use rayon::prelude::*;
 
 use super::Findings;
@@ -145,7 +146,7 @@ impl<'a> Site<'a> {
 
     /// Reads a listed file, unless it is not the one that is listed: that is told elsewhere.
     fn read(&self, name: &str, entry: &Entry) -> Option<Vec<u8>> {
-        let bytes = read_at_most(&self.folder.join(name), entry.size).ok()?;
+        let bytes = read_at_most(&self.folder.join(entry.location(name)), entry.size).ok()?;
         (hex(&fingerprint(&bytes)) == entry.sha256).then_some(bytes)
     }
 
@@ -252,7 +253,9 @@ impl<'a> Site<'a> {
             let node = &self.nodes[index];
             let digest = digest_of(&node.entry.sha256);
             // What is no SHA-256 at all is told as no hash of the bytes.
-            !node.has_our_hash() || digest.is_none_or(|digest| hashed_name(node.plain, &digest) == node.name)
+            !node.has_our_hash()
+                || digest.is_none_or(|digest| hashed_name(node.plain, &digest) == node.name)
+                || (node.is_carried() && self.has_hash_of_django(node))
         };
         let wrong: Vec<usize> = match group {
             Group::One(_) => members.iter().copied().filter(|index| !has_own_hash(index)).collect(),
@@ -289,6 +292,14 @@ impl<'a> Site<'a> {
             }
         }
         findings
+    }
+
+    /// A release of Django's own `collectstatic` may have come before.
+    fn has_hash_of_django(&self, node: &Node<'_>) -> bool {
+        let Some(bytes) = self.read(node.name, node.entry) else { return false };
+        let mut digest = [0; 32];
+        digest[..16].copy_from_slice(&Md5::digest(bytes));
+        hashed_name(node.plain, &digest) == node.name
     }
 
     /// The entry of a file's original, if that is in the folder.
