@@ -54,6 +54,16 @@ Example:
 Reads the configuration, the manifest, the certificate and the application's socket, and tells
 everything that is wrong at once. Exit code 0: all sound; 2: something is not.";
 
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+
+  vestibule audit-templates . --output public
+  vestibule audit-templates shop/templates venv/lib/python3.13/site-packages/wagtail
+
+Judged are constants: {% static \"…\" %}, static(\"…\") in Jinja and Python, staticfiles_storage.url(\"…\"),
+and the css and js of forms' Media. Django raises an error for a name that the manifest lacks, on the
+page that has it, in production only. Exit code 0: none; 1: some.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "vestibule", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
@@ -75,6 +85,9 @@ pub enum Command {
     /// Tell what is wrong with the configuration, the static files, the certificate and the socket
     #[command(after_help = CHECK_EXAMPLES)]
     Check(ServeFlags),
+    /// Find the static files that templates and Python name and the manifest lacks
+    #[command(after_help = AUDIT_EXAMPLES)]
+    AuditTemplates(AuditFlags),
 }
 
 impl Command {
@@ -83,6 +96,7 @@ impl Command {
         match self {
             Self::Collect(flags) => flags.config.as_ref(),
             Self::Serve(flags) | Self::Check(flags) => flags.config.as_ref(),
+            Self::AuditTemplates(flags) => flags.config.as_ref(),
         }
     }
 
@@ -91,6 +105,7 @@ impl Command {
         match self {
             Self::Collect(flags) => flags.options(),
             Self::Serve(flags) | Self::Check(flags) => flags.options(),
+            Self::AuditTemplates(flags) => flags.options(),
         }
     }
 }
@@ -125,6 +140,31 @@ impl CollectFlags {
         one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
         one(&mut options, "--previous", ("collect", "previous"), self.previous.as_ref());
         one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
+        options
+    }
+}
+
+/// Flags of `audit-templates`.
+#[derive(Debug, Args)]
+pub struct AuditFlags {
+    /// Where the templates and Python files are: folders, or single files
+    #[arg(value_name = "DIR", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// The configuration file [default: vestibule.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder that `vestibule collect` wrote [default: as for collect]
+    #[arg(long, alias = "static", value_name = "DIR")]
+    pub output: Option<String>,
+    /// Also list the names that are only known at run time
+    #[arg(long)]
+    pub dynamic: bool,
+}
+
+impl AuditFlags {
+    fn options(&self) -> Vec<FlagOption> {
+        let mut options = Vec::new();
+        one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
         options
     }
 }

@@ -67,6 +67,7 @@ pub mod finding;
 pub mod manifest;
 
 // Before.
+pub mod audit;
 pub mod collect;
 
 // The vocabulary of both kinds of answer.
@@ -92,6 +93,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder, Runtime};
 
+use self::audit::{Audit, AuditError};
 use self::check::Finding;
 use self::cli::Command;
 use self::collect::{CollectError, Proof, ProofError, Summary};
@@ -105,6 +107,8 @@ pub enum Outcome {
     Collected(Box<Summary>),
     /// `collect --check` has read the folder again.
     Proved(Box<Proof>),
+    /// `audit-templates` has looked.
+    Audited(Box<Audit>),
     /// `serve` was told to stop.
     Served(Ending),
     /// `check` has looked.
@@ -123,6 +127,9 @@ pub enum Error {
     /// There was nothing that `collect --check` could prove.
     #[error(transparent)]
     Prove(#[from] ProofError),
+    /// There was nothing to audit.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// `serve` did not start.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -142,6 +149,7 @@ impl Error {
             Self::Serve(error) => error.is_operators_mistake(),
             Self::Collect(error) => error.is_operators_mistake(),
             Self::Prove(error) => error.is_operators_mistake(),
+            Self::Audit(error) => error.is_operators_mistake(),
             Self::System(_) => false,
         }
     }
@@ -151,6 +159,7 @@ impl Error {
         match self {
             Self::Collect(error) => error.hint(),
             Self::Prove(error) => error.hint(),
+            Self::Audit(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Config(_) | Self::Epoch(_) | Self::System(_) => None,
         }
@@ -186,6 +195,12 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
                 })
             })??;
             Ok(Outcome::Served(ending))
+        }
+        Command::AuditTemplates(flags) => {
+            let loaded = reading.sound()?;
+            let output = loaded.config.collect.output.or(loaded.config.assets.directory);
+            let audit = audit::audit(&flags.folders, output.as_deref())?;
+            Ok(Outcome::Audited(Box::new(Audit { lists_dynamic: flags.dynamic, ..audit })))
         }
         Command::Check(_) => Ok(Outcome::Checked(with_runtime(|runtime| check::check(&reading, runtime))?)),
     }

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
             DONE
         }
         Ok(Outcome::Proved(proof)) => said(&proof.to_string(), if proof.is_sound() { DONE } else { FAILED }),
+        Ok(Outcome::Audited(audit)) => said(&audit.to_string(), if audit.is_sound() { DONE } else { FAILED }),
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
         Err(error) => {

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
-const MAP: [(&str, &str); 14] = [
+const MAP: [(&str, &str); 15] = [
     ("main", "check cli lib serve"),
-    ("lib", "check cli collect config logging serve"),
+    ("lib", "audit check cli collect config logging serve"),
     ("cli", ""),
     ("config", "cli"),
     ("logging", "config"),
     ("http", ""),
     ("finding", ""),
     ("manifest", "http"),
+    ("audit", "finding manifest"),
     ("collect", "config finding http manifest"),
     ("assets", "config http manifest"),
     ("upstream", "config http"),

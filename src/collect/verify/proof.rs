@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::contents::Counts;
-use crate::finding::Finding;
+use crate::finding::{Finding, counted, grouped};
 
 /// What is wrong, and what is only odd.
 #[derive(Debug, Default)]
@@ -112,23 +112,6 @@ impl fmt::Display for Proof {
     }
 }
 
-fn counted(number: usize, thing: &str) -> String {
-    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
-}
-
-/// 1234567 as 1,234,567.
-fn grouped(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,12 +140,5 @@ mod tests {
     fn the_same_finding_is_told_once() {
         let expected = "warning: old.css: odd\nerror: a.css: wrong\nfound 1 error in public in 1.2 s";
         assert_eq!(proof(2).to_string(), expected);
-    }
-
-    #[test]
-    fn long_numbers_have_commas() {
-        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
-            assert_eq!(grouped(number), expected);
-        }
     }
 }
