@@ -13,6 +13,7 @@ mod connections;
 mod deltas;
 mod django;
 mod house;
+mod integrity;
 mod overlap;
 mod proof;
 mod proxy;
