@@ -43,7 +43,13 @@ fn text(bytes: &[u8]) -> &str {
 #[test]
 fn help_teaches_with_an_example() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [&["--help"][..], &["collect", "--help"], &["serve", "--help"], &["check", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["collect", "--help"],
+        &["serve", "--help"],
+        &["check", "--help"],
+        &["audit-templates", "--help"],
+    ] {
         let output = vestibule(arguments, folder.path());
         assert_eq!(output.status.code(), Some(0));
         assert!(text(&output.stdout).contains("\n  vestibule "), "{arguments:?} shows no example");
