@@ -29,10 +29,10 @@ use walkdir::WalkDir;
 pub use self::proof::Proof;
 
 use self::proof::Findings;
-use super::error::Finding;
 use super::{STACK_SIZE, publish};
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
+use crate::finding::Finding;
 use crate::http::encoding::Coding;
 use crate::manifest::json::ManifestError;
 use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS};

@@ -137,11 +137,24 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// The links of a file, if it is in a language that has some.
+    /// The language of a file, if `collect` looked for links in it.
+    fn language(&self, plain: &str) -> Option<Language> {
+        Language::of(plain).filter(|_| self.config.hash)
+    }
+
+    /// The links of a file.
     fn links(&self, plain: &str, bytes: &[u8]) -> Vec<Link> {
         let modules = if self.config.javascript_modules { Modules::Follow } else { Modules::Leave };
-        let language = Language::of(plain).filter(|_| self.config.hash);
+        let language = self.language(plain);
         language.map(|language| find_links::find(language, bytes, modules).links).unwrap_or_default()
+    }
+
+    /// What it means that a file names another one that is not there, as for `collect`.
+    fn severity(&self, purpose: Purpose) -> Severity {
+        match purpose {
+            Purpose::Content => self.config.missing_reference.otherwise,
+            Purpose::SourceMap => self.config.missing_source_map.otherwise,
+        }
     }
 
     /// Reads a listed file, unless it is not the one that is listed: that is told elsewhere.
@@ -152,7 +165,7 @@ impl<'a> Site<'a> {
 
     fn look_at(&self, node: &Node<'_>) -> Look {
         let mut look = Look::default();
-        if Language::of(node.plain).is_none() || !self.config.hash {
+        if self.language(node.plain).is_none() {
             self.compare_with_original(node, None, &mut look);
             look.is_whole = true;
             return look;
@@ -188,17 +201,13 @@ impl<'a> Site<'a> {
     }
 
     fn miss(&self, node: &Node<'_>, bytes: &[u8], link: &Link, name: Option<&str>, look: &mut Look) {
-        let severities = match link.purpose {
-            Purpose::Content => &self.config.missing_reference,
-            Purpose::SourceMap => &self.config.missing_source_map,
-        };
         look.is_whole = false;
         let message = match name {
             Some(name) => format!("it refers to {:?}, but the manifest does not list {name:?}", link.url),
             None => format!("it refers to {:?}, which leads above the root of the static files", link.url),
         };
         let finding = at(node.name, bytes, link, message);
-        match (severities.otherwise, node.is_carried(), link.purpose) {
+        match (self.severity(link.purpose), node.is_carried(), link.purpose) {
             (Severity::Ignore, ..) | (_, true, Purpose::SourceMap) => {}
             (Severity::Error, false, _) => look.findings.error(finding),
             (Severity::Error | Severity::Warn, ..) => look.findings.warn(finding),
@@ -221,7 +230,7 @@ impl<'a> Site<'a> {
             }
             let edit = |(link, reference, target): &(Link, Reference, usize)| {
                 let name = self.paths.get(self.plain_names[*target])?;
-                Some((link.span.clone(), link.form.write(&reference.with_name(name))))
+                Some((link.span.clone(), text_for(link, reference, name)))
             };
             rewrite(&bytes, &links.iter().filter_map(edit).collect::<Vec<_>>()) == rewritten
         });
@@ -326,7 +335,7 @@ impl<'a> Site<'a> {
                 let bytes = self.read(node.plain, original)?;
                 let edit = |(link, reference, target): (Link, Reference, usize)| {
                     let name = self.paths.get(self.plain_names[target]).filter(|name| !is_inside(name))?;
-                    Some((link.span, link.form.write(&reference.with_name(name))))
+                    Some((link.span.clone(), text_for(&link, &reference, name)))
                 };
                 let edits = self.original_links(node.plain, &bytes).into_iter().filter_map(edit).collect();
                 (bytes, edits)
@@ -336,7 +345,7 @@ impl<'a> Site<'a> {
                 let edit = |link: Link| match resolve(&link.url, node.name, self.prefix, &self.listed_tree) {
                     Resolution::File(target, reference) if is_inside(self.listed_names[target]) => {
                         let plain = self.nodes[*self.node_of.get(self.listed_names[target])?].plain;
-                        Some((link.span, link.form.write(&reference.with_name(plain))))
+                        Some((link.span.clone(), text_for(&link, &reference, plain)))
                     }
                     _ => None,
                 };
@@ -346,6 +355,11 @@ impl<'a> Site<'a> {
         };
         Some(rewrite(&bytes, &edits))
     }
+}
+
+/// What stands at a link's place for a name, as `link::ResolvedLink` writes it.
+fn text_for(link: &Link, reference: &Reference, name: &str) -> String {
+    link.form.write(&reference.with_name(name))
 }
 
 fn at(name: &str, bytes: &[u8], link: &Link, message: String) -> Finding {
