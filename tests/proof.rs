@@ -302,6 +302,41 @@ fn files_of_an_earlier_release_are_proved_among_what_is_there() {
 }
 
 #[test]
+fn deltas_that_collect_made_are_proved_with_their_dictionaries() {
+    let rule = |n: u32| format!(".rule-{n} {{ color: #{:06x}; margin: {n}px }}\n", n.wrapping_mul(2_654_435_761) >> 8);
+    let before: String = (0..300).map(rule).collect();
+    let site = Site::new().file("a.css", &before);
+    site.collected();
+    let site = site.file("a.css", before.replace("margin: 7px", "margin: 8px"));
+    site.collected();
+    let (name, manifest) = (site.hashed("a.css"), site.manifest());
+    let deltas = manifest.files.unwrap()[&name].deltas.clone();
+    assert_eq!(deltas.values().map(BTreeMap::len).sum::<usize>(), 2, "{deltas:?}");
+    let proof = prove(&site);
+    assert!(proof.is_sound() && proof.warnings.is_empty(), "{proof}");
+    assert_eq!((proof.deltas, proof.deltas_without_dictionary), (2, 0), "{proof}");
+
+    let (dictionary, _) = deltas.first_key_value().unwrap();
+    for coding in DictionaryCoding::ALL {
+        let delta = site.output().join(Entry::delta_name(&name, dictionary, coding));
+        let good = fs_err::read(&delta).unwrap();
+        for at in [5, good.len() - 2] {
+            let mut bytes = good.clone();
+            bytes[at] ^= 0x55;
+            fs_err::write(&delta, bytes).unwrap();
+            let errors = told(&prove(&site).errors);
+            assert!(errors.len() == 1 && errors[0].contains("it does not decode to a."), "{coding:?} {at}: {errors:?}");
+        }
+        fs_err::write(&delta, good).unwrap();
+    }
+
+    edit(&site, |manifest| manifest.files.as_mut().unwrap().retain(|_, entry| entry.carried.is_none()));
+    let proof = prove(&site);
+    assert!(proof.is_sound(), "{proof}");
+    assert_eq!((proof.deltas, proof.deltas_without_dictionary), (0, 2), "{proof}");
+}
+
+#[test]
 fn files_of_a_release_of_django_are_proved_by_their_own_hash() {
     let site = Site::new().file("a.css", "a{}");
     fs_err::create_dir(site.output()).unwrap();
