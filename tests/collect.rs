@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use vestibule::collect::{CollectError, collect};
-use vestibule::config::CollectConfig;
-use vestibule::config::values::{Encoding, Severity, Source, UrlPrefix};
+use vestibule::collect::{CollectError, Level, Position, Rule, collect};
+use vestibule::config::values::{Encoding, Severities, Severity, Source, UrlPrefix};
+use vestibule::config::{CollectConfig, Config};
 use vestibule::http::encoding::Coding;
 
 use crate::support::process::SOON;
@@ -388,6 +388,92 @@ fn all_missing_references_are_in_one_report_with_place_and_nearest_name() {
     assert_eq!(error.to_string(), expected);
     assert!(error.hint().is_some_and(|hint| hint.contains("missing_reference")));
     assert!(!error.is_operators_mistake());
+}
+
+#[test]
+fn bad_files_missing_references_and_warnings_are_found_in_one_run() {
+    let site = Site::new()
+        .file("css/a.css", "a{b:url(../img/lgoo.png);c:url(../img/key.png);d:url(../folder/deep/x.png)}")
+        .file("css/b.css", b"\xff")
+        .file("js/a.js", "a()\n//# sourceMappingURL=a.js.map\n")
+        .file("img/logo.png", "x")
+        .file("img/back\\slash.png", "x")
+        .file_at("secret/deep/key.pem", "secret");
+    symlink(site.path("secret/deep/key.pem"), site.path("src/img/key.png")).expect("a link");
+    symlink(site.path("secret"), site.path("src/folder")).expect("a link");
+    let error = site.collect().expect_err("a refusal");
+    let found: Vec<_> = error
+        .findings()
+        .iter()
+        .map(|finding| {
+            let source = finding.source.as_deref().and_then(|path| path.strip_prefix(site.path("src")).ok());
+            (finding.level, finding.rule, source.expect("below the source").to_str().expect("UTF-8"))
+        })
+        .collect();
+    // What is there and cannot be published is not also missing.
+    let expected = [
+        (Level::Error, Rule::LinkOutside, "folder"),
+        (Level::Error, Rule::UnpublishableName, "img/back\\slash.png"),
+        (Level::Error, Rule::LinkOutside, "img/key.png"),
+        (Level::Error, Rule::MissingReference, "css/a.css"),
+        (Level::Warning, Rule::NotUnderstood, "css/b.css"),
+        (Level::Warning, Rule::MissingSourceMap, "js/a.js"),
+    ];
+    assert_eq!(found, expected);
+    let missing = &error.findings()[3];
+    assert_eq!(missing.position, Some(Position { line: 1, column: 9 }));
+    assert_eq!(missing.reference.as_deref(), Some("../img/lgoo.png"));
+    assert_eq!(missing.suggestion.as_deref(), Some("img/logo.png"));
+    let told = error.to_string();
+    let headline = "found 3 files that cannot be published and 1 reference that leads nowhere";
+    assert!(told.starts_with(&format!("{headline}:\n")) && told.lines().count() == 5, "{told}");
+    assert_eq!(error.headline(), headline);
+    assert!(!site.output().exists());
+}
+
+#[test]
+fn severities_go_by_pattern_for_references_and_for_source_maps() {
+    let site = Site::new()
+        .file("css/a.css", "a{b:url(x.png);c:url(../legacy/y.png)}")
+        .file("vendor/z/z.css", "a{b:url(z.png)}\n/*# sourceMappingURL=z.css.map */")
+        .file("own.js", "a()\n//# sourceMappingURL=own.js.map\n");
+    let severities = |text: &str| {
+        let toml = format!("collect.missing_reference = {text}\ncollect.missing_source_map = {text}");
+        toml::from_str::<Config>(&toml).expect("a configuration").collect
+    };
+    for (text, errors, warnings) in [
+        (r#""error""#, &["css/a.css", "css/a.css", "own.js", "vendor/z/z.css", "vendor/z/z.css"][..], &[][..]),
+        (r#"["vendor/*=ignore", "legacy/*=warn", "error"]"#, &["css/a.css", "own.js"], &["css/a.css"]),
+        (
+            r#"["css/*=ignore", "*.map=warn", "z.css=warn", "error"]"#,
+            &[],
+            &["own.js", "vendor/z/z.css", "vendor/z/z.css"],
+        ),
+    ] {
+        let read = severities(text);
+        let config = CollectConfig {
+            missing_reference: read.missing_reference,
+            missing_source_map: read.missing_source_map,
+            ..site.config.clone()
+        };
+        let findings = match collect(&config, &UrlPrefix::default(), SystemTime::now()) {
+            Ok(summary) => summary.warnings,
+            Err(error) => error.findings().to_vec(),
+        };
+        let files = |level| -> Vec<_> {
+            findings.iter().filter(|finding| finding.level == level).map(|finding| finding.file.as_str()).collect()
+        };
+        assert_eq!((&files(Level::Error)[..], &files(Level::Warning)[..]), (errors, warnings), "for {text}");
+    }
+}
+
+#[test]
+fn a_broken_pattern_of_a_severity_is_the_operators_mistake() {
+    let bad = Severities { rules: vec![("[a".into(), Severity::Warn)], otherwise: Severity::Warn };
+    let site = Site::new().file("a", "x").set(|config| config.missing_reference = bad);
+    let error = site.collect().expect_err("a refusal");
+    assert!(error.to_string().contains("[collect] missing_reference") && error.is_operators_mistake(), "{error}");
+    assert!(!site.output().exists());
 }
 
 #[test]

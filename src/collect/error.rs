@@ -1,59 +1,11 @@
-//! Why a run failed, and what it found on the way.
-//!
-//! A [`Finding`] names a file and what is odd about it. Whether it is only told or stops the run is
-//! decided where it is found; all findings of one step are reported together, so that one run shows
-//! everything there is to mend.
+//! Why a run failed.
 
-use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// Something odd about one file.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Finding {
-    /// The file, as people know it: its path, or its name in the output.
-    pub file: String,
-    /// Where in the file, if it is about one place.
-    pub position: Option<Position>,
-    /// What it is.
-    pub message: String,
-}
-
-/// A place in a text. Both numbers begin at one; a column is a character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// The line.
-    pub line: usize,
-    /// The character within the line.
-    pub column: usize,
-}
-
-impl Position {
-    /// The place of a byte offset.
-    pub(super) fn of(text: &str, offset: usize) -> Self {
-        let before = text.get(..offset).unwrap_or(text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Self { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
-    }
-}
-
-impl Finding {
-    /// A finding about a whole file.
-    pub(super) fn about(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { file: file.into(), position: None, message: message.into() }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.position {
-            Some(Position { line, column }) => write!(f, "{}:{line}:{column}: {}", self.file, self.message),
-            None => write!(f, "{}: {}", self.file, self.message),
-        }
-    }
-}
+use super::finding::{Finding, Level};
 
 /// Why a run failed. The output folder is then as it was before.
 #[derive(Debug, Error)]
@@ -65,11 +17,13 @@ pub enum CollectError {
     #[error("no output folder is given")]
     NoOutput,
     /// Source folders that are missing, unreadable or no folders.
-    #[error("{}", listed("cannot use", .0, ["source folder", "source folders"]))]
+    #[error("{}", listed(.0, cannot_use))]
     BadSources(Vec<Finding>),
-    /// An ignore pattern that is none.
-    #[error("{glob:?} under collect.ignore is not a pattern")]
+    /// A pattern that is none.
+    #[error("{glob:?} under [collect] {key} is not a pattern")]
     BadPattern {
+        /// The option that has it.
+        key: &'static str,
         /// The pattern.
         glob: String,
         /// Why.
@@ -90,12 +44,9 @@ pub enum CollectError {
     /// The sources are empty, or all that they have is ignored.
     #[error("no files found in {}", folders(.0))]
     NoFiles(Vec<PathBuf>),
-    /// Files that cannot be published.
-    #[error("{}", listed("cannot publish", .0, ["file", "files"]))]
-    BadFiles(Vec<Finding>),
-    /// References to files that are not there.
-    #[error("{}", listed("found", .0, ["reference that leads nowhere", "references that lead nowhere"]))]
-    MissingReferences(Vec<Finding>),
+    /// Files that cannot be published, and references that lead nowhere. The list has the warnings too.
+    #[error("{}", listed(.0, found))]
+    Unsound(Vec<Finding>),
     /// Two different files that would have one name.
     #[error(
         "{name} would be two different files: one is the file of that name in the sources, the other gets that name for its contents"
@@ -169,8 +120,7 @@ impl CollectError {
             | Self::Overlap { .. }
             | Self::OutputIsNoFolder(_)
             | Self::NoFiles(_) => true,
-            Self::BadFiles(_)
-            | Self::MissingReferences(_)
+            Self::Unsound(_)
             | Self::Collision { .. }
             | Self::Busy(_)
             | Self::InTheWay { .. }
@@ -184,22 +134,34 @@ impl CollectError {
         }
     }
 
+    /// What was found in the files, if that is why it failed: errors and warnings.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::BadSources(findings) | Self::Unsound(findings) => findings,
+            _ => &[],
+        }
+    }
+
+    /// The message without a line for each finding.
+    pub fn headline(&self) -> String {
+        match self {
+            Self::BadSources(findings) => cannot_use(&fatal(findings)),
+            Self::Unsound(findings) => found(&fatal(findings)),
+            other => other.to_string(),
+        }
+    }
+
     /// What to do about it, where there is one answer.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoSources => "name one with --source DIR, or under [collect] sources",
             Self::NoOutput => "name one with --output DIR, or under [collect] output or [static] directory",
-            Self::BadSources(_) => "fix the path, or drop it from --source or [collect] sources",
+            Self::BadSources(findings) | Self::Unsound(findings) => return Some(remedies(findings)),
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
             Self::OutputIsNoFolder(_) => "choose another path, or remove what is there",
             Self::NoFiles(_) => {
                 "publishing nothing is never meant; check the folders, and the patterns under [collect] ignore"
-            }
-            Self::BadFiles(_) => "rename or remove them, or leave them out with a pattern under [collect] ignore",
-            Self::MissingReferences(_) => {
-                "fix the references, or set [collect] missing_reference (missing_source_map for source maps) \
-                 to \"warn\" or \"ignore\""
             }
             Self::Collision { .. } => {
                 "is a source folder the output of an earlier run? collect from the original files"
@@ -228,11 +190,43 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// One line that says how many, and a line for each.
-fn listed(verb: &str, findings: &[Finding], [one, many]: [&str; 2]) -> String {
-    let things = if findings.len() == 1 { one } else { many };
-    let lines: String = findings.iter().map(|finding| format!("\n  {finding}")).collect();
-    format!("{verb} {} {things}:{lines}", findings.len())
+fn fatal(findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|finding| finding.level == Level::Error).collect()
+}
+
+/// One line that says how many, and a line for each that stops the run.
+fn listed(findings: &[Finding], headline: fn(&[&Finding]) -> String) -> String {
+    let fatal = fatal(findings);
+    let lines: String = fatal.iter().map(|finding| format!("\n  {finding}")).collect();
+    format!("{}:{lines}", headline(&fatal))
+}
+
+fn cannot_use(findings: &[&Finding]) -> String {
+    format!("cannot use {}", counted(findings.len(), ["source folder", "source folders"]))
+}
+
+fn found(findings: &[&Finding]) -> String {
+    let references = findings.iter().filter(|finding| finding.rule.is_about_a_reference()).count();
+    let files = findings.len() - references;
+    let nowhere = ["reference that leads nowhere", "references that lead nowhere"];
+    let unfit = ["file that cannot be published", "files that cannot be published"];
+    match (references, files) {
+        (0, _) => format!("cannot publish {}", counted(files, ["file", "files"])),
+        (_, 0) => format!("found {}", counted(references, nowhere)),
+        _ => format!("found {} and {}", counted(files, unfit), counted(references, nowhere)),
+    }
+}
+
+fn counted(number: usize, [one, many]: [&str; 2]) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// What to do about all of them, each said once.
+fn remedies(findings: &[Finding]) -> String {
+    let mut remedies: Vec<_> = fatal(findings).iter().map(|finding| finding.rule.remedy()).collect();
+    remedies.sort_unstable();
+    remedies.dedup();
+    remedies.join("; ")
 }
 
 fn folders(folders: &[PathBuf]) -> String {
@@ -242,21 +236,41 @@ fn folders(folders: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::finding::{Position, Rule};
 
     #[test]
-    fn a_position_counts_lines_and_characters_from_one() {
-        let text = "a\nüb c\n";
-        for (offset, line, column) in [(0, 1, 1), (2, 2, 1), (4, 2, 2), (6, 2, 4), (99, 3, 1)] {
-            assert_eq!(Position::of(text, offset), Position { line, column }, "for {offset}");
+    fn every_finding_that_stops_the_run_has_its_line_in_the_error() {
+        let position = Some(Position { line: 3, column: 5 });
+        let missing = Finding { position, ..Finding::error(Rule::MissingReference, "a.css", "refers to \"b.png\"") };
+        let told = Finding::warning(Rule::MissingSourceMap, "a.js", "odd");
+        let bad = Finding::error(Rule::UnpublishableName, "src/a\\b", "its name has a backslash");
+        let (missing_line, bad_line) = ("\n  a.css:3:5: refers to \"b.png\"", "\n  src/a\\b: its name has a backslash");
+        for (findings, expected) in [
+            (vec![missing.clone()], format!("found 1 reference that leads nowhere:{missing_line}")),
+            (vec![bad.clone(), bad.clone(), told.clone()], format!("cannot publish 2 files:{bad_line}{bad_line}")),
+            (
+                vec![bad, told, missing.clone(), missing],
+                format!(
+                    "found 1 file that cannot be published and 2 references that lead nowhere:\
+                     {bad_line}{missing_line}{missing_line}"
+                ),
+            ),
+        ] {
+            let error = CollectError::Unsound(findings);
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(error.headline(), expected.split(":\n").next().unwrap());
         }
     }
 
     #[test]
-    fn every_finding_has_its_line_in_the_error() {
-        let position = Some(Position { line: 3, column: 5 });
-        let missing = Finding { file: "a.css".into(), position, message: "refers to \"b.png\"".into() };
-        let error = CollectError::MissingReferences(vec![missing.clone(), missing]);
-        let line = "\n  a.css:3:5: refers to \"b.png\"";
-        assert_eq!(error.to_string(), format!("found 2 references that lead nowhere:{line}{line}"));
+    fn the_hint_has_each_remedy_once() {
+        let rules = [Rule::LinkOutside, Rule::MissingReference, Rule::UnpublishableName];
+        let error = CollectError::Unsound(rules.map(|rule| Finding::error(rule, "a", "odd")).into());
+        let hint = error.hint().expect("a hint");
+        assert_eq!(
+            (hint.matches("rename or remove").count(), hint.matches("fix the references").count()),
+            (1, 1),
+            "{hint}"
+        );
     }
 }

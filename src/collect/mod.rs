@@ -13,7 +13,9 @@ mod compress;
 mod contents;
 mod error;
 mod find_links;
+mod finding;
 mod fingerprint;
+mod globs;
 mod link;
 mod name;
 mod order;
@@ -23,13 +25,15 @@ mod publish;
 mod resolve;
 mod rewrite;
 mod scan;
+mod severity;
 mod staging;
 mod summary;
 
 use std::time::{Instant, SystemTime};
 
 pub use self::compress::Totals;
-pub use self::error::{CollectError, Finding, Position};
+pub use self::error::CollectError;
+pub use self::finding::{Finding, Level, Position, Rule};
 pub use self::summary::Summary;
 
 use self::carry::{Carriage, Limits, Release};
@@ -54,13 +58,14 @@ pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> R
 fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
-    let mut warnings = Vec::new();
-    let scanned = scan::scan(config, output, &mut warnings)?;
+    let severities = severity::Severities::read(config)?;
+    let mut findings = Vec::new();
+    let scanned = scan::scan(config, output, &mut findings)?;
     let (files, shadowed) = (scanned.files.len(), scanned.shadowed);
+    let linked = link::link(scanned, config, prefix, &severities, &mut findings)?;
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;
     let before = Release::in_output(output)?;
-    let linked = link::link(scanned, config, prefix, &mut warnings)?;
     let mut named = if config.hash { name::hash_names(linked, &staging)? } else { name::keep_names(linked) };
     if !config.keep_originals {
         named.drop_originals();
@@ -82,7 +87,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         dropped: carriage.dropped,
         shadowed,
         compression: compressed.totals,
-        warnings,
+        warnings: findings,
         elapsed: started.elapsed(),
     })
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::compress::Totals;
-use super::error::Finding;
+use super::finding::Finding;
 use crate::http::encoding::Coding;
 
 /// What one run did. It prints as the closing summary, warnings first.
@@ -124,7 +124,7 @@ mod tests {
             dropped: 3,
             shadowed: 2,
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
-            warnings: vec![Finding::about("a.css", "odd")],
+            warnings: vec![Finding::warning(crate::collect::Rule::NotUnderstood, "a.css", "odd")],
             elapsed: Duration::from_millis(2440),
         };
         let expected = "warning: a.css: odd
