@@ -1,13 +1,13 @@
 //! The door to the program: parses the command line, prints what came of it, chooses the exit code.
 
-use std::error::Error as _;
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{self, ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use vestibule::check::Finding;
-use vestibule::cli::CommandLine;
+use vestibule::cli::{CommandLine, Format};
 use vestibule::serve::Ending;
+use vestibule::telling::{self, Failure, Texts, Told};
 use vestibule::{Error, Outcome};
 
 /// Done.
@@ -19,33 +19,51 @@ const MISTAKE: u8 = 2;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
+    let format = line.command.format();
     let code = match vestibule::run(&line.command) {
         Ok(Outcome::Collected(summary)) => {
-            tell(&summary.to_string());
-            DONE
+            let told = Told { summary: Some(&summary), findings: &summary.warnings, failure: None };
+            if tell(&told, format) { DONE } else { FAILED }
         }
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
         Err(error) => {
-            explain(&error);
+            explain(&error, format);
             if error.is_operators_mistake() { MISTAKE } else { FAILED }
         }
     };
     ExitCode::from(code)
 }
 
+fn explain(error: &Error, format: Format) {
+    let failure = Failure::new(error, error.headline(), error.hint());
+    // It has failed already; the exit code says so whether this can be read or not.
+    tell(&Told { summary: None, findings: error.findings(), failure: Some(failure) }, format);
+}
+
+/// Whether it could be told.
+fn tell(told: &Told<'_>, format: Format) -> bool {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let Texts { output, errors } = telling::tell(told, format, &folder);
+    complain(&errors);
+    printed(|to| to.write_all(output.as_bytes()))
+}
+
 fn report(findings: &[Finding]) -> u8 {
-    if let Err(error) = print(findings).or_else(nobody_reads) {
-        tell(&format!("error: cannot write to standard output\n  because: {error}"));
+    if !printed(|to| findings.iter().try_for_each(|finding| writeln!(to, "{finding}"))) {
         return FAILED;
     }
     if findings.iter().any(|finding| matches!(finding, Finding::Wrong(_))) { MISTAKE } else { DONE }
 }
 
-fn print(findings: &[Finding]) -> io::Result<()> {
+/// Writes to standard output; a failure to do so is told.
+fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> bool {
     let mut output = stdout().lock();
-    findings.iter().try_for_each(|finding| writeln!(output, "{finding}"))?;
-    output.flush()
+    let written = write(&mut output).and_then(|()| output.flush()).or_else(nobody_reads);
+    if let Err(error) = &written {
+        complain(&format!("error: cannot write to standard output\n  because: {error}\n"));
+    }
+    written.is_ok()
 }
 
 /// Who has read enough closes the pipe; the exit code still says the rest.
@@ -53,20 +71,8 @@ fn nobody_reads(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
-/// Writes to standard error. When that fails there is nowhere left to say so.
-fn tell(text: &str) {
-    let _ = writeln!(stderr(), "{text}");
-}
-
-fn explain(error: &Error) {
-    let (red, green, off) = if stderr().is_terminal() { ("\x1b[1;31m", "\x1b[1;32m", "\x1b[0m") } else { ("", "", "") };
-    tell(&format!("{red}error:{off} {error}"));
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        tell(&format!("  because: {error}"));
-        cause = error.source();
-    }
-    if let Some(hint) = error.hint() {
-        tell(&format!("{green}hint:{off} {hint}"));
-    }
+/// Writes to standard error, in colour on a terminal unless `NO_COLOR` is set. When that fails there is
+/// nowhere left to say so.
+fn complain(text: &str) {
+    let _ = write!(anstream::stderr(), "{text}");
 }

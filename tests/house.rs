@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
-const MAP: [(&str, &str); 13] = [
-    ("main", "check cli lib serve"),
+const MAP: [(&str, &str); 14] = [
+    ("main", "check cli lib serve telling"),
     ("lib", "check cli collect config logging serve"),
     ("cli", ""),
     ("config", "cli"),
@@ -17,6 +17,7 @@ const MAP: [(&str, &str); 13] = [
     ("upstream", "config http"),
     ("layers", "config http"),
     ("tls", "config"),
+    ("telling", "cli collect"),
     ("serve", "assets config http layers tls upstream"),
 ];
 

@@ -15,7 +15,7 @@ use super::error::CollectError;
 use super::find_links::{self, Form, Language, Link, Modules, Purpose};
 use super::finding::{self, Finding, Level, Position, Rule};
 use super::resolve::{Reference, Resolution, Tree, resolve};
-use super::scan::{Scanned, SourceFile};
+use super::scan::{self, Scanned, SourceFile};
 use super::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
@@ -156,8 +156,7 @@ impl Linker<'_> {
 }
 
 fn unreadable(source: &SourceFile, error: &io::Error) -> Finding {
-    let message = format!("it cannot be read ({})", error.kind());
-    Finding::error(Rule::Unreadable, &source.name, message).on_disk(&source.path)
+    Finding::error(Rule::Unreadable, &source.name, scan::unreadable(error)).on_disk(&source.path)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -96,13 +97,18 @@ fn root(directory: &Path) -> Result<PathBuf, String> {
     use std::io::ErrorKind::NotFound;
     let real = fs_err::canonicalize(directory).map_err(|error| match error.kind() {
         NotFound => "there is no such folder".to_owned(),
-        _ => format!("it cannot be read ({error})"),
+        _ => unreadable(&error),
     })?;
     if !real.is_dir() {
         return Err("it is not a folder".to_owned());
     }
-    fs_err::read_dir(&real).map_err(|error| format!("it cannot be read ({error})"))?;
+    fs_err::read_dir(&real).map_err(|error| unreadable(&error))?;
     Ok(real)
+}
+
+/// In words that stay on one line; the path is told beside them.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    format!("it cannot be read ({})", error.kind())
 }
 
 /// The path without symbolic links, also where its end does not exist yet.
@@ -203,7 +209,11 @@ impl Scan {
             self.warn(Rule::BrokenLink, path, "it is a symbolic link that leads nowhere, and is left out");
         } else {
             self.refused.extend(published_name(source, relative));
-            self.problem(Rule::Unreadable, path, format!("it cannot be read ({error})"));
+            self.problem(
+                Rule::Unreadable,
+                path,
+                error.io_error().map_or_else(|| "it cannot be read".to_owned(), unreadable),
+            );
         }
     }
 
