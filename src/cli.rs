@@ -19,8 +19,8 @@ A Django site, from its source to the browser:
       --cert fullchain.pem --key privkey.pem \\
       --static public --upstream unix:/run/mysite.sock
 
-Every flag but --config, --format and --report is also an option of the configuration file
-(--config FILE) and an environment variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
+Every flag but --format is also an option of the configuration file (--config FILE) and an
+environment variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
 
 Exit codes: 0 done, 1 failed, 2 a mistake in the flags, the file or the environment.";
 
@@ -124,6 +124,9 @@ pub struct CollectFlags {
     /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,
+    /// A page to write about the release: sizes, savings, and what has changed since the last one
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<String>,
     /// How to tell what was found and done [default: text]
     #[arg(long, value_name = "FORMAT", value_enum)]
     pub format: Option<Format>,
@@ -136,6 +139,7 @@ impl CollectFlags {
         one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
         one(&mut options, "--previous", ("collect", "previous"), self.previous.as_ref());
         one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
+        one(&mut options, "--report", ("collect", "report"), self.report.as_ref());
         options
     }
 }

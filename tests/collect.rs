@@ -780,3 +780,47 @@ fn no_space_by_limit(site: &Site) {
     assert!(told.contains("cannot write large.") && told.contains("free some space"), "{told}");
     assert!(before == files_below(site.output()), "the folders differ");
 }
+
+// ---- the report
+
+#[test]
+fn a_report_tells_of_the_release_and_of_what_has_changed() {
+    let site = Site::new().file("a.css", TEXT.repeat(50)).file("b&<i>.js", "b()").file("old.txt", "x");
+    let report = site.path("release.html");
+    let site = site.set(|config| config.report = Some(report.clone()));
+    site.collected();
+    let first = fs_err::read_to_string(&report).expect("a report");
+    assert!(first.contains("as there is no release before this one") && !first.contains("What has changed"));
+    assert!(first.contains("b&amp;&lt;i&gt;.js") && !first.contains("<i>"));
+    fs_err::remove_file(site.path("src/old.txt")).expect("removed");
+    let before = site.manifest().release();
+    let site = site.file("a.css", TEXT.repeat(60)).file("new.txt", "x");
+    site.collected();
+    let second = fs_err::read_to_string(&report).expect("a report");
+    assert!(second.contains("1 added, 1 changed, 1 removed since release"), "{second}");
+    assert!(second.contains(&before) && second.contains(&site.manifest().release()));
+    assert!(second.contains("Kept from earlier releases"), "the old a.css is carried");
+    let beside = fs_err::read_dir(site.path("")).expect("the folder").map(|entry| entry.expect("an entry").file_name());
+    let mut beside: Vec<_> = beside.collect();
+    beside.sort();
+    assert_eq!(beside, ["out", "release.html", "src"], "nothing is left of the writing");
+}
+
+#[test]
+fn a_report_where_it_would_be_published_or_cannot_be_is_the_operators_mistake() {
+    let site = Site::new().file("a.css", "x");
+    symlink(site.path("src"), site.path("link")).expect("a link");
+    for (place, why) in [
+        ("src/release.html", "lies inside of"),
+        ("link/release.html", "lies inside of"),
+        ("out/deep/release.html", "lies inside of"),
+        ("absent/release.html", "is in a folder that is not there"),
+        ("link/..", "is not a file"),
+        ("/dev/null", "is not a file"),
+    ] {
+        let config = CollectConfig { report: Some(site.path(place)), ..site.config.clone() };
+        let error = collect(&config, &UrlPrefix::default(), SystemTime::now()).expect_err("a refusal");
+        assert!(error.to_string().contains(why) && error.is_operators_mistake(), "for {place}: {error}");
+        assert!(!site.output().exists());
+    }
+}

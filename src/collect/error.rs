@@ -38,6 +38,14 @@ pub enum CollectError {
         /// The output.
         output: PathBuf,
     },
+    /// The page about the release cannot be where it is wanted.
+    #[error("the report {} {why}", .path.display())]
+    BadReport {
+        /// Where it is wanted.
+        path: PathBuf,
+        /// Why it cannot be there.
+        why: String,
+    },
     /// The output is something else than a folder.
     #[error("the output {} is not a folder", .0.display())]
     OutputIsNoFolder(PathBuf),
@@ -95,6 +103,15 @@ pub enum CollectError {
         #[source]
         cause: io::Error,
     },
+    /// The page about the release could not be written.
+    #[error("the files are published, but the report {} could not be written", .path.display())]
+    Report {
+        /// The page.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// A file could not be compressed.
     #[error("cannot compress {name}")]
     Compress {
@@ -118,6 +135,7 @@ impl CollectError {
             | Self::BadSources(_)
             | Self::BadPattern { .. }
             | Self::Overlap { .. }
+            | Self::BadReport { .. }
             | Self::OutputIsNoFolder(_)
             | Self::NoFiles(_) => true,
             Self::Unsound(_)
@@ -129,6 +147,7 @@ impl CollectError {
             | Self::Changed(_)
             | Self::Write { .. }
             | Self::Stale { .. }
+            | Self::Report { .. }
             | Self::Compress { .. }
             | Self::Threads(_) => false,
         }
@@ -159,6 +178,8 @@ impl CollectError {
             Self::BadSources(findings) | Self::Unsound(findings) => return Some(remedies(findings)),
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
+            Self::BadReport { .. } => "choose a file in a folder that is there, outside of the output and every source",
+            Self::Report { .. } => "check who owns the folder of the report and who may write to it",
             Self::OutputIsNoFolder(_) => "choose another path, or remove what is there",
             Self::NoFiles(_) => {
                 "publishing nothing is never meant; check the folders, and the patterns under [collect] ignore"

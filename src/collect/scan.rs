@@ -112,11 +112,12 @@ pub(super) fn unreadable(error: &io::Error) -> String {
 }
 
 /// The path without symbolic links, also where its end does not exist yet.
-fn real_path(path: &Path) -> PathBuf {
+pub(super) fn real_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for ancestor in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (fs_err::canonicalize(ancestor), path.strip_prefix(ancestor)) {
-            return real.join(rest);
+            // Joining nothing would add a slash, and a file with a slash behind it is none.
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
         }
     }
     path
