@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use http::request::Parts;
 use vestibule::assets::Assets;
 use vestibule::config::AssetsConfig;
+use vestibule::http::{Client, Scheme};
 
 /// What a browser of 2026 sends for a stylesheet.
 const BROWSER: [(&str, &str); 8] = [
@@ -46,7 +47,9 @@ fn answers(criterion: &mut Criterion) {
     let assets = Assets::open(&config).expect("a folder that can be served");
 
     let path = "/static/app.0123456789ab.css";
-    let respond = |head: &Parts| assets.respond(head).now_or_never().expect("what is in memory needs no waiting");
+    let client = Client { address: None, port: 0, scheme: Scheme::Https, local_port: 443 };
+    let respond =
+        |head: &Parts| assets.respond(head, &client).now_or_never().expect("what is in memory needs no waiting");
     let ready = respond(&head(path, &[]));
     let tag = ready.headers()["etag"].to_str().expect("a readable tag").to_owned();
 

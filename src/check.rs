@@ -60,22 +60,38 @@ fn configuration(reading: &Reading) -> Vec<Finding> {
     })]
 }
 
-fn assets(reading: &Reading) -> Option<Finding> {
+fn assets(reading: &Reading) -> Vec<Finding> {
     let config = &reading.loaded.config.assets;
     if config.directory.is_none() {
-        return absent(
-            reading,
-            ("static", "directory"),
-            "static files: none; name their folder with --static ([static] directory)",
-        );
+        let notice = "static files: none; name their folder with --static ([static] directory)";
+        return absent(reading, ("static", "directory"), notice).into_iter().collect();
     }
-    Some(match Assets::open(config) {
-        Ok(assets) if !assets.has_manifest() => Finding::Notice(format!(
+    match Assets::open(config) {
+        Ok(assets) if !assets.has_manifest() => vec![Finding::Notice(format!(
             "static files: {assets}, but no staticfiles.json: no file is cached for long; run `vestibule collect`"
-        )),
-        Ok(assets) => Finding::Sound(format!("static files: {assets}")),
-        Err(error) => Finding::Wrong(format!("{}{}", at(reading, "static", "directory"), chain(&error))),
-    })
+        ))],
+        Ok(assets) => {
+            let found = Finding::Sound(format!("static files: {assets}"));
+            std::iter::once(found).chain(deltas(reading, assets.files_with_deltas())).collect()
+        }
+        Err(error) => vec![Finding::Wrong(format!("{}{}", at(reading, "static", "directory"), chain(&error)))],
+    }
+}
+
+/// Tells why browsers are not going to ask for the deltas that there are: they themselves never do.
+fn deltas(reading: &Reading, files: usize) -> Option<Finding> {
+    let config = &reading.loaded.config;
+    let certificate = config.tls.certificate.as_deref().and_then(|path| certificates::describe(path).ok());
+    let is_self_signed = config.tls.self_signed || certificate.is_some_and(|certificate| certificate.is_self_signed);
+    let why = if config.listen.https.is_empty() && config.listen.trusted_proxies.is_empty() {
+        "browsers take them over https only; listen for TLS, or name the proxy that does in [listen] trusted_proxies"
+    } else if !config.listen.https.is_empty() && is_self_signed {
+        "Chromium takes them only where it knows the certificate's authority as a public one"
+    } else {
+        return None;
+    };
+    let have = if files == 1 { "file has" } else { "files have" };
+    (files > 0).then(|| Finding::Notice(format!("deltas: {files} {have} some, but except on localhost {why}")))
 }
 
 /// Tells that an option is not given, unless it was given and told as wrong.

@@ -30,6 +30,7 @@ Examples:
   vestibule collect --source static --source vendor=node_modules/htmx.org/dist --output public
   vestibule collect --config vestibule.toml
   vestibule collect --config vestibule.toml --format github --report release.html
+  vestibule collect --config vestibule.toml --check     proves what the second one wrote
 
 Django then finds the new names with its stock ManifestStaticFilesStorage and STATIC_ROOT set to
 the output folder. The first source that has a path wins, as with Django's finders.
@@ -57,6 +58,16 @@ Example:
 Reads the configuration, the manifest, the certificate and the application's socket, and tells
 everything that is wrong at once. Exit code 0: all sound; 2: something is not.";
 
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+
+  vestibule audit-templates . --output public
+  vestibule audit-templates shop/templates venv/lib/python3.13/site-packages/wagtail
+
+Judged are constants: {% static \"…\" %}, static(\"…\") in Jinja and Python, staticfiles_storage.url(\"…\"),
+and the css and js of forms' Media. Django raises an error for a name that the manifest lacks, on the
+page that has it, in production only. Exit code 0: none; 1: some.";
+
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "vestibule", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 100)]
@@ -78,6 +89,9 @@ pub enum Command {
     /// Tell what is wrong with the configuration, the static files, the certificate and the socket
     #[command(after_help = CHECK_EXAMPLES)]
     Check(ServeFlags),
+    /// Find the static files that templates and Python name and the manifest lacks
+    #[command(after_help = AUDIT_EXAMPLES)]
+    AuditTemplates(AuditFlags),
 }
 
 impl Command {
@@ -86,6 +100,7 @@ impl Command {
         match self {
             Self::Collect(flags) => flags.config.as_ref(),
             Self::Serve(flags) | Self::Check(flags) => flags.config.as_ref(),
+            Self::AuditTemplates(flags) => flags.config.as_ref(),
         }
     }
 
@@ -93,7 +108,7 @@ impl Command {
     pub fn format(&self) -> Format {
         match self {
             Self::Collect(flags) => flags.format.unwrap_or_default(),
-            Self::Serve(_) | Self::Check(_) => Format::Text,
+            Self::Serve(_) | Self::Check(_) | Self::AuditTemplates(_) => Format::Text,
         }
     }
 
@@ -102,6 +117,7 @@ impl Command {
         match self {
             Self::Collect(flags) => flags.options(),
             Self::Serve(flags) | Self::Check(flags) => flags.options(),
+            Self::AuditTemplates(flags) => flags.options(),
         }
     }
 }
@@ -121,6 +137,9 @@ pub struct CollectFlags {
     /// The output of the release before, to carry its files over [default: the output folder itself]
     #[arg(long, value_name = "DIR")]
     pub previous: Option<String>,
+    /// Write nothing; read the output again and prove every file, copy, name and reference in it
+    #[arg(long)]
+    pub check: bool,
     /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,
@@ -154,6 +173,31 @@ pub enum Format {
     Json,
     /// Annotations for GitHub's workflows on standard output
     Github,
+}
+
+/// Flags of `audit-templates`.
+#[derive(Debug, Args)]
+pub struct AuditFlags {
+    /// Where the templates and Python files are: folders, or single files
+    #[arg(value_name = "DIR", required = true)]
+    pub folders: Vec<PathBuf>,
+    /// The configuration file [default: vestibule.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The folder that `vestibule collect` wrote [default: as for collect]
+    #[arg(long, alias = "static", value_name = "DIR")]
+    pub output: Option<String>,
+    /// Also list the names that are only known at run time
+    #[arg(long)]
+    pub dynamic: bool,
+}
+
+impl AuditFlags {
+    fn options(&self) -> Vec<FlagOption> {
+        let mut options = Vec::new();
+        one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
+        options
+    }
 }
 
 /// Flags of `serve` and `check`.

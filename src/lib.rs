@@ -16,7 +16,8 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   scan -> link (find_links, resolve) -> name (order, rewrite, fingerprint) -> compress -> plan -> publish -> manifest
+//!   scan -> link (find_links, resolve) -> name (order, rewrite, fingerprint) -> compress -> plan (carry, deltas)
+//!   -> publish -> manifest
 //! ```
 //! A static request:
 //! ```text
@@ -60,10 +61,14 @@ pub mod cli;
 pub mod config;
 pub mod logging;
 
+// What is said of a file.
+pub mod finding;
+
 // The contract between the halves.
 pub mod manifest;
 
 // Before.
+pub mod audit;
 pub mod collect;
 
 // The vocabulary of both kinds of answer.
@@ -92,9 +97,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::runtime::{Builder, Runtime};
 
+use self::audit::{Audit, AuditError};
 use self::check::Finding;
 use self::cli::Command;
-use self::collect::{CollectError, Summary};
+use self::collect::{CollectError, Proof, ProofError, Summary};
 use self::config::load::{ConfigError, Reading, load, read};
 use self::serve::{Ending, ServeError, Server, signals};
 
@@ -103,6 +109,10 @@ use self::serve::{Ending, ServeError, Server, signals};
 pub enum Outcome {
     /// `collect` published a folder.
     Collected(Box<Summary>),
+    /// `collect --check` has read the folder again.
+    Proved(Box<Proof>),
+    /// `audit-templates` has looked.
+    Audited(Box<Audit>),
     /// `serve` was told to stop.
     Served(Ending),
     /// `check` has looked.
@@ -118,6 +128,12 @@ pub enum Error {
     /// `collect` failed.
     #[error(transparent)]
     Collect(#[from] CollectError),
+    /// There was nothing that `collect --check` could prove.
+    #[error(transparent)]
+    Prove(#[from] ProofError),
+    /// There was nothing to audit.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// `serve` did not start.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -136,15 +152,17 @@ impl Error {
             Self::Config(_) | Self::Epoch(_) => true,
             Self::Serve(error) => error.is_operators_mistake(),
             Self::Collect(error) => error.is_operators_mistake(),
+            Self::Prove(error) => error.is_operators_mistake(),
+            Self::Audit(error) => error.is_operators_mistake(),
             Self::System(_) => false,
         }
     }
 
     /// What was found in the files of `collect`, if that is why it failed.
-    pub fn findings(&self) -> &[collect::Finding] {
+    pub fn findings(&self) -> &[finding::Finding] {
         match self {
             Self::Collect(error) => error.findings(),
-            Self::Config(_) | Self::Serve(_) | Self::Epoch(_) | Self::System(_) => &[],
+            _ => &[],
         }
     }
 
@@ -152,7 +170,7 @@ impl Error {
     pub fn headline(&self) -> String {
         match self {
             Self::Collect(error) => error.headline(),
-            Self::Config(_) | Self::Serve(_) | Self::Epoch(_) | Self::System(_) => self.to_string(),
+            _ => self.to_string(),
         }
     }
 
@@ -160,6 +178,8 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Collect(error) => error.hint(),
+            Self::Prove(error) => error.hint(),
+            Self::Audit(error) => error.hint(),
             Self::Serve(error) => error.hint(),
             Self::Config(_) | Self::Epoch(_) | Self::System(_) => None,
         }
@@ -174,10 +194,13 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
     let reading = read_configuration(command);
     let _telling = logging::start(&reading.loaded.config.log);
     match command {
-        Command::Collect(_) => {
+        Command::Collect(flags) => {
             let loaded = reading.sound()?;
             let mut config = loaded.config.collect;
             config.output = config.output.or(loaded.config.assets.directory);
+            if flags.check {
+                return Ok(Outcome::Proved(Box::new(collect::verify(&config, &loaded.config.assets.prefix)?)));
+            }
             Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix, now()?)?)))
         }
         Command::Serve(flags) => {
@@ -192,6 +215,12 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
                 })
             })??;
             Ok(Outcome::Served(ending))
+        }
+        Command::AuditTemplates(flags) => {
+            let loaded = reading.sound()?;
+            let output = loaded.config.collect.output.or(loaded.config.assets.directory);
+            let audit = audit::audit(&flags.folders, output.as_deref())?;
+            Ok(Outcome::Audited(Box::new(Audit { lists_dynamic: flags.dynamic, ..audit })))
         }
         Command::Check(_) => Ok(Outcome::Checked(with_runtime(|runtime| check::check(&reading, runtime))?)),
     }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use vestibule::check::Finding;
 use vestibule::cli::{CommandLine, Format};
+use vestibule::collect::Proof;
 use vestibule::serve::Ending;
 use vestibule::telling::{self, Failure, Texts, Told};
 use vestibule::{Error, Outcome};
@@ -23,7 +24,11 @@ fn main() -> ExitCode {
     let code = match vestibule::run(&line.command) {
         Ok(Outcome::Collected(summary)) => {
             let told = Told { summary: Some(&summary), findings: &summary.warnings, failure: None };
-            if tell(&told, format) { DONE } else { FAILED }
+            ended(tell(&told, format), DONE)
+        }
+        Ok(Outcome::Proved(proof)) => ended(prove(&proof, format), if proof.is_sound() { DONE } else { FAILED }),
+        Ok(Outcome::Audited(audit)) => {
+            ended(printed(&format!("{audit}\n")), if audit.is_sound() { DONE } else { FAILED })
         }
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
@@ -46,20 +51,31 @@ fn tell(told: &Told<'_>, format: Format) -> bool {
     let folder = std::env::current_dir().unwrap_or_default();
     let Texts { output, errors } = telling::tell(told, format, &folder);
     complain(&errors);
-    printed(|to| to.write_all(output.as_bytes()))
+    printed(&output)
+}
+
+/// Tells what came of `collect --check`; the answer is whether it could be told.
+fn prove(proof: &Proof, format: Format) -> bool {
+    if format == Format::Text {
+        return printed(&format!("{proof}\n"));
+    }
+    tell(&Told { findings: &[&proof.errors[..], &proof.warnings].concat(), ..Told::default() }, format)
 }
 
 fn report(findings: &[Finding]) -> u8 {
-    if !printed(|to| findings.iter().try_for_each(|finding| writeln!(to, "{finding}"))) {
-        return FAILED;
-    }
-    if findings.iter().any(|finding| matches!(finding, Finding::Wrong(_))) { MISTAKE } else { DONE }
+    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let is_wrong = findings.iter().any(|finding| matches!(finding, Finding::Wrong(_)));
+    ended(printed(&text), if is_wrong { MISTAKE } else { DONE })
+}
+
+fn ended(was_told: bool, code: u8) -> u8 {
+    if was_told { code } else { FAILED }
 }
 
 /// Writes to standard output; a failure to do so is told.
-fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> bool {
+fn printed(text: &str) -> bool {
     let mut output = stdout().lock();
-    let written = write(&mut output).and_then(|()| output.flush()).or_else(nobody_reads);
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush()).or_else(nobody_reads);
     if let Err(error) = &written {
         complain(&format!("error: cannot write to standard output\n  because: {error}\n"));
     }

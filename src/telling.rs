@@ -12,7 +12,8 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::cli::Format;
-use crate::collect::{Finding, Level, Position, Summary};
+use crate::collect::Summary;
+use crate::finding::{Finding, Level, Position};
 
 /// Changes when a reader of the document would have to.
 const DOCUMENT_VERSION: u32 = 1;
@@ -108,9 +109,10 @@ struct DocumentFinding<'a> {
 }
 
 fn document(told: &Told<'_>, folder: &Path) -> String {
+    let is_failed = told.failure.is_some() || told.findings.iter().any(|finding| finding.level == Level::Error);
     let document = Document {
         version: DOCUMENT_VERSION,
-        outcome: if told.failure.is_some() { "failed" } else { "done" },
+        outcome: if is_failed { "failed" } else { "done" },
         numbers: told.summary,
         findings: told.findings.iter().map(|finding| in_parts(finding, folder)).collect(),
         error: told.failure.as_ref(),
@@ -181,7 +183,7 @@ mod tests {
     use std::io;
 
     use super::*;
-    use crate::collect::Rule;
+    use crate::finding::Rule;
 
     fn missing(level: Level) -> Finding {
         Finding {

@@ -7,9 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use vestibule::collect::{CollectError, Level, Position, Rule, collect};
+use vestibule::collect::{CollectError, collect};
 use vestibule::config::values::{Encoding, Severities, Severity, Source, UrlPrefix};
 use vestibule::config::{CollectConfig, Config};
+use vestibule::finding::{Level, Position, Rule};
 use vestibule::http::encoding::Coding;
 
 use crate::support::process::SOON;

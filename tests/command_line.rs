@@ -280,6 +280,7 @@ fn collect_tells_everything_in_one_document() {
         ("carried", 0.into()),
         ("dropped", 0.into()),
         ("shadowed", 0.into()),
+        ("deltas", nothing.clone()),
         ("compression", serde_json::json!({"brotli": nothing, "gzip": nothing, "zstd": nothing})),
     ] {
         assert_eq!(numbers[key], expected, "{key}");
@@ -337,4 +338,22 @@ fn the_words_error_and_warning_are_coloured_where_colours_are_wanted() {
     let told = text(&coloured);
     assert!(told.starts_with("\x1b[1;33mwarning:\x1b[0m js/") && told.contains("\n\x1b[1;31merror:\x1b[0m"), "{told}");
     assert!(!text(&run(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")])).contains('\x1b'));
+}
+
+#[test]
+fn a_proof_is_told_in_the_format_asked_for() {
+    let folder = a_site_with_mistakes();
+    fs_err::write(folder.path().join("static/css/a.css"), "a{b:url(../img/logo.png)}").unwrap();
+    let run = |more: &[&str]| {
+        vestibule(&[&["collect", "--source", "static", "--output", "public"], more].concat(), folder.path())
+    };
+    assert_eq!(run(&[]).status.code(), Some(0));
+    let document = |output: Output| -> serde_json::Value { serde_json::from_slice(&output.stdout).unwrap() };
+    assert_eq!(document(run(&["--check", "--format", "json"]))["outcome"], "done");
+    fs_err::write(folder.path().join("public/img/logo.png"), "other").unwrap();
+    let output = run(&["--check", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document = document(output);
+    assert_eq!(document["outcome"], "failed");
+    assert_eq!(document["findings"][0]["level"], "error", "{document}");
 }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -243,16 +245,27 @@ fn the_first_part_of_an_answer_does_not_wait_for_the_last(site: &Site) {
 }
 
 fn the_site_comes_back_with_the_application(site: &mut Site) {
-    site.stop_application();
-    let away = site.get("/echo/");
-    assert!(matches!(away.status, 502 | 503), "{away:?}");
-    wait_until("it is noticed", || (site.get("/-/ready").status == 503).then_some(()));
-    assert_eq!(site.get("/-/live").status, 200);
-    assert_eq!(site.get("/static/pages/site.css").status, 200);
-    site.start_application();
-    for _ in 0..3 {
-        assert_eq!(site.get("/echo/").status, 200);
-    }
+    let is_over = AtomicBool::new(false);
+    let arguments: Vec<_> = site.curl("/echo/").get_args().map(ToOwned::to_owned).collect();
+    let ask = || {
+        let mut answers = Vec::new();
+        while !is_over.load(Ordering::Relaxed) {
+            answers.push(Answer::of(Command::new("curl").args(&arguments)).status);
+        }
+        answers
+    };
+    // Whoever asks while the application is being restarted waits a little, and sees no error.
+    let answers = thread::scope(|scope| {
+        let asking: Vec<_> = (0..3).map(|_| scope.spawn(ask)).collect();
+        site.stop_application();
+        wait_until("it is noticed", || (site.get("/-/ready").status == 503).then_some(()));
+        assert_eq!(site.get("/-/live").status, 200);
+        assert_eq!(site.get("/static/pages/site.css").status, 200);
+        site.start_application();
+        is_over.store(true, Ordering::Relaxed);
+        asking.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(!answers.is_empty() && answers.iter().all(|status| *status == 200), "{answers:?}");
     let posted = Answer::of(site.curl("/upload/").args(["--data-binary", "after"]));
     assert_eq!(posted.json()["size"], 5);
 }

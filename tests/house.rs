@@ -4,20 +4,22 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
-const MAP: [(&str, &str); 14] = [
-    ("main", "check cli lib serve telling"),
-    ("lib", "check cli collect config logging serve"),
+const MAP: [(&str, &str); 16] = [
+    ("main", "check cli collect lib serve telling"),
+    ("lib", "audit check cli collect config finding logging serve"),
     ("cli", ""),
     ("config", "cli"),
     ("logging", "config"),
     ("http", ""),
+    ("finding", ""),
     ("manifest", "http"),
-    ("collect", "config http manifest"),
+    ("audit", "finding manifest"),
+    ("collect", "config finding http manifest"),
     ("assets", "config http manifest"),
     ("upstream", "config http"),
     ("layers", "config http"),
     ("tls", "config"),
-    ("telling", "cli collect"),
+    ("telling", "cli collect finding"),
     ("serve", "assets config http layers tls upstream"),
 ];
 

@@ -4,14 +4,18 @@
 
 mod support;
 
+mod audit;
 mod browser;
 mod collect;
 mod command_line;
 mod config_example;
 mod connections;
+mod deltas;
 mod django;
 mod house;
+mod integrity;
 mod overlap;
+mod proof;
 mod proxy;
 mod reload;
 mod requests;

@@ -1,6 +1,7 @@
 //! The application behind the door: what it sees, what comes back, and what happens when it fails.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,7 +74,7 @@ pub(crate) async fn text(response: Response) -> (u16, String) {
 }
 
 fn config() -> UpstreamConfig {
-    UpstreamConfig::default()
+    UpstreamConfig { hold: HumanDuration::seconds(0), ..UpstreamConfig::default() }
 }
 
 fn upstream(app: &App) -> Upstream {
@@ -347,7 +348,6 @@ async fn an_early_answer_to_an_upload_reaches_the_client() {
 #[tokio::test]
 async fn a_faulty_answer_is_502_and_poisons_nothing() {
     for raw in [
-        "",
         "garbage\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Le",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
@@ -419,6 +419,58 @@ async fn a_socket_that_is_missing_or_refuses_is_502() {
     assert_eq!(refusing.forward(get("/")).await.status(), 502);
 }
 
+#[tokio::test]
+async fn requests_wait_for_an_application_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.sock");
+    let address = format!("unix:{}", path.display()).parse().unwrap();
+    let hold = |hold| Upstream::new(&address, &UpstreamConfig { hold, ..config() });
+    let impatient = hold(SHORT);
+    for _ in 0..2 {
+        let away = impatient.forward(get("/")).await;
+        assert_eq!((away.status().as_u16(), &away.headers()["retry-after"]), (503, &"1".parse().unwrap()));
+    }
+    let patient = Arc::new(hold(HumanDuration::seconds(60)));
+    let post = request("POST", "/", &[("content-length", "1")], Body::from(Bytes::from_static(b"x")));
+    let waiting: Vec<_> = [get("/"), post]
+        .into_iter()
+        .map(|request| {
+            let patient = Arc::clone(&patient);
+            tokio::spawn(async move { patient.forward(request).await.status() })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    let listener = UnixListener::bind(&path).unwrap();
+    for _ in 0..waiting.len() {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let _ = stream.read(&mut [0; 1024]).await;
+            stream.write_all(HELLO.as_bytes()).await.unwrap();
+        });
+    }
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_request_without_harm_is_tried_once_more_when_a_connection_closes_without_a_word() {
+    for (silent, method, status, connections) in [
+        (1, "GET", 200, 2),
+        (2, "GET", 502, 2), // once and not for ever: it may be this request that kills the worker
+        (1, "POST", 502, 1),
+        (1, "DELETE", 200, 2),
+    ] {
+        let app = App::new(move |mut connection| async move {
+            connection.request().await;
+            connection.send(if connection.number < silent { "" } else { HELLO }).await;
+        })
+        .await;
+        let answer = upstream(&app).forward(request(method, "/", &[], Body::Empty)).await;
+        assert_eq!((answer.status().as_u16(), app.connections()), (status, connections), "for {method} and {silent}");
+    }
+}
+
 /// A deadline so short that a test can wait for it.
 const SHORT: HumanDuration = HumanDuration(Duration::from_millis(30));
 
@@ -443,7 +495,8 @@ async fn a_full_backlog_is_waited_for_until_the_deadline() {
     let address = format!("unix:{}", path.display()).parse().unwrap();
     let (listener, waiting) = full_backlog(&path).await;
     let impatient = Upstream::new(&address, &UpstreamConfig { connect_timeout: SHORT, ..config() });
-    assert_eq!(impatient.forward(get("/")).await.status(), 504);
+    let full = impatient.forward(get("/")).await;
+    assert_eq!((full.status().as_u16(), &full.headers()["retry-after"]), (503, &"1".parse().unwrap()));
 
     let patient = tokio::spawn(async move { Upstream::new(&address, &config()).forward(get("/")).await.status() });
     tokio::task::yield_now().await;
@@ -560,7 +613,7 @@ async fn more_requests_than_connections_and_queue_are_told_to_come_back() {
     })
     .await;
     let config = UpstreamConfig { connections: 1.try_into().unwrap(), queue: 0, ..config() };
-    let upstream = std::sync::Arc::new(Upstream::new(app.address(), &config));
+    let upstream = Arc::new(Upstream::new(app.address(), &config));
     let first = tokio::spawn({
         let upstream = upstream.clone();
         async move { upstream.forward(get("/")).await }

@@ -9,10 +9,12 @@ use ::http::header::{
 use ::http::{HeaderMap, HeaderValue};
 
 use super::contents::{Content, Contents};
-use super::inventory::Listed;
+use super::inventory::{Form, Listed};
 use crate::config::AssetsConfig;
 use crate::http::conditional::Validators;
-use crate::http::encoding::{Accepted, Coding};
+use crate::http::dictionary::{self, Digest, USE_AS_DICTIONARY};
+use crate::http::encoding::{Accepted, Coding, ContentCoding};
+use crate::manifest::json::hex;
 
 /// What the operator wants of every answer.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Policy {
     fingerprinted: HeaderValue,
     /// What stands on every answer, found or not.
     always: HeaderMap,
+    /// The prefix as a URL pattern, where a file may be a dictionary.
+    dictionaries_below: Option<String>,
 }
 
 impl Policy {
@@ -35,7 +39,14 @@ impl Policy {
             plain: HeaderValue::try_from(plain).expect("digits and letters are a header value"),
             fingerprinted: HeaderValue::from_static("max-age=315360000, public, immutable"),
             always,
+            dictionaries_below: config.deltas.then(|| dictionary::escape(config.prefix.as_str())),
         }
+    }
+
+    /// What a file says of the later versions for which it may be a dictionary.
+    fn use_as_dictionary(&self, file: &Listed) -> Option<HeaderValue> {
+        let (prefix, pattern) = (self.dictionaries_below.as_ref()?, file.dictionary_for.as_ref()?);
+        dictionary::use_as_dictionary(&format!("{prefix}{pattern}"))
     }
 
     /// The headers of every answer, whether something was found or not.
@@ -44,11 +55,13 @@ impl Policy {
     }
 }
 
-/// One file and its compressed copies.
+/// One file, its compressed copies, and its deltas.
 #[derive(Debug)]
 pub(super) struct Asset {
     /// The file and its copies, the smallest first.
     variants: Vec<Variant>,
+    /// The deltas, the smallest first, and each smaller than any variant.
+    deltas: Vec<Variant>,
     modified: Option<SystemTime>,
     /// The headers of every answer about this file, errors included.
     always: HeaderMap,
@@ -57,8 +70,7 @@ pub(super) struct Asset {
 /// One representation of a file.
 #[derive(Debug)]
 pub(super) struct Variant {
-    /// `None` for the file itself.
-    pub(super) coding: Option<Coding>,
+    pub(super) form: Form,
     pub(super) size: u64,
     pub(super) content: Content,
     pub(super) tag: HeaderValue,
@@ -73,16 +85,17 @@ pub(super) struct Variant {
 impl Asset {
     pub(super) fn new(file: &Listed, contents: &Contents, policy: &Policy) -> Self {
         let mut always = policy.always.clone();
-        if !file.variants.is_empty() {
-            always.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-        }
-        let copies = file.variants.iter().map(|(coding, size)| (Some(*coding), *size));
-        let mut variants: Vec<_> = std::iter::once((None, file.size))
-            .chain(copies)
-            .map(|(coding, size)| Variant::new(file, coding, size, contents.of(file, coding, size), policy, &always))
-            .collect();
-        variants.sort_by_key(|variant| (variant.size, variant.coding));
-        Self { variants, modified: file.modified, always }
+        // On every answer of such a file: a cache that has a plain one must not give it to all.
+        match (file.deltas.is_empty(), file.variants.is_empty()) {
+            (false, _) => always.insert(VARY, HeaderValue::from_static("Accept-Encoding, Available-Dictionary")),
+            (true, false) => always.insert(VARY, HeaderValue::from_static("Accept-Encoding")),
+            (true, true) => None,
+        };
+        let variant = |(form, size)| Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
+        let mut all: Vec<_> = file.bodies().map(variant).collect();
+        all.sort_by_key(|variant| (variant.size, variant.form));
+        let (deltas, variants) = all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
+        Self { variants, deltas, modified: file.modified, always }
     }
 
     /// The headers of every answer about this file, errors included.
@@ -90,9 +103,23 @@ impl Asset {
         &self.always
     }
 
-    /// The variant that suits a client best; `None` when it refuses all.
-    pub(super) fn best(&self, accepted: &Accepted) -> Option<&Variant> {
-        accepted.best(self.variants.iter().map(|variant| variant.coding)).map(|place| &self.variants[place])
+    /// The variant that suits a client best, or the delta from the dictionary that it has; `None` when it
+    /// refuses all.
+    pub(super) fn best(&self, accepted: &Accepted, dictionary: Option<&Digest>) -> Option<&Variant> {
+        // The deltas are smaller than all others, so this goes from the smallest on.
+        let candidates = || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(&self.variants);
+        accepted.best(candidates().map(|variant| variant.form.coding())).and_then(|place| candidates().nth(place))
+    }
+
+    /// The deltas from a dictionary, the smallest first.
+    pub(super) fn deltas(&self, dictionary: &Digest) -> impl Iterator<Item = &Variant> {
+        let is_from = move |variant: &&Variant| matches!(&variant.form, Form::Delta(_, from) if from == dictionary);
+        self.deltas.iter().filter(is_from)
+    }
+
+    /// Whether it has deltas at all.
+    pub(super) fn has_deltas(&self) -> bool {
+        !self.deltas.is_empty()
     }
 
     /// The file itself and its copies, the smallest first.
@@ -112,15 +139,8 @@ impl Asset {
 }
 
 impl Variant {
-    fn new(
-        file: &Listed,
-        coding: Option<Coding>,
-        size: u64,
-        content: Content,
-        policy: &Policy,
-        always: &HeaderMap,
-    ) -> Self {
-        let tag = tag(&file.sha256, coding);
+    fn new(file: &Listed, form: Form, size: u64, content: Content, policy: &Policy, always: &HeaderMap) -> Self {
+        let tag = tag(&file.sha256, form);
         let cache_control = if file.is_fingerprinted { &policy.fingerprinted } else { &policy.plain };
         let mut not_modified = always.clone();
         not_modified.remove(X_CONTENT_TYPE_OPTIONS);
@@ -130,8 +150,13 @@ impl Variant {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, file.media_type.clone());
         headers.insert(CONTENT_LENGTH, size.into());
-        if let Some(coding) = coding {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.token()));
+        let token = match form.coding() {
+            ContentCoding::Identity => None,
+            ContentCoding::Alone(coding) => Some(coding.token()),
+            ContentCoding::Delta(coding) => Some(coding.token()),
+        };
+        if let Some(token) = token {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(token));
         }
         headers.insert(CACHE_CONTROL, cache_control.clone());
         headers.insert(ETAG, tag.clone());
@@ -141,20 +166,28 @@ impl Variant {
         }
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
         headers.extend(always.clone());
-        Self { coding, size, content, tag, headers, not_modified }
+        if let Some(value) = policy.use_as_dictionary(file) {
+            // A copy that a browser has from before it could be a dictionary becomes one with the next 304.
+            not_modified.insert(USE_AS_DICTIONARY, value.clone());
+            headers.insert(USE_AS_DICTIONARY, value);
+        }
+        Self { form, size, content, tag, headers, not_modified }
     }
 }
 
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
-/// not change the file. Each coding has its own: they are different bytes, and a range of one must not
-/// be glued to a range of the other.
-fn tag(sha256: &str, coding: Option<Coding>) -> HeaderValue {
-    let suffix = match coding {
-        None => "",
-        Some(Coding::Brotli) => "-br",
-        Some(Coding::Zstd) => "-zst",
-        Some(Coding::Gzip) => "-gz",
-    };
+/// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
+/// range of one must not be glued to a range of the other.
+fn tag(sha256: &str, form: Form) -> HeaderValue {
     let digest = sha256.get(..32).expect("the inventory lets only whole hashes pass");
-    HeaderValue::try_from(format!("\"{digest}{suffix}\"")).expect("hexadecimal digits are a header value")
+    let text = match form {
+        Form::Whole => format!("\"{digest}\""),
+        Form::Copy(Coding::Brotli) => format!("\"{digest}-br\""),
+        Form::Copy(Coding::Zstd) => format!("\"{digest}-zst\""),
+        Form::Copy(Coding::Gzip) => format!("\"{digest}-gz\""),
+        Form::Delta(coding, dictionary) => {
+            format!("\"{digest}-{}-{}\"", coding.token(), hex(&dictionary[..8]))
+        }
+    };
+    HeaderValue::try_from(text).expect("hexadecimal digits are a header value")
 }

@@ -32,6 +32,11 @@ impl Catalog {
     pub(super) fn len(&self) -> usize {
         self.assets.len()
     }
+
+    /// How many assets have deltas.
+    pub(super) fn with_deltas(&self) -> usize {
+        self.assets.values().filter(|asset| asset.has_deltas()).count()
+    }
 }
 
 /// Decodes once; without a percent sign there is nothing to do and nothing to allocate. What is not

@@ -6,7 +6,10 @@ use ::http::request::Parts;
 use ::http::{HeaderMap, Method};
 
 use super::asset::{Asset, Variant};
+use super::inventory::Form;
+use crate::http::Client;
 use crate::http::conditional::{self, Outcome, Validators};
+use crate::http::dictionary::{self, Digest};
 use crate::http::encoding::Accepted;
 use crate::http::range::{self, Requested, Selected};
 
@@ -30,7 +33,7 @@ pub(super) enum Choice<'a> {
 }
 
 /// Chooses the answer.
-pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts) -> Choice<'a> {
+pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Choice<'a> {
     let headers = &head.headers;
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
@@ -38,17 +41,37 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts) -> Choice<'a> {
         Method::HEAD => None,
         _ => return Choice::MethodNotAllowed,
     };
-    let Some((variant, range)) = select(asset, headers, range) else { return Choice::NotAcceptable };
-    match conditional::evaluate(&head.method, headers, asset.validators(variant)) {
+    let accepted = Accepted::read(headers);
+    // Whoever asks for a range counts bytes of what it has seen, and that was no delta.
+    let dictionary = if range.is_none() { usable_dictionary(asset, headers, client) } else { None };
+    let selected = select(asset, headers, range, &accepted, dictionary.as_ref());
+    let Some((variant, range)) = selected else { return Choice::NotAcceptable };
+    let outcome = |variant: &Variant| conditional::evaluate(&head.method, headers, asset.validators(variant));
+    match outcome(variant) {
         Outcome::Failed => return Choice::PreconditionFailed,
         Outcome::Fresh => return Choice::NotModified(variant),
         Outcome::Stale => {}
+    }
+    // The file may have come as the other delta from this dictionary: in the other coding.
+    let mut others = dictionary.iter().flat_map(|dictionary| asset.deltas(dictionary));
+    let is_known = |delta: &&Variant| accepted.allows(delta.form.coding()) && outcome(delta) == Outcome::Fresh;
+    if let Some(delta) = others.find(is_known) {
+        return Choice::NotModified(delta);
     }
     match range.map(|range| range.within(variant.size)) {
         None | Some(Selected::Whole) => Choice::Whole(variant),
         Some(Selected::Part(part)) => Choice::Part(variant, part),
         Some(Selected::Unsatisfiable) => Choice::Unsatisfiable(variant),
     }
+}
+
+/// The client's dictionary, if an answer may refer to it: only where nobody between can meddle (RFC
+/// 9842, section 8), and only to a page that may read the file.
+fn usable_dictionary(asset: &Asset, headers: &HeaderMap, client: &Client) -> Option<Digest> {
+    if !asset.has_deltas() || !client.is_secure() {
+        return None;
+    }
+    dictionary::available(headers).filter(|_| dictionary::page_may_read(headers, asset.always()))
 }
 
 /// The variant to answer from, and the range if it is still to be honoured.
@@ -60,15 +83,16 @@ fn select<'a>(
     asset: &'a Asset,
     headers: &HeaderMap,
     range: Option<Requested>,
+    accepted: &Accepted,
+    dictionary: Option<&Digest>,
 ) -> Option<(&'a Variant, Option<Requested>)> {
-    let accepted = Accepted::read(headers);
-    let whole = || Some((asset.best(&accepted)?, None));
+    let whole = || Some((asset.best(accepted, dictionary)?, None));
     if range.is_none() {
         return whole();
     }
-    let mut acceptable = asset.variants().iter().filter(|variant| accepted.allows(variant.coding));
+    let mut acceptable = asset.variants().iter().filter(|variant| accepted.allows(variant.form.coding()));
     let may_continue = |variant: &Variant| conditional::range_may_continue(headers, part_validators(asset, variant));
-    let is_meant = |variant: &&Variant| may_continue(variant).unwrap_or(variant.coding.is_none());
+    let is_meant = |variant: &&Variant| may_continue(variant).unwrap_or(variant.form == Form::Whole);
     match acceptable.find(is_meant) {
         Some(variant) => Some((variant, range)),
         None => whole(),
@@ -98,7 +122,8 @@ mod tests {
     use crate::assets::contents::Contents;
     use crate::assets::inventory::Listed;
     use crate::config::AssetsConfig;
-    use crate::http::encoding::Coding;
+    use crate::http::Scheme;
+    use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 
     const TAG: &str = "\"abababababababababababababababab\"";
     const BR_TAG: &str = "\"abababababababababababababababab-br\"";
@@ -106,6 +131,10 @@ mod tests {
     const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
     fn asset(variants: &[(Coding, u64)]) -> Asset {
+        make(variants, &[])
+    }
+
+    fn make(variants: &[(Coding, u64)], deltas: &[(DictionaryCoding, Digest, u64)]) -> Asset {
         let file = Listed {
             location: "a.css".into(),
             name: "app.css".into(),
@@ -114,9 +143,23 @@ mod tests {
             size: 1000,
             modified: Some(UNIX_EPOCH + Duration::from_secs(784_111_777)),
             variants: variants.to_vec(),
+            deltas: deltas.to_vec(),
+            dictionary_for: None,
             is_fingerprinted: false,
         };
-        Asset::new(&file, &Contents::zeros(&file), &Policy::new(&AssetsConfig::default()))
+        let config = AssetsConfig { allow_all_origins: false, ..AssetsConfig::default() };
+        Asset::new(&file, &Contents::zeros(&file), &Policy::new(&config))
+    }
+
+    /// 1000 bytes, 200 with brotli; 20 and 30 from one dictionary, 40 from another.
+    fn with_deltas() -> Asset {
+        let copies = [(Coding::Gzip, 300), (Coding::Brotli, 200)];
+        let (dcb, dcz) = (DictionaryCoding::Brotli, DictionaryCoding::Zstd);
+        make(&copies, &[(dcz, [1; 32], 30), (dcb, [1; 32], 20), (dcz, [2; 32], 40)])
+    }
+
+    fn client() -> Client {
+        Client { address: None, port: 0, scheme: Scheme::Https, local_port: 443 }
     }
 
     /// 1000 bytes, 300 with gzip, 200 with brotli.
@@ -134,8 +177,16 @@ mod tests {
 
     /// The choice in few words: its status, its coding, and its bytes.
     fn summary(asset: &Asset, method: &str, fields: &[(&str, &str)]) -> String {
-        let coding = |variant: &Variant| variant.coding.map_or("identity", Coding::token);
-        match choose(asset, &head(method, fields)) {
+        summary_for(asset, method, fields, &client())
+    }
+
+    fn summary_for(asset: &Asset, method: &str, fields: &[(&str, &str)], client: &Client) -> String {
+        let coding = |variant: &Variant| match variant.form.coding() {
+            ContentCoding::Identity => "identity",
+            ContentCoding::Alone(coding) => coding.token(),
+            ContentCoding::Delta(coding) => coding.token(),
+        };
+        match choose(asset, &head(method, fields), client) {
             Choice::Whole(variant) => format!("200 {}", coding(variant)),
             Choice::Part(variant, part) => format!("206 {} {}-{}", coding(variant), part.start, part.end - 1),
             Choice::NotModified(variant) => format!("304 {}", coding(variant)),
@@ -250,12 +301,146 @@ mod tests {
         );
     }
 
+    /// `Available-Dictionary` for 32 bytes of this value.
+    fn available(byte: u8) -> (&'static str, String) {
+        use base64::Engine as _;
+        ("available-dictionary", format!(":{}:", base64::engine::general_purpose::STANDARD.encode([byte; 32])))
+    }
+
+    const BROWSER: (&str, &str) = ("accept-encoding", "gzip, deflate, br, zstd, dcb, dcz");
+
+    #[test]
+    fn who_has_a_dictionary_gets_its_smallest_delta() {
+        let (one, two, other) = (available(1), available(2), available(3));
+        let (one, two, other) = ((one.0, &*one.1), (two.0, &*two.1), (other.0, &*other.1));
+        check_get(
+            &with_deltas(),
+            &[
+                (&[BROWSER, one], "200 dcb"),
+                (&[BROWSER, two], "200 dcz"),
+                (&[BROWSER, other], "200 br"),
+                (&[BROWSER], "200 br"),
+                (&[one], "200 identity"),
+                (&[("accept-encoding", "*"), one], "200 br"),
+                (&[("accept-encoding", "dcz"), one], "200 dcz"),
+                (&[("accept-encoding", "dcb"), two], "200 identity"), // there is no such delta
+                (&[("accept-encoding", "dcb;q=0, dcz, br"), one], "200 dcz"),
+                (&[("accept-encoding", "br, dcb;q=0.5"), one], "200 br"), // less welcome
+                (&[("accept-encoding", "br;q=0.5, dcz;q=0.5"), one], "200 dcz"),
+                (&[("accept-encoding", "identity;q=0, dcb"), other], "406"),
+                (&[BROWSER, one, one], "200 br"),
+                (&[BROWSER, ("available-dictionary", "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=")], "200 br"),
+            ],
+        );
+        assert_eq!(summary(&with_deltas(), "HEAD", &[BROWSER, one]), "200 dcb");
+        check_get(&compressed(), &[(&[BROWSER, one], "200 br")]);
+    }
+
+    #[test]
+    fn a_delta_goes_only_where_nobody_can_meddle() {
+        let one = available(1);
+        let fields = [BROWSER, (one.0, &*one.1)];
+        for (scheme, address, expected) in [
+            (Scheme::Https, Some("192.0.2.1"), "200 dcb"),
+            (Scheme::Https, None, "200 dcb"),
+            (Scheme::Http, Some("127.0.0.1"), "200 dcb"),
+            (Scheme::Http, Some("::1"), "200 dcb"),
+            (Scheme::Http, Some("::ffff:127.0.0.1"), "200 dcb"),
+            (Scheme::Http, Some("192.0.2.1"), "200 br"),
+            (Scheme::Http, None, "200 br"),
+        ] {
+            let address = address.map(|address| address.parse().expect("an address"));
+            let client = Client { address, scheme, ..client() };
+            assert_eq!(summary_for(&with_deltas(), "GET", &fields, &client), expected, "for {client:?}");
+        }
+    }
+
+    #[test]
+    fn a_delta_goes_only_to_a_page_that_may_read_the_file() {
+        let one = available(1);
+        for (site, mode, expected) in [
+            ("same-origin", "no-cors", "200 dcb"),
+            ("none", "navigate", "200 dcb"),
+            ("same-site", "no-cors", "200 br"),
+            ("cross-site", "no-cors", "200 br"),
+            ("cross-site", "cors", "200 br"), // without Access-Control-Allow-Origin
+        ] {
+            let fields = [
+                BROWSER,
+                (one.0, &*one.1),
+                ("sec-fetch-site", site),
+                ("sec-fetch-mode", mode),
+                ("origin", "https://a.test"),
+            ];
+            assert_eq!(summary(&with_deltas(), "GET", &fields), expected, "for {site}, {mode}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_never_one_of_a_delta() {
+        let one = available(1);
+        let one = (one.0, &*one.1);
+        let delta = "\"abababababababababababababababab-dcb-0101010101010101\"";
+        check_get(
+            &with_deltas(),
+            &[
+                (&[BROWSER, one, ("range", "bytes=0-9")], "206 identity 0-9"),
+                (&[BROWSER, one, ("range", "bytes=10-"), ("if-range", delta)], "200 br"),
+                (&[BROWSER, one, ("range", "bytes=150-"), ("if-range", BR_TAG)], "206 br 150-199"),
+                (&[BROWSER, one, ("range", "lines=0-9")], "200 dcb"), // no range
+            ],
+        );
+    }
+
+    #[test]
+    fn a_delta_is_fresh_by_the_tag_of_its_coding_and_dictionary() {
+        let (one, two) = (available(1), available(2));
+        let (one, two) = ((one.0, &*one.1), (two.0, &*two.1));
+        let tag =
+            |token: &str, digits: &str| format!("\"abababababababababababababababab-{token}-{}\"", digits.repeat(8));
+        let (dcb, dcz, from_two) = (tag("dcb", "01"), tag("dcz", "01"), tag("dcz", "02"));
+        check_get(
+            &with_deltas(),
+            &[
+                (&[BROWSER, one, ("if-none-match", &dcb)], "304 dcb"),
+                (&[BROWSER, one, ("if-none-match", &format!("W/{dcb}"))], "304 dcb"),
+                (&[BROWSER, one, ("if-none-match", &dcz)], "304 dcz"), // the same file in the other coding
+                (&[BROWSER, one, ("if-none-match", "*")], "304 dcb"),
+                (&[BROWSER, one, ("if-none-match", &from_two)], "200 dcb"),
+                (&[BROWSER, two, ("if-none-match", &dcz)], "200 dcz"),
+                (&[BROWSER, ("if-none-match", &dcb)], "200 br"), // it cannot read what that tag stands for
+                (&[("accept-encoding", "br, dcb"), one, ("if-none-match", &dcz)], "200 dcb"),
+                (&[BROWSER, one, ("if-none-match", BR_TAG)], "200 dcb"),
+                (&[BROWSER, one, ("if-match", &dcb)], "200 dcb"),
+                (&[BROWSER, one, ("if-match", TAG)], "412"),
+                (&[BROWSER, one, ("if-modified-since", MODIFIED)], "304 dcb"),
+            ],
+        );
+    }
+
     /// Field values that are nearly right, and some that are nothing.
     fn value() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             prop::sample::select(vec![
-                TAG, BR_TAG, MODIFIED, "bytes=", "W/", "*", "\"", ",", ";q=", "br", "gzip", "identity", "-", "0",
-                "999", "1000", " ",
+                TAG,
+                BR_TAG,
+                MODIFIED,
+                "dcb",
+                ":AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=:",
+                "bytes=",
+                "W/",
+                "*",
+                "\"",
+                ",",
+                ";q=",
+                "br",
+                "gzip",
+                "identity",
+                "-",
+                "0",
+                "999",
+                "1000",
+                " ",
             ])
             .prop_map(|text| text.as_bytes().to_vec()),
             "[0-9]{1,22}".prop_map(String::into_bytes),
@@ -268,10 +453,10 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_the_fields_say_a_part_lies_inside_of_its_variant(
-            fields in prop::collection::vec((0..7usize, value()), 0..5),
+            fields in prop::collection::vec((0..8usize, value()), 0..6),
             range in prop_oneof![Just(None), "bytes=[0-9]{0,4}-[0-9]{0,4}".prop_map(Some)],
         ) {
-            let names = [ACCEPT_ENCODING, RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE];
+            let names = [ACCEPT_ENCODING, RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, dictionary::AVAILABLE_DICTIONARY];
             let mut head = head("GET", &[]);
             for (name, value) in fields {
                 head.headers.append(&names[name], HeaderValue::from_bytes(&value).expect("a header value"));
@@ -279,7 +464,7 @@ mod tests {
             if let Some(range) = range {
                 head.headers.insert(RANGE, range.try_into().expect("a header value"));
             }
-            if let Choice::Part(variant, part) = choose(&compressed(), &head) {
+            if let Choice::Part(variant, part) = choose(&with_deltas(), &head, &client()) {
                 prop_assert!(part.start < part.end && part.end <= variant.size, "{part:?} of {}", variant.size);
             }
         }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::inventory::Listed;
+use super::inventory::{Form, Listed};
 use super::{AssetsError, Problems};
-use crate::http::encoding::Coding;
 
 /// One body, wherever it is.
 #[derive(Debug, Clone)]
@@ -25,7 +24,7 @@ pub(super) enum Content {
 /// Every body of a folder.
 #[derive(Debug)]
 pub(super) struct Contents {
-    bodies: BTreeMap<(String, Option<Coding>, u64), Content>,
+    bodies: BTreeMap<(String, Form, u64), Content>,
     pub(super) bytes_in_memory: u64,
 }
 
@@ -33,15 +32,13 @@ impl Contents {
     /// Every body of a file, all zeros: enough to decide with.
     #[cfg(test)]
     pub(super) fn zeros(file: &Listed) -> Self {
-        let sizes = file.variants.iter().map(|(coding, size)| (Some(*coding), *size)).chain([(None, file.size)]);
-        let body =
-            |(coding, size)| ((file.sha256.clone(), coding, size), Content::Memory(vec![0; size as usize].into()));
-        Self { bodies: sizes.map(body).collect(), bytes_in_memory: 0 }
+        let body = |(form, size)| ((file.sha256.clone(), form, size), Content::Memory(vec![0; size as usize].into()));
+        Self { bodies: file.bodies().map(body).collect(), bytes_in_memory: 0 }
     }
 
-    /// The body of a listed file in a coding.
-    pub(super) fn of(&self, file: &Listed, coding: Option<Coding>, size: u64) -> Content {
-        self.bodies.get(&(file.sha256.clone(), coding, size)).cloned().expect("every listed body was placed by `load`")
+    /// The body of a listed file in one of its forms.
+    pub(super) fn of(&self, file: &Listed, form: Form, size: u64) -> Content {
+        self.bodies.get(&(file.sha256.clone(), form, size)).cloned().expect("every listed body was placed by `load`")
     }
 }
 
@@ -51,10 +48,8 @@ pub(super) fn load(folder: &Path, files: &[Listed], budget: u64) -> Result<Conte
     // Fingerprinted names are entered last and so win: nobody writes other bytes under such a name.
     let (fingerprinted, plain): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.is_fingerprinted);
     for file in plain.into_iter().chain(fingerprinted) {
-        places.insert((file.sha256.clone(), None, file.size), folder.join(&file.location));
-        for (coding, size) in &file.variants {
-            let name = format!("{}{}", file.location, coding.suffix());
-            places.insert((file.sha256.clone(), Some(*coding), *size), folder.join(name));
+        for (form, size) in file.bodies() {
+            places.insert((file.sha256.clone(), form, size), folder.join(form.name(&file.location)));
         }
     }
     let mut places: Vec<_> = places.into_iter().collect();

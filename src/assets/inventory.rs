@@ -15,10 +15,46 @@ use tracing::warn;
 use walkdir::WalkDir;
 
 use super::{AssetsError, Problems};
-use crate::http::encoding::Coding;
+use crate::http::dictionary::Digest as Dictionary;
+use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
 use crate::manifest::json::{ManifestError, hex};
 use crate::manifest::{Entry, FILE_NAME, Manifest};
+
+/// From how many dictionaries a file may have deltas: `[collect] delta_versions` allows no more. Each
+/// takes a few hundred bytes of headers.
+const DICTIONARIES: usize = 16;
+
+/// What a body is to its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Form {
+    /// The file itself.
+    Whole,
+    /// A compressed copy.
+    Copy(Coding),
+    /// What makes it from a dictionary.
+    Delta(DictionaryCoding, Dictionary),
+}
+
+impl Form {
+    /// What is done to the file's bytes.
+    pub(super) fn coding(self) -> ContentCoding {
+        match self {
+            Self::Whole => ContentCoding::Identity,
+            Self::Copy(coding) => ContentCoding::Alone(coding),
+            Self::Delta(coding, _) => ContentCoding::Delta(coding),
+        }
+    }
+
+    /// The name beside the file's own under which the body lies.
+    pub(super) fn name(self, file: &str) -> String {
+        match self {
+            Self::Whole => file.to_owned(),
+            Self::Copy(coding) => format!("{file}{}", coding.suffix()),
+            Self::Delta(coding, dictionary) => Entry::delta_name(file, &hex(&dictionary), coding),
+        }
+    }
+}
 
 /// One file that may be asked for.
 #[derive(Debug)]
@@ -35,8 +71,21 @@ pub(super) struct Listed {
     pub(super) modified: Option<SystemTime>,
     /// The compressed copies beside it that are smaller than it.
     pub(super) variants: Vec<(Coding, u64)>,
+    /// The deltas beside it that are smaller than it and all of its copies.
+    pub(super) deltas: Vec<(DictionaryCoding, Dictionary, u64)>,
+    /// The later versions for which it may be a dictionary, as a URL pattern below the prefix.
+    pub(super) dictionary_for: Option<String>,
     /// Whether its name changes with its content.
     pub(super) is_fingerprinted: bool,
+}
+
+impl Listed {
+    /// Every body, with its size.
+    pub(super) fn bodies(&self) -> impl Iterator<Item = (Form, u64)> {
+        let copies = self.variants.iter().map(|(coding, size)| (Form::Copy(*coding), *size));
+        let deltas = self.deltas.iter().map(|(coding, dictionary, size)| (Form::Delta(*coding, *dictionary), *size));
+        std::iter::once((Form::Whole, self.size)).chain(copies).chain(deltas)
+    }
 }
 
 /// Lists every file of the folder that may be served. The folder's path must be free of links.
@@ -98,14 +147,59 @@ fn check(
     if entry.sha256.len() != 64 || !entry.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         problems.0.push(format!("{name} has no SHA-256"));
     }
+    let deltas = check_deltas(folder, &location, &entry, problems)?;
     let Ok(media_type) = HeaderValue::try_from(entry.media_type) else {
         problems.0.push(format!("{name} has a media type that cannot be sent"));
         return Ok(None);
     };
     // A copy that is not smaller would be chosen for nothing but the client's work to unpack it.
-    let variants = entry.variants.into_iter().filter(|(_, size)| *size < entry.size).collect();
-    let (sha256, size) = (entry.sha256, entry.size);
-    Ok(Some(Listed { name, location, sha256, media_type, size, modified, variants, is_fingerprinted }))
+    let variants: Vec<_> = entry.variants.into_iter().filter(|(_, size)| *size < entry.size).collect();
+    let smallest = variants.iter().map(|(_, size)| *size).fold(entry.size, u64::min);
+    Ok(Some(Listed {
+        name,
+        location,
+        sha256: entry.sha256,
+        media_type,
+        size: entry.size,
+        modified,
+        variants,
+        deltas: deltas.into_iter().filter(|(.., size)| *size < smallest).collect(),
+        dictionary_for: entry.dictionary_for,
+        is_fingerprinted,
+    }))
+}
+
+fn check_deltas(
+    folder: &Path,
+    location: &str,
+    entry: &Entry,
+    problems: &mut Problems,
+) -> Result<Vec<(DictionaryCoding, Dictionary, u64)>, AssetsError> {
+    if entry.deltas.len() > DICTIONARIES {
+        problems.0.push(format!("{location} has deltas from more than {DICTIONARIES} dictionaries"));
+        return Ok(Vec::new());
+    }
+    let mut deltas = Vec::new();
+    for (digits, sizes) in &entry.deltas {
+        let Some(dictionary) = digest_of(digits) else {
+            problems.0.push(format!("{location} has a delta from {digits:?}, which is no SHA-256"));
+            continue;
+        };
+        for (coding, size) in sizes {
+            check_size(folder, &Form::Delta(*coding, dictionary).name(location), *size, problems)?;
+            deltas.push((*coding, dictionary, *size));
+        }
+    }
+    Ok(deltas)
+}
+
+/// The bytes of 64 lower-case hexadecimal digits.
+fn digest_of(digits: &str) -> Option<Dictionary> {
+    let mut bytes = [0; 32];
+    for (place, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * place..2 * place + 2)?, 16).ok()?;
+    }
+    (hex(&bytes) == digits).then_some(bytes)
 }
 
 /// Checks that a regular file is there and as long as it should be; gives its date.
@@ -148,7 +242,7 @@ fn walk(folder: &Path) -> Result<BTreeMap<String, Entry>, AssetsError> {
     for (name, size) in &sizes {
         let is_copy =
             |coding: Coding| name.strip_suffix(coding.suffix()).is_some_and(|plain| sizes.contains_key(plain));
-        if Coding::ALL.into_iter().any(is_copy) {
+        if Coding::ALL.into_iter().any(is_copy) || delta_of(name).is_some_and(|file| sizes.contains_key(file)) {
             continue;
         }
         let copy = |coding: Coding| Some((coding, *sizes.get(&format!("{name}{}", coding.suffix()))?));
@@ -162,6 +256,13 @@ fn walk(folder: &Path) -> Result<BTreeMap<String, Entry>, AssetsError> {
         entries.insert(name.clone(), entry);
     }
     Ok(entries)
+}
+
+/// The file beside which a name of [`Entry::delta_name`]'s form would lie.
+fn delta_of(name: &str) -> Option<&str> {
+    let rest = DictionaryCoding::ALL.into_iter().find_map(|coding| name.strip_suffix(coding.suffix()))?;
+    let (file, digits) = rest.rsplit_once('.')?;
+    (digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(file)
 }
 
 /// Every regular file below the folder with its size. Links are followed as long as they stay inside.

@@ -23,7 +23,7 @@ use thiserror::Error;
 use self::asset::Policy;
 use self::catalog::Catalog;
 use crate::config::AssetsConfig;
-use crate::http::Response;
+use crate::http::{Client, Response};
 use crate::manifest::json::ManifestError;
 
 /// Why a folder cannot be served.
@@ -111,7 +111,10 @@ impl Assets {
         // Often a link to the current release. What is read later must come from the release that was
         // opened, wherever the link points by then.
         let folder = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
-        let files = inventory::take(&folder)?;
+        let mut files = inventory::take(&folder)?;
+        if !config.deltas {
+            files.iter_mut().for_each(|file| file.deltas.clear());
+        }
         let contents = contents::load(&folder, &files, config.memory.0)?;
         let policy = Policy::new(config);
         let catalog = Catalog::build(&files, &contents, &policy);
@@ -136,12 +139,12 @@ impl Assets {
 
     /// Answers a request whose path [`Assets::owns`]. A `HEAD` answer has no body, and the headers of
     /// the `GET` answer.
-    pub async fn respond(&self, head: &Parts) -> Response {
+    pub async fn respond(&self, head: &Parts, client: &Client) -> Response {
         let path = self.below_prefix(head.uri.path());
         let Some(asset) = path.and_then(|path| self.catalog.find(&path)) else {
             return respond::not_found(head, &self.policy);
         };
-        respond::respond(choose::choose(asset, head), asset, head).await
+        respond::respond(choose::choose(asset, head, client), asset, head).await
     }
 
     /// The folder that is served, with links resolved.
@@ -157,6 +160,11 @@ impl Assets {
     /// How many files can be asked for, under plain and hashed names alike.
     pub fn file_count(&self) -> usize {
         self.catalog.len()
+    }
+
+    /// How many files can be sent as deltas.
+    pub fn files_with_deltas(&self) -> usize {
+        self.catalog.with_deltas()
     }
 
     /// How many bytes of file contents are held in memory.

@@ -16,6 +16,7 @@ use super::asset::{Asset, Policy, Variant};
 use super::choose::Choice;
 use super::contents::Content;
 use crate::http::body::{Body, FileSlice};
+use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::{Response, answers};
 
 /// Answers for an asset.
@@ -76,6 +77,8 @@ fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
 
 fn part_headers(variant: &Variant, part: &Range<u64>) -> HeaderMap {
     let mut headers = variant.headers.clone();
+    // A part is no version of the file.
+    headers.remove(USE_AS_DICTIONARY);
     headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
     headers.insert(CONTENT_RANGE, content_range(&format!("{}-{}", part.start, part.end - 1), variant.size));
     headers

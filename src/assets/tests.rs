@@ -14,8 +14,10 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::values::ByteSize;
+use crate::http::Scheme;
 use crate::http::body::Body;
-use crate::http::encoding::Coding;
+use crate::http::dictionary::USE_AS_DICTIONARY;
+use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::manifest::json::hex;
 use crate::manifest::{Entry, FILE_NAME, Manifest};
 
@@ -62,6 +64,22 @@ impl Folder {
         let entry = this.manifest.files.as_mut().expect("files").get_mut(name).expect("a file");
         entry.variants.insert(coding, bytes.len() as u64);
         this
+    }
+
+    /// A delta from a dictionary of 32 bytes of this value.
+    fn delta(self, name: &str, dictionary: u8, coding: DictionaryCoding, bytes: &[u8]) -> Self {
+        let digits = hex(&[dictionary; 32]);
+        let mut this = self.on_disk(&Entry::delta_name(name, &digits, coding), bytes);
+        let entry = this.manifest.files.as_mut().expect("files").get_mut(name).expect("a file");
+        entry.deltas.entry(digits).or_default().insert(coding, bytes.len() as u64);
+        this
+    }
+
+    /// Lets a file be a dictionary.
+    fn dictionary_for(mut self, name: &str, pattern: &str) -> Self {
+        let entry = self.manifest.files.as_mut().expect("files").get_mut(name).expect("a file");
+        entry.dictionary_for = Some(pattern.into());
+        self
     }
 
     /// Has the manifest map one name to another.
@@ -112,6 +130,19 @@ fn site() -> Folder {
         .published()
 }
 
+/// The same, whose hashed stylesheet has deltas from two dictionaries and is one itself.
+fn site_with_deltas() -> Folder {
+    let (dcb, dcz) = (DictionaryCoding::Brotli, DictionaryCoding::Zstd);
+    let folder = site().delta(HASHED, 1, dcb, b"dcb 1").delta(HASHED, 1, dcz, b"dcz from 1");
+    folder.delta(HASHED, 2, dcz, b"dcz 2").dictionary_for(HASHED, "css/app.*.css").published()
+}
+
+/// What Chromium sends when it has the first dictionary.
+const WITH_DICTIONARY: [(&str, &str); 2] = [
+    ("accept-encoding", "gzip, deflate, br, zstd, dcb, dcz"),
+    ("available-dictionary", ":AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=:"),
+];
+
 /// A response that has been read to its end.
 struct Answer {
     status: u16,
@@ -129,13 +160,17 @@ impl Answer {
     }
 }
 
+fn client() -> Client {
+    Client { address: None, port: 0, scheme: Scheme::Https, local_port: 443 }
+}
+
 async fn ask(assets: &Assets, method: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
     let mut request = ::http::Request::builder().method(method).uri(path);
     for (name, value) in fields {
         request = request.header(*name, *value);
     }
     let (head, ()) = request.body(()).expect("a request").into_parts();
-    let (head, body) = assets.respond(&head).await.into_parts();
+    let (head, body) = assets.respond(&head, &client()).await.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes().to_vec();
     Answer { status: head.status.as_u16(), headers: head.headers, body }
 }
@@ -589,7 +624,7 @@ async fn a_file_that_is_cut_while_it_is_sent_cuts_the_answer() {
     let folder = Folder::new().file("big.bin", &vec![1; 1_000_000]).published();
     let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
     let (head, ()) = ::http::Request::get("/static/big.bin").body(()).expect("a request").into_parts();
-    let mut body: Body = assets.respond(&head).await.into_body();
+    let mut body: Body = assets.respond(&head, &client()).await.into_body();
     assert!(body.frame().await.expect("a first piece").is_ok());
     let file = fs_err::OpenOptions::new().write(true).open(folder.path().join("big.bin")).expect("the file");
     file.set_len(300_000).expect("a shorter file");
@@ -620,4 +655,121 @@ async fn the_same_content_has_the_same_tag_after_every_deploy() {
     let tag = async || get(&site().open(), "/static/img/logo.png").await.header(ETAG).map(str::to_owned);
     let first = tag().await;
     assert!(first.is_some() && first == tag().await);
+}
+
+#[tokio::test]
+async fn a_delta_says_all_that_a_cache_must_know() {
+    let folder = site_with_deltas();
+    for memory in [0, 1 << 20] {
+        let assets = folder.open_with(|config| config.memory = ByteSize(memory)).expect("a folder");
+        let answer = ask(&assets, "GET", &format!("/static/{HASHED}"), &WITH_DICTIONARY).await;
+        let digest = hex(&Sha256::digest(b"body { color: #123456; background: #654321 }"));
+        let tag = format!("\"{}-dcb-0101010101010101\"", &digest[..32]);
+        assert_eq!((answer.status, answer.text()), (200, "dcb 1"));
+        let expected = [
+            (CONTENT_TYPE, "text/css; charset=utf-8"),
+            (CONTENT_LENGTH, "5"),
+            (CONTENT_ENCODING, "dcb"),
+            (CACHE_CONTROL, "max-age=315360000, public, immutable"),
+            (ETAG, &tag),
+            (::http::header::ACCEPT_RANGES, "bytes"),
+            (VARY, "Accept-Encoding, Available-Dictionary"),
+            (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+            (USE_AS_DICTIONARY, "match=\"/static/css/app.*.css\""),
+        ];
+        for (name, value) in &expected {
+            assert_eq!(answer.header(name.clone()), Some(*value), "for {name}");
+        }
+        assert!(answer.header(LAST_MODIFIED).is_some());
+        assert_eq!(answer.headers.len(), expected.len() + 1);
+    }
+}
+
+#[tokio::test]
+async fn vary_names_the_dictionary_on_every_answer_about_a_file_with_deltas() {
+    let assets = site_with_deltas().open();
+    let path = format!("/static/{HASHED}");
+    for (status, fields) in [
+        (200, &[][..]),
+        (200, &[("accept-encoding", "br")]),
+        (200, &WITH_DICTIONARY),
+        (206, &[("range", "bytes=0-1")]),
+        (304, &[("if-none-match", "*")]),
+        (406, &[("accept-encoding", "*;q=0")]),
+        (412, &[("if-match", "\"x\"")]),
+        (416, &[("range", "bytes=1000-")]),
+    ] {
+        let answer = ask(&assets, "GET", &path, fields).await;
+        let vary = Some("Accept-Encoding, Available-Dictionary");
+        assert_eq!((answer.status, answer.header(VARY)), (status, vary), "for {fields:?}");
+        // A part is no version of the file, and an error neither.
+        let dictionary = matches!(status, 200 | 304).then_some("match=\"/static/css/app.*.css\"");
+        assert_eq!(answer.header(USE_AS_DICTIONARY), dictionary, "for {fields:?}");
+        // The plain name has copies only.
+        let answer = ask(&assets, "GET", "/static/css/app.css", fields).await;
+        assert_eq!((answer.status, answer.header(VARY)), (status, Some("Accept-Encoding")), "for {fields:?}");
+        assert_eq!(answer.header(USE_AS_DICTIONARY), None, "for {fields:?}");
+    }
+}
+
+#[tokio::test]
+async fn head_announces_the_delta_that_get_would_send() {
+    let assets = site_with_deltas().open();
+    let path = format!("/static/{HASHED}");
+    let (get, head) =
+        (ask(&assets, "GET", &path, &WITH_DICTIONARY).await, ask(&assets, "HEAD", &path, &WITH_DICTIONARY).await);
+    assert_eq!((head.status, &head.headers, head.text()), (200, &get.headers, ""));
+}
+
+#[tokio::test]
+async fn deltas_can_be_switched_off() {
+    let assets = site_with_deltas().open_with(|config| config.deltas = false).expect("a folder");
+    let answer = ask(&assets, "GET", &format!("/static/{HASHED}"), &WITH_DICTIONARY).await;
+    assert_eq!((answer.text(), answer.header(VARY)), ("brotli's", Some("Accept-Encoding")));
+    assert_eq!(answer.header(USE_AS_DICTIONARY), None);
+}
+
+#[tokio::test]
+async fn the_prefix_is_part_of_the_pattern_and_means_itself() {
+    let assets = site_with_deltas().open_with(|config| config.prefix = "/a(1)/b+c:d*/".parse().expect("a prefix"));
+    let answer = get(&assets.expect("a folder"), &format!("/a(1)/b+c:d*/{HASHED}")).await;
+    let expected = r#"match="/a\\(1\\)/b\\+c{\\:}d\\*/css/app.*.css""#;
+    assert_eq!(answer.header(USE_AS_DICTIONARY), Some(expected));
+}
+
+#[tokio::test]
+async fn a_delta_itself_cannot_be_asked_for() {
+    let names = ["css/app.0123456789ab.css.010101010101.dcb", "css/app.0123456789ab.css.020202020202.dcz"];
+    for folder in [site_with_deltas(), site_with_deltas().by_django().published()] {
+        let assets = folder.open();
+        for name in names {
+            assert!(folder.path().join(name).is_file());
+            assert_eq!(get(&assets, &format!("/static/{name}")).await.status, 404, "for {name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn deltas_count_as_memory_and_one_that_saves_nothing_is_left() {
+    let folder = site_with_deltas();
+    assert_eq!(folder.open().bytes_in_memory(), 44 + 11 + 8 + 6 + 5 + 5, "not the ten bytes beside a copy of eight");
+    let none = folder.open_with(|config| config.deltas = false).expect("a folder");
+    assert_eq!(none.bytes_in_memory(), 44 + 11 + 8 + 6);
+}
+
+#[test]
+fn a_delta_that_is_not_as_the_manifest_says_stops_the_start() {
+    let folder = site_with_deltas().on_disk("css/app.0123456789ab.css.010101010101.dcb", b"cut");
+    fs_err::remove_file(folder.path().join("css/app.0123456789ab.css.020202020202.dcz")).expect("the delta");
+    let problem = folder.problem();
+    for part in [
+        "css/app.0123456789ab.css.010101010101.dcb has 3 bytes instead of 5",
+        "css/app.0123456789ab.css.020202020202.dcz is gone",
+    ] {
+        assert!(problem.contains(part), "{part:?} is not in {problem:?}");
+    }
+    let many = (3..=17).fold(site_with_deltas(), |folder, n| folder.delta(HASHED, n, DictionaryCoding::Zstd, b"x"));
+    let problem = many.published().problem();
+    assert!(problem.contains("has deltas from more than 16 dictionaries"), "{problem}");
 }

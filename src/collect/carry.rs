@@ -26,6 +26,9 @@ pub(super) struct Release {
     pub(super) manifest: Manifest,
 }
 
+/// As in [`Entry::deltas`].
+pub(super) type Deltas = BTreeMap<String, BTreeMap<DictionaryCoding, u64>>;
+
 /// What stays of it.
 #[derive(Debug, Default)]
 pub(super) struct Carriage {
@@ -33,6 +36,8 @@ pub(super) struct Carriage {
     pub(super) folder: PathBuf,
     /// By hashed name.
     pub(super) kept: BTreeMap<String, Entry>,
+    /// The deltas of files that are still in use, by hashed name.
+    pub(super) deltas: BTreeMap<String, Deltas>,
     /// How many files were given up for their age.
     pub(super) dropped: usize,
 }
@@ -115,6 +120,9 @@ impl Release {
         let (release, next_release) = (self.manifest.release(), next.release());
         for (name, mut entry) in self.hashed_files()? {
             if is_used(next, &name, &entry) {
+                if is_the_same(next, &name, &entry) {
+                    carriage.deltas.insert(name, entry.deltas);
+                }
                 continue;
             }
             let plain = plain_names.get(name.as_str()).copied();
@@ -137,6 +145,11 @@ fn entry_of_ours((name, entry): (&String, &Entry)) -> (String, Entry) {
 /// Whether the new release has something under one of the file's names.
 fn is_used(next: &Manifest, name: &str, entry: &Entry) -> bool {
     names_of(name, entry).iter().any(|name| next.files.as_ref().is_some_and(|files| files.contains_key(name)))
+}
+
+/// Whether the new release has the very file.
+fn is_the_same(next: &Manifest, name: &str, entry: &Entry) -> bool {
+    next.files.as_ref().and_then(|files| files.get(name)).is_some_and(|same| same.sha256 == entry.sha256)
 }
 
 /// The stamp of a file that the next release does not use. A run that changes no name is no new release.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::finding::{Finding, Level};
+use crate::finding::{Finding, Level};
 
 /// Why a run failed. The output folder is then as it was before.
 #[derive(Debug, Error)]
@@ -257,7 +257,7 @@ fn folders(folders: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::finding::{Position, Rule};
+    use crate::finding::{Position, Rule};
 
     #[test]
     fn every_finding_that_stops_the_run_has_its_line_in_the_error() {

@@ -15,19 +15,21 @@ pub(super) fn fingerprint(bytes: &[u8]) -> Fingerprint {
 }
 
 /// The name with the first twelve digits of the fingerprint before its last extension.
+pub(super) fn hashed_name(name: &str, fingerprint: &Fingerprint) -> String {
+    let (stem, extension) = halves(name);
+    format!("{stem}.{}{extension}", hex(&fingerprint[..6]))
+}
+
+/// What stands before the digits and their dot, and what after.
 ///
 /// A leading dot begins an extension here as it does in Django: `.hidden` becomes `.hidden.<hash>`,
 /// because there is nothing before the dot.
-pub(super) fn hashed_name(name: &str, fingerprint: &Fingerprint) -> String {
-    let digits = hex(&fingerprint[..6]);
+pub(super) fn halves(name: &str) -> (&str, &str) {
     let base_name = name.rfind('/').map_or(0, |slash| slash + 1);
     let dots = name[base_name..].len() - name[base_name..].trim_start_matches('.').len();
     match name[base_name + dots..].rfind('.') {
-        Some(dot) => {
-            let (stem, extension) = name.split_at(base_name + dots + dot);
-            format!("{stem}.{digits}{extension}")
-        }
-        None => format!("{name}.{digits}"),
+        Some(dot) => name.split_at(base_name + dots + dot),
+        None => (name, ""),
     }
 }
 

@@ -13,12 +13,12 @@ use rayon::prelude::*;
 use super::contents::Contents;
 use super::error::CollectError;
 use super::find_links::{self, Form, Language, Link, Modules, Purpose};
-use super::finding::{self, Finding, Level, Position, Rule};
 use super::resolve::{Reference, Resolution, Tree, resolve};
 use super::scan::{self, Scanned, SourceFile};
 use super::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
+use crate::finding::{self, Finding, Level, Position, Rule};
 
 /// Every file with its links.
 #[derive(Debug)]

@@ -2,18 +2,19 @@
 //!
 //! Each file is a step, and each step hands a value of its own type on, so that they cannot be called
 //! in another order: scan, link (which finds and resolves), name (which orders, rewrites and
-//! fingerprints), compress, plan (with what `carry` keeps of the release before), publish. What is rewritten
-//! or compressed goes into the `staging` folder; only `publish` changes what readers see. No socket is opened, no code is run, and
-//! Django is not asked.
+//! fingerprints), compress, plan (with what `carry` keeps of the release before, and the `deltas` from
+//! that), publish. What is rewritten or compressed goes into the `staging` folder; only `publish` changes
+//! what readers see. No socket is opened, no code is run, and Django is not asked.
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
 
 mod carry;
 mod compress;
 mod contents;
+mod delta;
+mod deltas;
 mod error;
 mod find_links;
-mod finding;
 mod fingerprint;
 mod globs;
 mod link;
@@ -29,13 +30,14 @@ mod scan;
 mod severity;
 mod staging;
 mod summary;
+mod verify;
 
 use std::time::{Instant, SystemTime};
 
 pub use self::compress::Totals;
 pub use self::error::CollectError;
-pub use self::finding::{Finding, Level, Position, Rule};
 pub use self::summary::Summary;
+pub use self::verify::{Proof, ProofError, verify};
 
 use self::carry::{Carriage, Limits, Release};
 use self::report::Report;
@@ -84,6 +86,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         None => Carriage::default(),
     };
     plan.carry(&carriage, output);
+    let deltas = deltas::add(&mut plan, &compressed, &carriage, output, config, &staging, &progress)?;
     target.publish(&plan, &staging, before.as_ref())?;
     let summary = Summary {
         output: output.to_owned(),
@@ -95,6 +98,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         dropped: carriage.dropped,
         shadowed,
         compression: compressed.totals.clone(),
+        deltas,
         warnings: findings,
         elapsed: started.elapsed(),
     };

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use super::carry::Carriage;
 use super::compress::{Compressed, Copies};
 use super::contents::Contents;
-use crate::http::encoding::Coding;
+use super::deltas::Delta;
+use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::http::media_type;
 use crate::manifest::json::hex;
 use crate::manifest::{Entry, Manifest};
@@ -94,22 +95,48 @@ impl Plan<'_> {
         }
     }
 
+    /// Takes in deltas that are ready in the staging folder, and those that the release before has.
+    pub(super) fn add_deltas(
+        &mut self,
+        made: Vec<(Delta, u64)>,
+        present: Vec<(Delta, u64)>,
+        carriage: &Carriage,
+        output: &Path,
+    ) {
+        let staged = made.iter().map(|(delta, _)| Piece { name: delta.name(), origin: Origin::Staged });
+        let elsewhere = present.iter().filter(|_| carriage.folder != output).map(|(delta, _)| {
+            let name = delta.name();
+            Piece { origin: Origin::Elsewhere(carriage.folder.join(&name)), name }
+        });
+        self.pieces.splice(0..0, staged.chain(elsewhere).collect::<Vec<_>>());
+        let files = self.manifest.files.get_or_insert_default();
+        for (delta, size) in made.into_iter().chain(present) {
+            let entry = files.get_mut(&delta.file).expect("a delta is made for a file of the plan");
+            entry.deltas.entry(delta.dictionary).or_default().insert(delta.coding, size);
+        }
+    }
+
     /// Every name that is in the output afterwards, but for the manifest's own.
     pub(super) fn names(&self) -> BTreeSet<String> {
-        let files = self.manifest.files.iter().flatten().filter(|(_, entry)| entry.carried.is_some());
-        let carried = files.flat_map(|(name, entry)| names_of(name, entry));
-        self.pieces.iter().map(|piece| piece.name.clone()).chain(carried).collect()
+        let already_there = self.manifest.files.iter().flatten().flat_map(|(name, entry)| match entry.carried {
+            Some(_) => names_of(name, entry),
+            None => deltas_of(name, entry).collect(),
+        });
+        self.pieces.iter().map(|piece| piece.name.clone()).chain(already_there).collect()
     }
 }
 
 /// The names of a file, of its copies and of its deltas.
 pub(super) fn names_of(name: &str, entry: &Entry) -> Vec<String> {
     let copies = entry.variants.keys().map(|coding| with_suffix(name, *coding));
-    let deltas = entry
-        .deltas
-        .iter()
-        .flat_map(|(dictionary, sizes)| sizes.keys().map(move |coding| Entry::delta_name(name, dictionary, *coding)));
-    copies.chain(deltas).chain([name.to_owned()]).collect()
+    copies.chain(deltas_of(name, entry)).chain([name.to_owned()]).collect()
+}
+
+fn deltas_of(name: &str, entry: &Entry) -> impl Iterator<Item = String> {
+    let names = move |(dictionary, sizes): (&String, &BTreeMap<DictionaryCoding, u64>)| {
+        sizes.keys().map(|coding| Entry::delta_name(name, dictionary, *coding)).collect::<Vec<_>>()
+    };
+    entry.deltas.iter().flat_map(names)
 }
 
 /// For other servers, which look for files by their plain names, and for the copies beside them. A copy gives

@@ -25,6 +25,12 @@ impl Progress {
         self.0.enable_steady_tick(Duration::from_millis(200));
     }
 
+    /// Goes on with other work, of this much.
+    pub(super) fn go_on(&self, what: &'static str, more: u64) {
+        self.0.inc_length(more);
+        self.0.set_message(what);
+    }
+
     /// So much more is done.
     pub(super) fn advance(&self, amount: u64) {
         self.0.inc(amount);

@@ -24,7 +24,7 @@ use super::staging::{Staging, failure};
 use crate::http::encoding::Coding;
 use crate::manifest::{self, Manifest};
 
-const LOCK: &str = ".vestibule.lock";
+pub(super) const LOCK: &str = ".vestibule.lock";
 const FOLDER_MODE: u32 = 0o755;
 /// How many files are synced to the disk at the same time.
 const SYNCS_AT_ONCE: usize = 64;

@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::path::Path;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::manifest::nearest::nearest;
 
 /// What a segment of a URL's path may hold unencoded (RFC 3986, section 3.3), without the characters
 /// that end strings and comments.
@@ -46,24 +47,9 @@ impl Tree {
         tree
     }
 
-    /// The name that was perhaps meant: the same base name elsewhere, or one with a typing error.
+    /// The name that was perhaps meant.
     pub(super) fn nearest(&self, wanted: &str) -> Option<&str> {
-        const ALIKE: f64 = 0.8;
-        let wanted_path = Path::new(wanted);
-        let score = |name: &str| {
-            let path = Path::new(name);
-            let has_same_base_name = path.file_name() == wanted_path.file_name();
-            let is_near = path.extension() == wanted_path.extension() && name.len().abs_diff(wanted.len()) <= 4;
-            // Most names end here, which matters where a thousand references are wrong.
-            if !has_same_base_name && !is_near {
-                return 0.0;
-            }
-            let alike = strsim::normalized_damerau_levenshtein(name, wanted);
-            if has_same_base_name { 1.0 + alike } else { alike }
-        };
-        let scored = self.files.keys().map(|name| (score(name), name.as_str()));
-        let best = scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
-        best.map(|(_, name)| name)
+        nearest(self.files.keys().map(String::as_str), wanted)
     }
 }
 

@@ -20,10 +20,10 @@ use globset::GlobSet;
 use walkdir::{DirEntry, WalkDir};
 
 use super::error::CollectError;
-use super::finding::{self, Finding, Rule};
 use super::globs::glob_set;
 use crate::config::CollectConfig;
 use crate::config::values::Source;
+use crate::finding::{self, Finding, Rule};
 use crate::manifest;
 
 /// One file to publish.

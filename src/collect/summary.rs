@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::compress::Totals;
-use super::finding::Finding;
+use crate::finding::Finding;
 use crate::http::encoding::Coding;
 
 /// What one run did. It prints as the closing lines, and is serialized as its numbers.
@@ -34,6 +34,8 @@ pub struct Summary {
     /// What compression brought, for each coding that was asked for.
     #[serde(serialize_with = "by_name")]
     pub compression: BTreeMap<Coding, Totals>,
+    /// What deltas save over the smallest copies, for browsers that have an earlier version.
+    pub deltas: Totals,
     /// What is odd, but did not stop the run.
     #[serde(skip)]
     pub warnings: Vec<Finding>,
@@ -82,7 +84,10 @@ impl fmt::Display for Summary {
             }
         }
         for (coding, totals) in &self.compression {
-            compression_line(f, *coding, totals)?;
+            compression_line(f, name(*coding), totals)?;
+        }
+        if self.deltas.copies > 0 {
+            compression_line(f, "deltas", &self.deltas)?;
         }
         if !self.warnings.is_empty() {
             line(f, "warnings", self.warnings.len(), "see above")?;
@@ -96,9 +101,9 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, number: usize, explanation: &str
 }
 
 #[allow(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
-fn compression_line(f: &mut fmt::Formatter<'_>, coding: Coding, totals: &Totals) -> fmt::Result {
+fn compression_line(f: &mut fmt::Formatter<'_>, name: &str, totals: &Totals) -> fmt::Result {
     let Totals { copies, before, after } = *totals;
-    write!(f, "\n  {:<10}{copies:>7}  {:>10} -> {:>10}", name(coding), bytes(before), bytes(after))?;
+    write!(f, "\n  {name:<10}{copies:>7}  {:>10} -> {:>10}", bytes(before), bytes(after))?;
     if before > 0 {
         write!(f, "  {:>3.0} %", after as f64 / before as f64 * 100.0)?;
     }
@@ -140,7 +145,8 @@ mod tests {
             dropped: 3,
             shadowed: 2,
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
-            warnings: vec![Finding::warning(crate::collect::Rule::NotUnderstood, "a.css", "odd")],
+            deltas: Totals { copies: 12, before: 314_573, after: 31_457 },
+            warnings: vec![Finding::about("a.css", "odd")],
             elapsed: Duration::from_millis(2440),
         };
         let expected = "\
@@ -151,6 +157,7 @@ Collected 132 files from 1 folder into public in 2.4 s
   dropped         3  of earlier releases, out of use for long enough
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
+  deltas         12   307.2 KiB ->   30.7 KiB   10 %
   warnings        1  see above";
         assert_eq!(summary.to_string(), expected);
     }

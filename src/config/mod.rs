@@ -189,6 +189,9 @@ pub struct UpstreamConfig {
     pub address: Option<UpstreamAddress>,
     /// How long a connection to the application may take to come about. Default: 5 seconds.
     pub connect_timeout: HumanDuration,
+    /// How long requests wait for an application that is not there, as while it restarts. Default: 10
+    /// seconds, from the first that found nobody. Then 503; with 0, 502 at once.
+    pub hold: HumanDuration,
     /// How long the application may take until the first byte of its answer. Default: 60 seconds.
     ///
     /// Counted from the moment when the request was sent whole. Then 504.
@@ -235,6 +238,7 @@ impl Default for UpstreamConfig {
         Self {
             address: None,
             connect_timeout: HumanDuration::seconds(5),
+            hold: HumanDuration::seconds(10),
             response_timeout: HumanDuration::seconds(60),
             idle_timeout: HumanDuration::seconds(60),
             tunnel_idle_timeout: HumanDuration::seconds(3600),

@@ -89,12 +89,31 @@ impl fmt::Display for Coding {
     }
 }
 
+/// What is done to a body before it is sent: all that `Content-Encoding` can say here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentCoding {
+    /// Nothing.
+    Identity,
+    /// A coding that needs nothing else to be read.
+    Alone(Coding),
+    /// A coding that needs the dictionary to be read.
+    Delta(DictionaryCoding),
+}
+
+impl From<Option<Coding>> for ContentCoding {
+    fn from(coding: Option<Coding>) -> Self {
+        coding.map_or(Self::Identity, Self::Alone)
+    }
+}
+
 /// How welcome each coding is to a client, and no coding at all (`identity`), as its
 /// `Accept-Encoding` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     identity: u16,
     codings: [u16; Coding::ALL.len()],
+    /// Only what is asked for by name: who says `*` may never have heard of dictionaries.
+    deltas: [u16; DictionaryCoding::ALL.len()],
 }
 
 /// Not to be sent.
@@ -119,16 +138,16 @@ impl Accepted {
     }
 
     /// Whether a body in this coding may be sent; `None` is `identity`.
-    pub fn allows(&self, coding: Option<Coding>) -> bool {
-        self.weight(coding) != REFUSED
+    pub fn allows(&self, coding: impl Into<ContentCoding>) -> bool {
+        self.weight(coding.into()) != REFUSED
     }
 
     /// The place of the most welcome candidate; the first among equals, so put the smallest first.
     /// `None` when all are refused.
-    pub fn best(&self, candidates: impl Iterator<Item = Option<Coding>>) -> Option<usize> {
+    pub fn best(&self, candidates: impl Iterator<Item: Into<ContentCoding>>) -> Option<usize> {
         let mut best = (REFUSED, None);
         for (place, coding) in candidates.enumerate() {
-            let weight = self.weight(coding);
+            let weight = self.weight(coding.into());
             if weight > best.0 {
                 best = (weight, Some(place));
             }
@@ -136,8 +155,12 @@ impl Accepted {
         best.1
     }
 
-    fn weight(&self, coding: Option<Coding>) -> u16 {
-        coding.map_or(self.identity, |coding| self.codings[coding as usize])
+    fn weight(&self, coding: ContentCoding) -> u16 {
+        match coding {
+            ContentCoding::Identity => self.identity,
+            ContentCoding::Alone(coding) => self.codings[coding as usize],
+            ContentCoding::Delta(coding) => self.deltas[coding as usize],
+        }
     }
 }
 
@@ -145,6 +168,7 @@ impl Accepted {
 #[derive(Default)]
 struct Listed {
     codings: [Option<u16>; Coding::ALL.len()],
+    deltas: [Option<u16>; DictionaryCoding::ALL.len()],
     identity: Option<u16>,
     others: Option<u16>,
     /// Whether some coding, known here or not, is asked for.
@@ -158,6 +182,8 @@ impl Listed {
         let is = |token: &str| name.eq_ignore_ascii_case(token.as_bytes());
         let slot = if let Some(coding) = Coding::ALL.into_iter().find(|coding| is(coding.token())) {
             &mut self.codings[coding as usize]
+        } else if let Some(coding) = DictionaryCoding::ALL.into_iter().find(|coding| is(coding.token())) {
+            &mut self.deltas[coding as usize]
         } else if is("x-gzip") {
             &mut self.codings[Coding::Gzip as usize]
         } else if is("identity") {
@@ -178,6 +204,7 @@ impl Listed {
         Accepted {
             identity: self.identity.or(self.others).map_or(UNMENTIONED, asked),
             codings: self.codings.map(|quality| quality.or(self.others).map_or(unlisted, asked)),
+            deltas: self.deltas.map(|quality| quality.map_or(REFUSED, asked)),
         }
     }
 }
@@ -224,6 +251,35 @@ mod tests {
     fn request(lines: &[&str]) -> HeaderMap {
         let value = |line: &&str| (ACCEPT_ENCODING, HeaderValue::from_str(line).expect("a header value"));
         lines.iter().map(value).collect()
+    }
+
+    #[test]
+    fn a_delta_is_sent_only_to_who_names_its_coding() {
+        let (dcb, dcz) = (ContentCoding::Delta(DictionaryCoding::Brotli), ContentCoding::Delta(DictionaryCoding::Zstd));
+        let (br, identity) = (ContentCoding::Alone(Coding::Brotli), ContentCoding::Identity);
+        for (line, expected) in [
+            ("gzip, deflate, br, zstd, dcb, dcz", Some(dcb)),
+            ("gzip, deflate, br, zstd, dcz", Some(dcz)),
+            ("DCZ", Some(dcz)),
+            ("br, dcb;q=0.9", Some(br)), // less welcome, however small
+            ("br;q=0.5, dcb;q=0.9", Some(dcb)),
+            ("br, dcb;q=0", Some(br)),
+            ("dcb;q=0, dcz;q=0.1", Some(dcz)),
+            ("dcb;q=2, br", Some(br)),
+            ("br", Some(br)),
+            ("*", Some(br)),
+            ("*;q=1, br;q=0", Some(identity)),
+            ("dcb;q=0, *", Some(br)),
+            ("identity;q=0", Some(br)),
+            ("identity;q=0, dcz", Some(dcz)),
+            ("*;q=0", None),
+            ("*;q=0, dcb", Some(dcb)),
+            ("", Some(identity)),
+        ] {
+            let candidates = [dcb, dcz, br, identity];
+            let best = Accepted::read(&request(&[line])).best(candidates.into_iter());
+            assert_eq!(best.map(|place| candidates[place]), expected, "for {line:?}");
+        }
     }
 
     /// What is sent of a file with every variant: brotli the smallest, then zstd, gzip, and the file.
@@ -378,7 +434,7 @@ mod tests {
     fn list() -> impl Strategy<Value = String> {
         let name = prop_oneof![
             prop::sample::select(vec![
-                "br", "zstd", "gzip", "x-gzip", "identity", "*", "deflate", "BR", "Identity", ""
+                "br", "zstd", "gzip", "x-gzip", "identity", "*", "deflate", "BR", "Identity", "", "dcb", "dcz",
             ])
             .prop_map(str::to_owned),
             "[a-z*-]{0,4}",
@@ -404,6 +460,17 @@ mod tests {
             let accepted = Accepted::read(&request(&[&list]));
             let chosen = accepted.best(candidates.iter().copied()).map(|place| candidates[place]);
             prop_assert_eq!(chosen, reference::best(&list, &candidates), "for {:?}", list);
+        }
+
+        #[test]
+        fn what_is_said_of_deltas_changes_nothing_for_other_codings(
+            list in list(),
+            delta in prop::sample::select(vec!["dcb", "dcz", "DCB", "dcz;q=0.5", "dcb;q=0"]),
+        ) {
+            // A coding that is asked for is one that the client wants instead of the file itself.
+            let other = if delta.ends_with("q=0") { "unknown;q=0" } else { "unknown" };
+            let (with, without) = (Accepted::read(&request(&[&format!("{list},{delta}")])), Accepted::read(&request(&[&format!("{list},{other}")])));
+            prop_assert_eq!((with.codings, with.identity), (without.codings, without.identity));
         }
 
         #[test]

@@ -6,6 +6,7 @@
 pub mod answers;
 pub mod body;
 pub mod conditional;
+pub mod dictionary;
 pub mod encoding;
 pub mod forwarded;
 pub mod hop_by_hop;
@@ -51,6 +52,14 @@ pub struct Client {
     pub scheme: Scheme,
     /// The port on which the client's connection arrived; 0 on a unix socket.
     pub local_port: u16,
+}
+
+impl Client {
+    /// Whether nobody between can have meddled: over TLS, or from this machine. Browsers see it alike
+    /// (Secure Contexts, section 3.1).
+    pub fn is_secure(&self) -> bool {
+        self.scheme == Scheme::Https || self.address.is_some_and(|address| address.to_canonical().is_loopback())
+    }
 }
 
 /// How the client came.

@@ -118,7 +118,11 @@ impl Manifest {
         Self::parse(&path, &text)
     }
 
-    fn parse(path: &Path, text: &[u8]) -> Result<Self, ManifestError> {
+    /// Reads the text of a manifest; `path` is for messages.
+    ///
+    /// # Errors
+    /// When it is cut short, has an unknown version, or names a path that leads out of the folder.
+    pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ManifestError> {
         let on_disk: OnDisk =
             serde_json::from_slice(text).map_err(|cause| ManifestError::Malformed { path: path.to_owned(), cause })?;
         let other_version = |key, found| ManifestError::OtherVersion { path: path.to_owned(), key, found };

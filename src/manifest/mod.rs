@@ -5,6 +5,7 @@
 //! This folder knows neither how files are made nor how they are sent.
 
 pub mod json;
+pub mod nearest;
 
 use std::collections::BTreeMap;
 

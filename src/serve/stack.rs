@@ -76,7 +76,7 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
     }
     if let Some(assets) = site.assets.as_ref().filter(|assets| assets.owns(request.head.uri.path())) {
-        return assets.respond(&request.head).await;
+        return assets.respond(&request.head, &request.client).await;
     }
     let Some(upstream) = &site.upstream else {
         return answers::status(StatusCode::NOT_FOUND);

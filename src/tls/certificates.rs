@@ -170,6 +170,8 @@ pub struct Description {
     pub not_after: SystemTime,
     /// When it begins.
     pub not_before: SystemTime,
+    /// Whether no authority has signed it, but its own key.
+    pub is_self_signed: bool,
 }
 
 /// What is wrong with the dates of a certificate.
@@ -232,6 +234,7 @@ pub fn describe(path: &Path) -> Result<Description, CertificateError> {
         names: names.collect(),
         not_before: time(validity.not_before.timestamp()),
         not_after: time(validity.not_after.timestamp()),
+        is_self_signed: certificate.issuer() == certificate.subject(),
     })
 }
 
@@ -312,7 +315,7 @@ mod tests {
     fn a_certificate_is_in_trouble_before_and_after_its_time() {
         const DAY: u64 = 86400;
         let at = |days| SystemTime::UNIX_EPOCH + Duration::from_secs(days * DAY);
-        let description = Description { names: vec![], not_before: at(10), not_after: at(100) };
+        let description = Description { names: vec![], not_before: at(10), not_after: at(100), is_self_signed: false };
         for (now, expected) in [
             (0, Some(Trouble::NotBegun(at(10)))),
             (10, None),

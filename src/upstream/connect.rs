@@ -34,9 +34,11 @@ pub(super) async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Sock
             }
         }
     });
-    match connected.await {
-        Ok(result) => result.map_err(Failure::Connect),
-        Err(_) => Err(Failure::ConnectTooSlow { waited: started.elapsed() }),
+    match (connected.await, endpoint) {
+        (Ok(result), _) => result.map_err(Failure::Connect),
+        // Only a full backlog makes a unix socket wait.
+        (Err(_), Endpoint::Unix(_)) => Err(Failure::BacklogFull { waited: started.elapsed() }),
+        (Err(_), Endpoint::Tcp { .. }) => Err(Failure::ConnectTooSlow { waited: started.elapsed() }),
     }
 }
 

@@ -27,6 +27,20 @@ pub enum Failure {
     /// Other requests have taken all memory for bodies of unknown length.
     #[error("too much of request bodies is held at once ([upstream] request_buffer_memory)")]
     MemoryTaken,
+    /// Nobody has listened on the socket for longer than requests are held.
+    #[error("the application is not there ([upstream] hold)")]
+    Away {
+        /// Since when it is known.
+        waited: Duration,
+        /// What the last try met.
+        source: io::Error,
+    },
+    /// As many connections as the application lets wait are waiting on its socket.
+    #[error("the application accepts no connection, and the backlog of its socket is full")]
+    BacklogFull {
+        /// How long it was tried.
+        waited: Duration,
+    },
     /// The socket is missing, refuses, or may not be opened.
     #[error("cannot connect to the application")]
     Connect(#[source] io::Error),
@@ -141,19 +155,24 @@ impl Failure {
     }
 
     /// Whether a request that can be repeated without harm may be tried once more on a fresh
-    /// connection: only when an idle connection turned out to be closed, which says nothing of the
-    /// application's health.
+    /// connection: when the connection was closed without a word. An idle one may have been closed just
+    /// before; a fresh one may have waited on a socket whose application is being restarted.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Closed { answered: Answered::Nothing, reused: true, .. })
+        matches!(self, Self::Closed { answered: Answered::Nothing, hint: None, .. })
     }
 
     /// What the client is told.
     ///
     /// As with nginx, 502 means that the application is not there or talks nonsense, 504 that it is
-    /// too slow. 503 is kept for our own limits: it is the one where trying again soon helps.
+    /// too slow. 503 is kept for our own limits and for an application that is away or full: it is the one
+    /// where trying again soon helps.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::QueueFull | Self::QueueTooSlow { .. } | Self::MemoryTaken => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull
+            | Self::QueueTooSlow { .. }
+            | Self::MemoryTaken
+            | Self::Away { .. }
+            | Self::BacklogFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Closed { .. } | Self::Malformed(_) | Self::HeadTooLarge => StatusCode::BAD_GATEWAY,
             Self::ConnectTooSlow { .. } | Self::NotReading { .. } | Self::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Client(ClientFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -187,6 +206,8 @@ impl Failure {
     fn waited(&self) -> Option<String> {
         match self {
             Self::QueueTooSlow { waited }
+            | Self::Away { waited, .. }
+            | Self::BacklogFull { waited }
             | Self::ConnectTooSlow { waited }
             | Self::NotReading { waited }
             | Self::TooSlow { waited } => Some(format!("{waited:.1?}")),
@@ -221,7 +242,9 @@ mod tests {
             (Failure::NotReading { waited }, 504, false, false),
             (Failure::TooSlow { waited }, 504, false, false),
             (closed(Answered::Nothing, true), 502, false, true),
-            (closed(Answered::Nothing, false), 502, false, false),
+            (closed(Answered::Nothing, false), 502, false, true),
+            (Failure::Away { waited, source: io::ErrorKind::NotFound.into() }, 503, false, false),
+            (Failure::BacklogFull { waited }, 503, false, false),
             (closed(Answered::InPart, true), 502, false, false),
             (Failure::Malformed(String::new()), 502, false, false),
             (Failure::HeadTooLarge, 502, false, false),

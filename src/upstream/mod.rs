@@ -5,13 +5,15 @@
 //! their way, `gather` is what comes before if a body has no length, `tunnel` is what follows a 101,
 //! `failure` is all that can go wrong.
 //!
-//! A request is sent again only if it is idempotent, has no body, and met an idle connection that
-//! closed without a word. Nothing else is ever sent twice.
+//! While nobody listens, requests wait (`hold`). A request is sent again only if it is idempotent, has no
+//! body, and met a connection that closed without a word: an idle one once, and a fresh one once. Nothing else
+//! is ever sent twice.
 
 mod connect;
 mod exchange;
 pub mod failure;
 mod gather;
+mod hold;
 mod pool;
 mod received;
 mod request;
@@ -38,6 +40,7 @@ use tracing::debug;
 use self::exchange::{Deadlines, Exchange};
 use self::failure::Failure;
 use self::gather::Gathering;
+use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::sent::{Length, Outgoing, Sent};
@@ -55,6 +58,7 @@ pub struct Upstream {
     deadlines: Deadlines,
     pool: Arc<Pool>,
     gathering: Gathering,
+    hold: Hold,
     tunnels: Tunnels,
     /// When the application was last tried, and whether it could be reached.
     tried: Mutex<Option<(Instant, bool)>>,
@@ -82,6 +86,7 @@ impl Upstream {
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
             pool: Arc::new(Pool::new(config)),
             gathering: Gathering::new(config),
+            hold: Hold::new(config),
             config: config.clone(),
             tunnels: tunnels.clone(),
             tried: Mutex::default(),
@@ -158,8 +163,8 @@ impl Upstream {
         Ok((Prepared { head, length: body.length, client, id, upgrade }, body))
     }
 
-    /// Sends the request: on an idle connection if there is one, and once more on a fresh one if that
-    /// turned out to be closed and nothing can have come of it.
+    /// Sends the request: on an idle connection if there is one, else on a fresh one; and once more on another
+    /// if that is closed without a word and nothing can have come of it.
     async fn attempt(
         &self,
         request: &Prepared,
@@ -176,7 +181,12 @@ impl Upstream {
             body = Outgoing::default();
         }
         let exchange = self.open(request).await?;
-        self.send(exchange, request, body).await
+        match self.send(exchange, request, body).await {
+            Err(failure) if can_repeat && failure.may_retry() => debug!(id = %request.id, "{failure}"),
+            result => return result,
+        }
+        let exchange = self.open(request).await?;
+        self.send(exchange, request, Outgoing::default()).await
     }
 
     async fn open(&self, request: &Prepared) -> Result<Exchange, Failure> {
@@ -185,7 +195,7 @@ impl Upstream {
         } else {
             None
         };
-        let socket = connect::connect(&self.address.endpoint, self.config.connect_timeout.0).await?;
+        let socket = self.hold.connect(&self.address.endpoint).await?;
         Exchange::new(socket, packet, &self.config).await
     }
 

@@ -31,11 +31,14 @@ def program(*names):
     return next(filter(None, map(shutil.which, names)), None) or sys.exit(f"no {names[0]}; run `make test`")
 
 
-def browser(key_hash, profile):
-    """A headless Chromium with a profile of its own, that speaks to nobody but the site."""
+def browser(profile, key_hash=None):
+    """
+    A headless Chromium with a profile of its own, that speaks to nobody but the site. It trusts the key with
+    that hash besides those that the system trusts.
+    """
     options = ChromeOptions()
     options.binary_location = program("chromium", "chromium-browser", "google-chrome")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     for flag in (
         "--headless",
         "--disable-gpu",
@@ -47,12 +50,17 @@ def browser(key_hash, profile):
         "--no-first-run",
         "--window-size=1000,1200",
         f"--user-data-dir={profile}",
-        f"--ignore-certificate-errors-spki-list={base64.b64encode(Path(key_hash).read_bytes()).decode()}",
+        *([f"--ignore-certificate-errors-spki-list={encoded(key_hash)}"] if key_hash else []),
         # Chromium's sandbox refuses to work for root.
         *(["--no-sandbox"] if os.geteuid() == 0 else []),
     ):
         options.add_argument(flag)
     return Chrome(options, ChromeService(program("chromedriver")))
+
+
+def encoded(key_hash):
+    """The hash in a file, as Chromium wants it."""
+    return base64.b64encode(Path(key_hash).read_bytes()).decode()
 
 
 class Visit:
@@ -151,7 +159,7 @@ def admin(visit):
 
 def main(origin, key_hash, profile, screenshots):
     """The whole visit."""
-    driver = browser(key_hash, profile)
+    driver = browser(profile, key_hash)
     try:
         visit = Visit(driver, origin, screenshots)
         home(visit)

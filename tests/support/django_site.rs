@@ -70,7 +70,10 @@ impl Server {
             Self::GunicornUwsgi => ("uwsgi+unix", "encoded"),
             Self::UwsgiOwn => ("uwsgi+unix", "decoded"),
         };
-        format!("[upstream]\naddress = \"{scheme}:{}/app.sock\"\nuwsgi_path = \"{path}\"\n", folder.display())
+        format!(
+            "[upstream]\nhold = \"60s\"\naddress = \"{scheme}:{}/app.sock\"\nuwsgi_path = \"{path}\"\n",
+            folder.display()
+        )
     }
 }
 
@@ -220,7 +223,7 @@ fn in_project<'a>(command: &'a mut Command, state: &Path) -> &'a mut Command {
 }
 
 /// The port in the line with which `serve` tells its address for TLS.
-fn https_port_in(line: &str) -> Option<u16> {
+pub(crate) fn https_port_in(line: &str) -> Option<u16> {
     let (address, _) = line.split_once("listening on ")?.1.split_once(" (https)")?;
     address.rsplit(':').next()?.parse().ok()
 }

@@ -50,7 +50,8 @@ impl Process {
         wait_until("a program has stopped", || self.child.try_wait().expect("it is our child"))
     }
 
-    fn signal(&self, signal: &str) {
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status();
         assert!(sent.expect("kill is part of every system").success(), "{} was gone already", self.name);
     }

@@ -377,7 +377,7 @@ mod tests {
         let after = manifest(&[(hostile, entry(100, "x1", 40))]);
         let summary = Summary {
             output: hostile.into(),
-            warnings: vec![super::super::Finding::warning(super::super::Rule::NotUnderstood, hostile, hostile)],
+            warnings: vec![crate::finding::Finding::warning(crate::finding::Rule::NotUnderstood, hostile, hostile)],
             ..Summary::default()
         };
         let page = Report::new(Some(&before()), &after, &summary, UNIX_EPOCH).draw();

@@ -1,8 +1,8 @@
-//! What a run found on its way: something odd about one file, told or fatal.
+//! Something odd about one file, at one place perhaps; told, or fatal.
 //!
-//! Every step adds to one list, and the run goes on as far as it can, so that one run shows everything
-//! there is to mend. A finding is a line for people by its `Display`, and has the same in parts for
-//! machines.
+//! `collect`, its proof and the audit all answer with these. Each goes on as far as it can, so that one run
+//! shows everything there is to mend. A finding is a line for people by its `Display`, and has the same in
+//! parts for machines.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -72,6 +72,8 @@ pub enum Rule {
     FileForFolder,
     /// Two names that differ in case only.
     NamesDifferInCase,
+    /// What a look at finished files, or at templates, found.
+    Discrepancy,
 }
 
 impl Rule {
@@ -89,16 +91,17 @@ impl Rule {
             Self::NoFile => "no-file",
             Self::FileForFolder => "file-for-folder",
             Self::NamesDifferInCase => "names-differ-in-case",
+            Self::Discrepancy => "discrepancy",
         }
     }
 
     /// Whether it is about a reference, as opposed to a whole file.
-    pub(super) const fn is_about_a_reference(self) -> bool {
+    pub const fn is_about_a_reference(self) -> bool {
         matches!(self, Self::MissingReference | Self::MissingSourceMap)
     }
 
     /// What to do about those that stop the run.
-    pub(super) const fn remedy(self) -> &'static str {
+    pub const fn remedy(self) -> &'static str {
         match self {
             Self::MissingReference | Self::MissingSourceMap => {
                 "fix the references, or set [collect] missing_reference (missing_source_map for source maps) \
@@ -108,6 +111,7 @@ impl Rule {
                 "let the user that runs this read the files, or leave them out with a pattern under [collect] ignore"
             }
             Self::UnusableSource => "fix the path, or drop it from --source or [collect] sources",
+            Self::Discrepancy => "run `vestibule collect` again",
             Self::NotUnderstood
             | Self::UnpublishableName
             | Self::LinkOutside
@@ -132,7 +136,7 @@ pub struct Position {
 
 impl Position {
     /// The place of a byte offset.
-    pub(super) fn of(text: &str, offset: usize) -> Self {
+    pub fn of(text: &str, offset: usize) -> Self {
         let before = text.get(..offset).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Self { line: before.matches('\n').count() + 1, column: before[line_start..].chars().count() + 1 }
@@ -141,7 +145,7 @@ impl Position {
 
 impl Finding {
     /// Something that stops the run, about a whole file.
-    pub(super) fn error(rule: Rule, file: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn error(rule: Rule, file: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             file: file.into(),
             position: None,
@@ -154,19 +158,24 @@ impl Finding {
         }
     }
 
+    /// What a look at finished files, or at templates, found about a whole file.
+    pub fn about(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::error(Rule::Discrepancy, file, message)
+    }
+
     /// Something that is only told, about a whole file.
-    pub(super) fn warning(rule: Rule, file: impl Into<String>, message: impl Into<String>) -> Self {
+    pub fn warning(rule: Rule, file: impl Into<String>, message: impl Into<String>) -> Self {
         Self { level: Level::Warning, ..Self::error(rule, file, message) }
     }
 
     /// The same, with the file on disk.
-    pub(super) fn on_disk(self, path: impl Into<PathBuf>) -> Self {
+    pub fn on_disk(self, path: impl Into<PathBuf>) -> Self {
         Self { source: Some(path.into()), ..self }
     }
 }
 
 /// Whether one of them stops the run.
-pub(super) fn are_fatal(findings: &[Finding]) -> bool {
+pub fn are_fatal(findings: &[Finding]) -> bool {
     findings.iter().any(|finding| finding.level == Level::Error)
 }
 
@@ -179,6 +188,24 @@ impl fmt::Display for Finding {
     }
 }
 
+/// How many of a thing, for the line that closes a list of findings.
+pub fn counted(number: usize, thing: &str) -> String {
+    format!("{} {thing}{}", grouped(number), if number == 1 { "" } else { "s" })
+}
+
+/// 1234567 as 1,234,567.
+pub fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,6 +215,13 @@ mod tests {
         let text = "a\nüb c\n";
         for (offset, line, column) in [(0, 1, 1), (2, 2, 1), (4, 2, 2), (6, 2, 4), (99, 3, 1)] {
             assert_eq!(Position::of(text, offset), Position { line, column }, "for {offset}");
+        }
+    }
+
+    #[test]
+    fn long_numbers_have_commas() {
+        for (number, expected) in [(0, "0"), (999, "999"), (1000, "1,000"), (1_234_567, "1,234,567")] {
+            assert_eq!(grouped(number), expected);
         }
     }
 }

@@ -1,0 +1,110 @@
+//! Whether the manifest agrees with itself. Pure: no file but the manifest is looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::Findings;
+use crate::finding::Finding;
+use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS};
+
+#[derive(Deserialize)]
+struct Stated {
+    #[serde(default)]
+    hash: String,
+}
+
+/// `paths` and `files` must tell the same story, and the release must be the hash of `paths`.
+pub(super) fn agrees_with_itself(
+    manifest: &Manifest,
+    listed: &BTreeMap<String, Entry>,
+    text: &[u8],
+    findings: &mut Findings,
+) {
+    let stated = serde_json::from_slice(text).map_or_else(|_| String::new(), |Stated { hash }| hash);
+    let release = manifest.release();
+    if stated != release {
+        let message = format!("its hash is {stated:?}, but that of its paths is {release:?}");
+        findings.error(Finding::about(FILE_NAME, message));
+    }
+    for (plain, used) in &manifest.paths {
+        if !listed.contains_key(used) {
+            let message = format!("paths has {plain:?} under {used:?}, which files does not list");
+            findings.error(Finding::about(FILE_NAME, message));
+        }
+    }
+    let used: BTreeSet<&str> = manifest.paths.values().map(String::as_str).collect();
+    for (name, entry) in listed {
+        if entry.stored.as_ref().is_some_and(|home| !is_home(home, entry, listed)) {
+            findings.error(Finding::about(name, "its bytes are kept under a name that is not theirs"));
+        }
+        let is_used = used.contains(name.as_str());
+        let message = match &entry.carried {
+            Some(_) if is_used => "it is listed as of an earlier release, but paths leads to it",
+            None if !is_used && !manifest.paths.contains_key(name) => "it is listed, but paths has it on neither side",
+            None if entry.is_immutable && !is_used => "browsers keep it for ever, but its name has no hash",
+            _ => continue,
+        };
+        findings.error(Finding::about(name, message));
+    }
+}
+
+/// Bytes are kept under the name of their hash, or under a listed name of the same bytes.
+fn is_home(home: &str, entry: &Entry, listed: &BTreeMap<String, Entry>) -> bool {
+    match home.strip_prefix(ORIGINALS).and_then(|rest| rest.strip_prefix('/')) {
+        Some(digits) => entry.sha256.get(..32) == Some(digits),
+        None => listed.get(home).is_some_and(|other| other.stored.is_none() && other.sha256 == entry.sha256),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::verify::Proof;
+    use crate::manifest::Carried;
+
+    fn findings(change: impl FnOnce(&mut Manifest), hash: Option<&str>) -> Vec<String> {
+        let hashed = Entry { is_immutable: true, ..Entry::default() };
+        let files = [("a.css", Entry::default()), ("a.1.css", hashed)].map(|(name, entry)| (name.to_owned(), entry));
+        let mut manifest =
+            Manifest { paths: [("a.css".to_owned(), "a.1.css".to_owned())].into(), files: Some(files.into()) };
+        change(&mut manifest);
+        let text = match hash {
+            Some(hash) => format!("{{\"hash\": {hash:?}}}"),
+            None => manifest.to_json(),
+        };
+        let mut findings = Findings::default();
+        let listed = manifest.files.clone().unwrap_or_default();
+        agrees_with_itself(&manifest, &listed, text.as_bytes(), &mut findings);
+        let proof = Proof::new("out".as_ref(), 0, 0, Default::default(), findings, std::time::Duration::ZERO);
+        proof.errors.iter().map(ToString::to_string).collect()
+    }
+
+    fn files(manifest: &mut Manifest) -> &mut BTreeMap<String, Entry> {
+        manifest.files.as_mut().expect("it lists files")
+    }
+
+    #[test]
+    fn a_manifest_of_ours_agrees_with_itself() {
+        assert!(findings(|_| {}, None).is_empty());
+    }
+
+    #[test]
+    fn each_disagreement_is_found() {
+        let carried = Carried { plain: "a.css".into(), release: "r".into(), releases: 1, since: 1 };
+        let one = |change: &dyn Fn(&mut Manifest), expected: &str| {
+            let found = findings(change, None);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}: {found:?}");
+        };
+        one(&|m| drop(files(m).remove("a.1.css")), "staticfiles.json: paths has \"a.css\" under \"a.1.css\"");
+        one(&|m| drop(files(m).insert("b.css".into(), Entry::default())), "b.css: it is listed, but paths");
+        one(&|m| files(m).get_mut("a.css").expect("there").is_immutable = true, "a.css: browsers keep it");
+        one(
+            &|m| files(m).get_mut("a.1.css").expect("there").carried = Some(carried.clone()),
+            "a.1.css: it is listed as",
+        );
+        one(&|m| files(m).get_mut("a.css").expect("there").stored = Some("b.css".into()), "a.css: its bytes are kept");
+        let found = findings(|_| {}, Some("0123"));
+        assert!(found.len() == 1 && found[0].starts_with("staticfiles.json: its hash is \"0123\""), "{found:?}");
+    }
+}

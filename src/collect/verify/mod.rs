@@ -1,0 +1,201 @@
+//! Reads an output folder again and proves it: `vestibule collect --check`.
+//!
+//! Nothing of the run that made it is trusted, and nothing is written. Proved is that
+//! - the manifest agrees with itself (`agreement`), and lists what is in the folder and no more;
+//! - every file has its length and its hashes, and every copy and delta decodes to its file (`contents`);
+//! - every reference leads to a listed file, every rewritten file is what its original becomes, and
+//!   every name has the hash of its contents (`references`).
+//!
+//! What a reference that leads nowhere is worth says the configuration, as for `collect`. In files of
+//! earlier releases it is a warning at most: nobody can mend those any more. So is a file that is not
+//! listed: `serve` does not send it.
+
+mod agreement;
+mod contents;
+mod decode;
+mod proof;
+mod references;
+
+use std::collections::BTreeMap;
+use std::fs::TryLockError;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use thiserror::Error;
+use walkdir::WalkDir;
+
+pub use self::proof::Proof;
+
+use self::proof::Findings;
+use super::{STACK_SIZE, publish};
+use crate::config::CollectConfig;
+use crate::config::values::UrlPrefix;
+use crate::finding::Finding;
+use crate::http::encoding::Coding;
+use crate::manifest::json::ManifestError;
+use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS};
+
+/// How many files that are not listed are told by name. A folder that another tool filled has thousands.
+const STRAYS_TOLD: usize = 20;
+
+/// Why there is nothing to prove.
+#[derive(Debug, Error)]
+pub enum ProofError {
+    /// No folder is named.
+    #[error("no output folder is given")]
+    NoOutput,
+    /// The manifest is missing or cannot be understood.
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    /// The manifest is Django's or WhiteNoise's.
+    #[error("{} was not written by vestibule: it says nothing of sizes, hashes and copies", .0.display())]
+    NotOurs(PathBuf),
+    /// A run of `collect` is at work.
+    #[error("a vestibule collect is writing to {}", .0.display())]
+    Busy(PathBuf),
+    /// A run of `collect` was at work.
+    #[error("{} was published anew while it was being checked", .0.display())]
+    Changed(PathBuf),
+    /// The threads could not be started.
+    #[error("cannot start the threads for reading")]
+    Threads(#[source] rayon::ThreadPoolBuildError),
+}
+
+impl ProofError {
+    /// Whether the command line or the configuration must be changed, as opposed to files.
+    pub fn is_operators_mistake(&self) -> bool {
+        match self {
+            Self::NoOutput | Self::Manifest(ManifestError::Missing(_)) => true,
+            Self::Manifest(_) | Self::NotOurs(_) | Self::Busy(_) | Self::Changed(_) | Self::Threads(_) => false,
+        }
+    }
+
+    /// What to do about it, where there is one answer.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NoOutput => "name one with --output DIR, or under [collect] output or [static] directory",
+            Self::Manifest(ManifestError::Missing(_)) => "name the folder that `vestibule collect` wrote",
+            Self::NotOurs(_) => "a proof needs the manifest of `vestibule collect`; collect into this folder first",
+            Self::Busy(_) | Self::Changed(_) => "check again when it is done",
+            Self::Manifest(_) | Self::Threads(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+/// Proves the folder `config.output`. The configuration must be the one that it was collected with.
+///
+/// # Errors
+/// When there is nothing to prove. What is wrong with the folder is in the [`Proof`].
+pub fn verify(config: &CollectConfig, prefix: &UrlPrefix) -> Result<Proof, ProofError> {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads).stack_size(STACK_SIZE);
+    threads.build().map_err(ProofError::Threads)?.install(|| run(config, prefix))
+}
+
+fn run(config: &CollectConfig, prefix: &UrlPrefix) -> Result<Proof, ProofError> {
+    let started = Instant::now();
+    let folder = config.output.as_deref().ok_or(ProofError::NoOutput)?;
+    check_nobody_writes(folder)?;
+    let path = folder.join(FILE_NAME);
+    let text = match fs_err::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(ManifestError::Missing(folder.to_owned()).into());
+        }
+        Err(error) => return Err(ManifestError::Unreadable(error).into()),
+    };
+    let manifest = Manifest::parse(&path, &text)?;
+    let listed = manifest.files.as_ref().ok_or(ProofError::NotOurs(path.clone()))?;
+
+    let mut findings = Findings::default();
+    agreement::agrees_with_itself(&manifest, listed, &text, &mut findings);
+    let present = present(folder, &mut findings);
+    strays(listed, &present, &mut findings);
+    let counts = contents::prove(folder, listed, &present, &mut findings);
+    let references = references::prove(folder, &manifest, listed, config, prefix, &mut findings);
+
+    check_nobody_writes(folder)?;
+    if fs_err::read(&path).ok().as_deref() != Some(&text[..]) {
+        return Err(ProofError::Changed(folder.to_owned()));
+    }
+    Ok(Proof::new(folder, listed.len(), references, counts, findings, started.elapsed()))
+}
+
+/// The lock is asked for and given back: a check must not stand in the way of a deploy.
+fn check_nobody_writes(folder: &Path) -> Result<(), ProofError> {
+    let Ok(lock) = fs_err::File::open(folder.join(publish::LOCK)) else { return Ok(()) };
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(ProofError::Busy(folder.to_owned())),
+        // Where there are no locks, the manifest still tells whether somebody wrote.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+/// A file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Present {
+    size: u64,
+    /// Device and number: two names of one file have the same.
+    identity: (u64, u64),
+}
+
+/// Everything that is in the folder, without our lock and staging folder, and the manifest.
+fn present(folder: &Path, findings: &mut Findings) -> BTreeMap<String, Present> {
+    let mut present = BTreeMap::new();
+    for entry in WalkDir::new(folder).follow_links(true).min_depth(1) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                let path = error.path().unwrap_or(folder);
+                findings.warn(Finding::about(format!("{path:?}"), format!("it cannot be looked at ({error})")));
+                continue;
+            }
+        };
+        let relative = entry.path().strip_prefix(folder).unwrap_or(entry.path());
+        let Some(name) = relative.to_str() else {
+            findings.warn(Finding::about(format!("{relative:?}"), "its name is not UTF-8, so no manifest can list it"));
+            continue;
+        };
+        let is_reserved = name == FILE_NAME || name.starts_with(".vestibule");
+        if let Ok(found) = entry.metadata()
+            && found.is_file()
+            && !is_reserved
+        {
+            let identity = (found.dev(), found.ino());
+            present.insert(name.to_owned(), Present { size: found.len(), identity });
+        }
+    }
+    present
+}
+
+/// The name of the copy of a file in a coding.
+fn copy_name(name: &str, coding: Coding) -> String {
+    format!("{name}{}", coding.suffix())
+}
+
+/// Files that the manifest does not speak of. Hidden ones belong to other tools, and the originals of the
+/// release before stay for servers that still read them.
+fn strays(listed: &BTreeMap<String, Entry>, present: &BTreeMap<String, Present>, findings: &mut Findings) {
+    let beside = contents::names(listed);
+    let is_hidden = |name: &str| name.split('/').any(|part| part.starts_with('.'));
+    let is_original = |name: &str| name.strip_prefix(ORIGINALS).is_some_and(|rest| rest.starts_with('/'));
+    let is_stray = |name: &&String| !beside.contains(*name) && !is_hidden(name) && !is_original(name);
+    let strays: Vec<&String> = present.keys().filter(is_stray).collect();
+    for name in strays.iter().take(STRAYS_TOLD) {
+        let original = Coding::ALL
+            .iter()
+            .find_map(|coding| name.strip_suffix(coding.suffix()).filter(|of| listed.contains_key(*of)));
+        let message = match original {
+            Some(original) => format!(
+                "the manifest does not list this copy of {original}; vestibule does not send it, but another server might"
+            ),
+            None => "the manifest does not list it, so it is not served".to_owned(),
+        };
+        findings.warn(Finding::about(name.as_str(), message));
+    }
+    if let Some(more @ 1..) = strays.len().checked_sub(STRAYS_TOLD) {
+        findings.warn(Finding::about(FILE_NAME, format!("{more} more files in the folder are not listed in it")));
+    }
+}

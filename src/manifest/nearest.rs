@@ -1,0 +1,23 @@
+//! Which name was perhaps meant. Pure.
+
+use std::path::Path;
+
+/// The name that was perhaps meant: the same base name elsewhere, or one with a typing error.
+pub fn nearest<'n>(names: impl Iterator<Item = &'n str>, wanted: &str) -> Option<&'n str> {
+    const ALIKE: f64 = 0.8;
+    let wanted_path = Path::new(wanted);
+    let score = |name: &str| {
+        let path = Path::new(name);
+        let has_same_base_name = path.file_name() == wanted_path.file_name();
+        let is_near = path.extension() == wanted_path.extension() && name.len().abs_diff(wanted.len()) <= 4;
+        // Most names end here, which matters where a thousand references are wrong.
+        if !has_same_base_name && !is_near {
+            return 0.0;
+        }
+        let alike = strsim::normalized_damerau_levenshtein(name, wanted);
+        if has_same_base_name { 1.0 + alike } else { alike }
+    };
+    let scored = names.map(|name| (score(name), name));
+    let best = scored.filter(|(score, _)| *score >= ALIKE).max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(a.1)));
+    best.map(|(_, name)| name)
+}
