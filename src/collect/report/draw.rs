@@ -328,10 +328,12 @@ fn warnings(warnings: &[Finding]) -> Markup {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what is drawn is made where it is called")]
 fn section(title: &str, sentence: Markup, content: Markup) -> Markup {
     html! { section { h2 { (title) } p { (sentence) } (content) } }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what is drawn is made where it is called")]
 fn tile(title: &str, number: &str, explanation: Markup) -> Markup {
     html! { div { dt { (title) } dd { strong { (number) } " " span { (explanation) } } } }
 }
