@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const ABOUT: &str = "The front door of a Django site: static files, TLS, and a proxy to gunicorn or uWSGI";
 
@@ -19,8 +19,8 @@ A Django site, from its source to the browser:
       --cert fullchain.pem --key privkey.pem \\
       --static public --upstream unix:/run/mysite.sock
 
-Every flag is also an option of the configuration file (--config FILE) and an environment
-variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
+Every flag but --format is also an option of the configuration file (--config FILE) and an
+environment variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
 
 Exit codes: 0 done, 1 failed, 2 a mistake in the flags, the file or the environment.";
 
@@ -29,10 +29,14 @@ Examples:
 
   vestibule collect --source static --source vendor=node_modules/htmx.org/dist --output public
   vestibule collect --config vestibule.toml
+  vestibule collect --config vestibule.toml --format github --report release.html
   vestibule collect --config vestibule.toml --check     proves what the second one wrote
 
 Django then finds the new names with its stock ManifestStaticFilesStorage and STATIC_ROOT set to
-the output folder. The first source that has a path wins, as with Django's finders.";
+the output folder. The first source that has a path wins, as with Django's finders.
+
+With --format json, standard output is one document: the numbers, every finding with its file, line
+and column, and the error, if there is one. With --format github it is annotations for a workflow.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
@@ -100,6 +104,14 @@ impl Command {
         }
     }
 
+    /// How to tell how it ended.
+    pub fn format(&self) -> Format {
+        match self {
+            Self::Collect(flags) => flags.format.unwrap_or_default(),
+            Self::Serve(_) | Self::Check(_) | Self::AuditTemplates(_) => Format::Text,
+        }
+    }
+
     /// The options that flags have set.
     pub fn options(&self) -> Vec<FlagOption> {
         match self {
@@ -131,6 +143,12 @@ pub struct CollectFlags {
     /// The path of Django's STATIC_URL, for references such as url(/static/a.png) [default: /static/]
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,
+    /// A page to write about the release: sizes, savings, and what has changed since the last one
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<String>,
+    /// How to tell what was found and done [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
 }
 
 impl CollectFlags {
@@ -140,8 +158,21 @@ impl CollectFlags {
         one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
         one(&mut options, "--previous", ("collect", "previous"), self.previous.as_ref());
         one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
+        one(&mut options, "--report", ("collect", "report"), self.report.as_ref());
         options
     }
+}
+
+/// How to tell how a command ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Lines on standard error
+    #[default]
+    Text,
+    /// One JSON document on standard output
+    Json,
+    /// Annotations for GitHub's workflows on standard output
+    Github,
 }
 
 /// Flags of `audit-templates`.

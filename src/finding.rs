@@ -1,10 +1,11 @@
-//! Something odd about one file, at one place perhaps.
+//! Something odd about one file, at one place perhaps; told, or fatal.
 //!
-//! `collect`, its proof and the audit all answer with these. Whether a finding is only told or stops the
-//! run is decided where it is found; all findings of one step are reported together, so that one run
-//! shows everything there is to mend.
+//! `collect`, its proof and the audit all answer with these. Each goes on as far as it can, so that one run
+//! shows everything there is to mend. A finding is a line for people by its `Display`, and has the same in
+//! parts for machines.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// Something odd about one file.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,8 +14,115 @@ pub struct Finding {
     pub file: String,
     /// Where in the file, if it is about one place.
     pub position: Option<Position>,
-    /// What it is.
+    /// What it is, for people; it has the reference and the suggestion in it.
     pub message: String,
+    /// Whether it stops the run.
+    pub level: Level,
+    /// What kind of thing it is.
+    pub rule: Rule,
+    /// The file on disk, where there is one.
+    pub source: Option<PathBuf>,
+    /// The reference as the author wrote it, if it is about one.
+    pub reference: Option<String>,
+    /// The name that was perhaps meant.
+    pub suggestion: Option<String>,
+}
+
+/// Whether a finding stops the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Nothing is published.
+    Error,
+    /// It is told.
+    Warning,
+}
+
+impl Level {
+    /// The word for it, in every format.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+/// What kind of thing a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// A reference to a file that is not there.
+    MissingReference,
+    /// A source map that is not there.
+    MissingSourceMap,
+    /// A file, or part of it, in which no references could be looked for.
+    NotUnderstood,
+    /// A file or a folder that cannot be read.
+    Unreadable,
+    /// A source folder that is missing or none.
+    UnusableSource,
+    /// A name that no URL or no manifest can carry.
+    UnpublishableName,
+    /// A symbolic link out of the source folders.
+    LinkOutside,
+    /// A symbolic link that leads nowhere or in a circle.
+    BrokenLink,
+    /// A FIFO, a socket or a device.
+    NoFile,
+    /// A file where another source has a folder of that name.
+    FileForFolder,
+    /// Two names that differ in case only.
+    NamesDifferInCase,
+    /// What a look at finished files, or at templates, found.
+    Discrepancy,
+}
+
+impl Rule {
+    /// Its name for machines, which stays the same from release to release.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MissingReference => "missing-reference",
+            Self::MissingSourceMap => "missing-source-map",
+            Self::NotUnderstood => "not-understood",
+            Self::Unreadable => "unreadable",
+            Self::UnusableSource => "unusable-source",
+            Self::UnpublishableName => "unpublishable-name",
+            Self::LinkOutside => "link-outside",
+            Self::BrokenLink => "broken-link",
+            Self::NoFile => "no-file",
+            Self::FileForFolder => "file-for-folder",
+            Self::NamesDifferInCase => "names-differ-in-case",
+            Self::Discrepancy => "discrepancy",
+        }
+    }
+
+    /// Whether it is about a reference, as opposed to a whole file.
+    pub const fn is_about_a_reference(self) -> bool {
+        matches!(self, Self::MissingReference | Self::MissingSourceMap)
+    }
+
+    /// What to do about those that stop the run.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::MissingReference | Self::MissingSourceMap => {
+                "fix the references, or set [collect] missing_reference (missing_source_map for source maps) \
+                 to \"warn\" or \"ignore\", for all files or by pattern"
+            }
+            Self::Unreadable => {
+                "let the user that runs this read the files, or leave them out with a pattern under [collect] ignore"
+            }
+            Self::UnusableSource => "fix the path, or drop it from --source or [collect] sources",
+            Self::Discrepancy => "run `vestibule collect` again",
+            Self::NotUnderstood
+            | Self::UnpublishableName
+            | Self::LinkOutside
+            | Self::BrokenLink
+            | Self::NoFile
+            | Self::FileForFolder
+            | Self::NamesDifferInCase => {
+                "rename or remove the files, or leave them out with a pattern under [collect] ignore"
+            }
+        }
+    }
 }
 
 /// A place in a text. Both numbers begin at one; a column is a character.
@@ -36,10 +144,39 @@ impl Position {
 }
 
 impl Finding {
-    /// A finding about a whole file.
-    pub fn about(file: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { file: file.into(), position: None, message: message.into() }
+    /// Something that stops the run, about a whole file.
+    pub fn error(rule: Rule, file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            file: file.into(),
+            position: None,
+            message: message.into(),
+            level: Level::Error,
+            rule,
+            source: None,
+            reference: None,
+            suggestion: None,
+        }
     }
+
+    /// What a look at finished files, or at templates, found about a whole file.
+    pub fn about(file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::error(Rule::Discrepancy, file, message)
+    }
+
+    /// Something that is only told, about a whole file.
+    pub fn warning(rule: Rule, file: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { level: Level::Warning, ..Self::error(rule, file, message) }
+    }
+
+    /// The same, with the file on disk.
+    pub fn on_disk(self, path: impl Into<PathBuf>) -> Self {
+        Self { source: Some(path.into()), ..self }
+    }
+}
+
+/// Whether one of them stops the run.
+pub fn are_fatal(findings: &[Finding]) -> bool {
+    findings.iter().any(|finding| finding.level == Level::Error)
 }
 
 impl fmt::Display for Finding {

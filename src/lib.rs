@@ -47,7 +47,8 @@
 //!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
 //!    tokio's threads where a file is read: `assets::respond` and `http::body`; the access log and standard error
 //!    have a thread each.
-//! 5. The environment is read in [`run`] only, and handed to [`config::load`].
+//! 5. The environment is read in [`run`] only, and handed to [`config::load`]; whether to print in colour is asked
+//!    where it is printed.
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
 //!    progress on a terminal.
@@ -86,6 +87,9 @@ pub mod serve;
 
 // A look at all of it.
 pub mod check;
+
+// How it is told.
+pub mod telling;
 
 use std::io;
 use std::path::PathBuf;
@@ -151,6 +155,22 @@ impl Error {
             Self::Prove(error) => error.is_operators_mistake(),
             Self::Audit(error) => error.is_operators_mistake(),
             Self::System(_) => false,
+        }
+    }
+
+    /// What was found in the files of `collect`, if that is why it failed.
+    pub fn findings(&self) -> &[finding::Finding] {
+        match self {
+            Self::Collect(error) => error.findings(),
+            _ => &[],
+        }
+    }
+
+    /// The message without a line for each of them.
+    pub fn headline(&self) -> String {
+        match self {
+            Self::Collect(error) => error.headline(),
+            _ => self.to_string(),
         }
     }
 

@@ -1,13 +1,14 @@
 //! The door to the program: parses the command line, prints what came of it, chooses the exit code.
 
-use std::error::Error as _;
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _, stderr, stdout};
+use std::io::{self, ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use vestibule::check::Finding;
-use vestibule::cli::CommandLine;
+use vestibule::cli::{CommandLine, Format};
+use vestibule::collect::Proof;
 use vestibule::serve::Ending;
+use vestibule::telling::{self, Failure, Texts, Told};
 use vestibule::{Error, Outcome};
 
 /// Done.
@@ -19,39 +20,66 @@ const MISTAKE: u8 = 2;
 
 fn main() -> ExitCode {
     let line = CommandLine::parse();
+    let format = line.command.format();
     let code = match vestibule::run(&line.command) {
         Ok(Outcome::Collected(summary)) => {
-            tell(&summary.to_string());
-            DONE
+            let told = Told { summary: Some(&summary), findings: &summary.warnings, failure: None };
+            ended(tell(&told, format), DONE)
         }
-        Ok(Outcome::Proved(proof)) => said(&proof.to_string(), if proof.is_sound() { DONE } else { FAILED }),
-        Ok(Outcome::Audited(audit)) => said(&audit.to_string(), if audit.is_sound() { DONE } else { FAILED }),
+        Ok(Outcome::Proved(proof)) => ended(prove(&proof, format), if proof.is_sound() { DONE } else { FAILED }),
+        Ok(Outcome::Audited(audit)) => {
+            ended(printed(&format!("{audit}\n")), if audit.is_sound() { DONE } else { FAILED })
+        }
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
         Err(error) => {
-            explain(&error);
+            explain(&error, format);
             if error.is_operators_mistake() { MISTAKE } else { FAILED }
         }
     };
     ExitCode::from(code)
 }
 
-fn report(findings: &[Finding]) -> u8 {
-    let text: Vec<_> = findings.iter().map(Finding::to_string).collect();
-    let is_wrong = findings.iter().any(|finding| matches!(finding, Finding::Wrong(_)));
-    said(&text.join("\n"), if is_wrong { MISTAKE } else { DONE })
+fn explain(error: &Error, format: Format) {
+    let failure = Failure::new(error, error.headline(), error.hint());
+    // It has failed already; the exit code says so whether this can be read or not.
+    tell(&Told { summary: None, findings: error.findings(), failure: Some(failure) }, format);
 }
 
-/// Writes to standard output; the exit code is the given one if that worked.
-fn said(text: &str, code: u8) -> u8 {
-    let mut output = stdout().lock();
-    match writeln!(output, "{text}").and_then(|()| output.flush()).or_else(nobody_reads) {
-        Ok(()) => code,
-        Err(error) => {
-            tell(&format!("error: cannot write to standard output\n  because: {error}"));
-            FAILED
-        }
+/// Whether it could be told.
+fn tell(told: &Told<'_>, format: Format) -> bool {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let Texts { output, errors } = telling::tell(told, format, &folder);
+    complain(&errors);
+    printed(&output)
+}
+
+/// Tells what came of `collect --check`; the answer is whether it could be told.
+fn prove(proof: &Proof, format: Format) -> bool {
+    if format == Format::Text {
+        return printed(&format!("{proof}\n"));
     }
+    tell(&Told { findings: &[&proof.errors[..], &proof.warnings].concat(), ..Told::default() }, format)
+}
+
+fn report(findings: &[Finding]) -> u8 {
+    let text: String = findings.iter().map(|finding| format!("{finding}\n")).collect();
+    let is_wrong = findings.iter().any(|finding| matches!(finding, Finding::Wrong(_)));
+    ended(printed(&text), if is_wrong { MISTAKE } else { DONE })
+}
+
+fn ended(was_told: bool, code: u8) -> u8 {
+    if was_told { code } else { FAILED }
+}
+
+/// Writes to standard output; a failure to do so is told.
+fn printed(text: &str) -> bool {
+    let mut output = stdout().lock();
+    let written = output.write_all(text.as_bytes()).and_then(|()| output.flush()).or_else(nobody_reads);
+    if let Err(error) = &written {
+        complain(&format!("error: cannot write to standard output\n  because: {error}\n"));
+    }
+    written.is_ok()
 }
 
 /// Who has read enough closes the pipe; the exit code still says the rest.
@@ -59,20 +87,8 @@ fn nobody_reads(error: io::Error) -> io::Result<()> {
     if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) }
 }
 
-/// Writes to standard error. When that fails there is nowhere left to say so.
-fn tell(text: &str) {
-    let _ = writeln!(stderr(), "{text}");
-}
-
-fn explain(error: &Error) {
-    let (red, green, off) = if stderr().is_terminal() { ("\x1b[1;31m", "\x1b[1;32m", "\x1b[0m") } else { ("", "", "") };
-    tell(&format!("{red}error:{off} {error}"));
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        tell(&format!("  because: {error}"));
-        cause = error.source();
-    }
-    if let Some(hint) = error.hint() {
-        tell(&format!("{green}hint:{off} {hint}"));
-    }
+/// Writes to standard error, in colour on a terminal unless `NO_COLOR` is set. When that fails there is
+/// nowhere left to say so.
+fn complain(text: &str) {
+    let _ = write!(anstream::stderr(), "{text}");
 }

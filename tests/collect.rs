@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use vestibule::collect::{CollectError, collect};
-use vestibule::config::CollectConfig;
-use vestibule::config::values::{Encoding, Severity, Source, UrlPrefix};
+use vestibule::config::values::{Encoding, Severities, Severity, Source, UrlPrefix};
+use vestibule::config::{CollectConfig, Config};
+use vestibule::finding::{Level, Position, Rule};
 use vestibule::http::encoding::Coding;
 
 use crate::support::process::SOON;
@@ -391,6 +392,92 @@ fn all_missing_references_are_in_one_report_with_place_and_nearest_name() {
 }
 
 #[test]
+fn bad_files_missing_references_and_warnings_are_found_in_one_run() {
+    let site = Site::new()
+        .file("css/a.css", "a{b:url(../img/lgoo.png);c:url(../img/key.png);d:url(../folder/deep/x.png)}")
+        .file("css/b.css", b"\xff")
+        .file("js/a.js", "a()\n//# sourceMappingURL=a.js.map\n")
+        .file("img/logo.png", "x")
+        .file("img/back\\slash.png", "x")
+        .file_at("secret/deep/key.pem", "secret");
+    symlink(site.path("secret/deep/key.pem"), site.path("src/img/key.png")).expect("a link");
+    symlink(site.path("secret"), site.path("src/folder")).expect("a link");
+    let error = site.collect().expect_err("a refusal");
+    let found: Vec<_> = error
+        .findings()
+        .iter()
+        .map(|finding| {
+            let source = finding.source.as_deref().and_then(|path| path.strip_prefix(site.path("src")).ok());
+            (finding.level, finding.rule, source.expect("below the source").to_str().expect("UTF-8"))
+        })
+        .collect();
+    // What is there and cannot be published is not also missing.
+    let expected = [
+        (Level::Error, Rule::LinkOutside, "folder"),
+        (Level::Error, Rule::UnpublishableName, "img/back\\slash.png"),
+        (Level::Error, Rule::LinkOutside, "img/key.png"),
+        (Level::Error, Rule::MissingReference, "css/a.css"),
+        (Level::Warning, Rule::NotUnderstood, "css/b.css"),
+        (Level::Warning, Rule::MissingSourceMap, "js/a.js"),
+    ];
+    assert_eq!(found, expected);
+    let missing = &error.findings()[3];
+    assert_eq!(missing.position, Some(Position { line: 1, column: 9 }));
+    assert_eq!(missing.reference.as_deref(), Some("../img/lgoo.png"));
+    assert_eq!(missing.suggestion.as_deref(), Some("img/logo.png"));
+    let told = error.to_string();
+    let headline = "found 3 files that cannot be published and 1 reference that leads nowhere";
+    assert!(told.starts_with(&format!("{headline}:\n")) && told.lines().count() == 5, "{told}");
+    assert_eq!(error.headline(), headline);
+    assert!(!site.output().exists());
+}
+
+#[test]
+fn severities_go_by_pattern_for_references_and_for_source_maps() {
+    let site = Site::new()
+        .file("css/a.css", "a{b:url(x.png);c:url(../legacy/y.png)}")
+        .file("vendor/z/z.css", "a{b:url(z.png)}\n/*# sourceMappingURL=z.css.map */")
+        .file("own.js", "a()\n//# sourceMappingURL=own.js.map\n");
+    let severities = |text: &str| {
+        let toml = format!("collect.missing_reference = {text}\ncollect.missing_source_map = {text}");
+        toml::from_str::<Config>(&toml).expect("a configuration").collect
+    };
+    for (text, errors, warnings) in [
+        (r#""error""#, &["css/a.css", "css/a.css", "own.js", "vendor/z/z.css", "vendor/z/z.css"][..], &[][..]),
+        (r#"["vendor/*=ignore", "legacy/*=warn", "error"]"#, &["css/a.css", "own.js"], &["css/a.css"]),
+        (
+            r#"["css/*=ignore", "*.map=warn", "z.css=warn", "error"]"#,
+            &[],
+            &["own.js", "vendor/z/z.css", "vendor/z/z.css"],
+        ),
+    ] {
+        let read = severities(text);
+        let config = CollectConfig {
+            missing_reference: read.missing_reference,
+            missing_source_map: read.missing_source_map,
+            ..site.config.clone()
+        };
+        let findings = match collect(&config, &UrlPrefix::default(), SystemTime::now()) {
+            Ok(summary) => summary.warnings,
+            Err(error) => error.findings().to_vec(),
+        };
+        let files = |level| -> Vec<_> {
+            findings.iter().filter(|finding| finding.level == level).map(|finding| finding.file.as_str()).collect()
+        };
+        assert_eq!((&files(Level::Error)[..], &files(Level::Warning)[..]), (errors, warnings), "for {text}");
+    }
+}
+
+#[test]
+fn a_broken_pattern_of_a_severity_is_the_operators_mistake() {
+    let bad = Severities { rules: vec![("[a".into(), Severity::Warn)], otherwise: Severity::Warn };
+    let site = Site::new().file("a", "x").set(|config| config.missing_reference = bad);
+    let error = site.collect().expect_err("a refusal");
+    assert!(error.to_string().contains("[collect] missing_reference") && error.is_operators_mistake(), "{error}");
+    assert!(!site.output().exists());
+}
+
+#[test]
 fn a_missing_reference_may_be_a_warning_or_nothing() {
     let css = "a{b:url(nowhere.png)}";
     for (severity, warnings) in [(Severity::Warn, 1), (Severity::Ignore, 0)] {
@@ -693,4 +780,48 @@ fn no_space_by_limit(site: &Site) {
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("cannot write large.") && told.contains("free some space"), "{told}");
     assert!(before == files_below(site.output()), "the folders differ");
+}
+
+// ---- the report
+
+#[test]
+fn a_report_tells_of_the_release_and_of_what_has_changed() {
+    let site = Site::new().file("a.css", TEXT.repeat(50)).file("b&<i>.js", "b()").file("old.txt", "x");
+    let report = site.path("release.html");
+    let site = site.set(|config| config.report = Some(report.clone()));
+    site.collected();
+    let first = fs_err::read_to_string(&report).expect("a report");
+    assert!(first.contains("as there is no release before this one") && !first.contains("What has changed"));
+    assert!(first.contains("b&amp;&lt;i&gt;.js") && !first.contains("<i>"));
+    fs_err::remove_file(site.path("src/old.txt")).expect("removed");
+    let before = site.manifest().release();
+    let site = site.file("a.css", TEXT.repeat(60)).file("new.txt", "x");
+    site.collected();
+    let second = fs_err::read_to_string(&report).expect("a report");
+    assert!(second.contains("1 added, 1 changed, 1 removed since release"), "{second}");
+    assert!(second.contains(&before) && second.contains(&site.manifest().release()));
+    assert!(second.contains("Kept from earlier releases"), "the old a.css is carried");
+    let beside = fs_err::read_dir(site.path("")).expect("the folder").map(|entry| entry.expect("an entry").file_name());
+    let mut beside: Vec<_> = beside.collect();
+    beside.sort();
+    assert_eq!(beside, ["out", "release.html", "src"], "nothing is left of the writing");
+}
+
+#[test]
+fn a_report_where_it_would_be_published_or_cannot_be_is_the_operators_mistake() {
+    let site = Site::new().file("a.css", "x");
+    symlink(site.path("src"), site.path("link")).expect("a link");
+    for (place, why) in [
+        ("src/release.html", "lies inside of"),
+        ("link/release.html", "lies inside of"),
+        ("out/deep/release.html", "lies inside of"),
+        ("absent/release.html", "is in a folder that is not there"),
+        ("link/..", "is not a file"),
+        ("/dev/null", "is not a file"),
+    ] {
+        let config = CollectConfig { report: Some(site.path(place)), ..site.config.clone() };
+        let error = collect(&config, &UrlPrefix::default(), SystemTime::now()).expect_err("a refusal");
+        assert!(error.to_string().contains(why) && error.is_operators_mistake(), "for {place}: {error}");
+        assert!(!site.output().exists());
+    }
 }

@@ -206,3 +206,160 @@ fn check_is_content_with_what_is_sound() {
     let output = vestibule(&arguments, folder.path());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
 }
+
+// ---- what `collect` tells
+
+/// One missing reference with a name like it, and one missing source map.
+fn a_site_with_mistakes() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, contents) in [
+        ("css/a.css", "a {\n  b: url(../img/lgoo.png)\n}\n"),
+        ("js/a.js", "a()\n//# sourceMappingURL=a.js.map\n"),
+        ("img/logo.png", "png"),
+    ] {
+        let path = folder.path().join("static").join(name);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, contents).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn collect_tells_everything_in_one_document() {
+    let folder = a_site_with_mistakes();
+    let arguments = ["collect", "--source", "static", "--output", "public", "--format", "json"];
+    let output = vestibule(&arguments, folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    let expected = r#"{
+  "version": 1,
+  "outcome": "failed",
+  "numbers": null,
+  "findings": [
+    {
+      "level": "error",
+      "rule": "missing-reference",
+      "file": "css/a.css",
+      "source": "static/css/a.css",
+      "line": 2,
+      "column": 10,
+      "message": "refers to \"../img/lgoo.png\", but there is no \"img/lgoo.png\" (is \"img/logo.png\" meant?)",
+      "reference": "../img/lgoo.png",
+      "suggestion": "img/logo.png"
+    },
+    {
+      "level": "warning",
+      "rule": "missing-source-map",
+      "file": "js/a.js",
+      "source": "static/js/a.js",
+      "line": 2,
+      "column": 22,
+      "message": "names the source map \"a.js.map\", but there is no \"js/a.js.map\"",
+      "reference": "a.js.map",
+      "suggestion": null
+    }
+  ],
+  "error": {
+    "message": "found 1 reference that leads nowhere",
+    "causes": [],
+    "hint": "fix the references, or set [collect] missing_reference (missing_source_map for source maps) to \"warn\" or \"ignore\", for all files or by pattern"
+  }
+}
+"#;
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(text(&output.stderr), "");
+    fs_err::write(folder.path().join("static/css/a.css"), "a{b:url(../img/logo.png)}").unwrap();
+    let output = vestibule(&arguments, folder.path());
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let mut document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let seconds = document["numbers"].as_object_mut().unwrap().remove("seconds");
+    assert!(seconds.is_some_and(|seconds| seconds.as_f64().is_some()), "{document}");
+    assert_eq!(document["outcome"], "done");
+    assert_eq!(document["error"], serde_json::Value::Null);
+    assert_eq!(document["findings"].as_array().unwrap().len(), 1);
+    let nothing = serde_json::json!({"copies": 0, "before": 0, "after": 0});
+    let numbers = document["numbers"].as_object().unwrap();
+    for (key, expected) in [
+        ("files", 3.into()),
+        ("sources", 1.into()),
+        ("hashed", 3.into()),
+        ("references", 1.into()),
+        ("carried", 0.into()),
+        ("dropped", 0.into()),
+        ("shadowed", 0.into()),
+        ("deltas", nothing.clone()),
+        ("compression", serde_json::json!({"brotli": nothing, "gzip": nothing, "zstd": nothing})),
+    ] {
+        assert_eq!(numbers[key], expected, "{key}");
+    }
+}
+
+#[test]
+fn collect_annotates_the_files_of_a_workflow() {
+    let folder = a_site_with_mistakes();
+    let source = folder.path().join("static");
+    let arguments = ["collect", "--source", source.to_str().unwrap(), "--output", "public", "--format", "github"];
+    let output = vestibule(&arguments, folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "\
+::error file=static/css/a.css,line=2,col=10,title=missing-reference::css/a.css:2:10: refers to \"../img/lgoo.png\", but there is no \"img/lgoo.png\" (is \"img/logo.png\" meant?)
+::warning file=static/js/a.js,line=2,col=22,title=missing-source-map::js/a.js:2:22: names the source map \"a.js.map\", but there is no \"js/a.js.map\"
+";
+    assert_eq!(text(&output.stdout), expected);
+    let told = text(&output.stderr);
+    assert!(told.starts_with("error: found 1 reference that leads nowhere\nhint: fix the references"), "{told}");
+}
+
+#[test]
+fn errors_of_any_kind_are_told_in_the_format_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("bad.toml"), "[static]\nprefx = \"/a/\"\n").unwrap();
+    for (arguments, expected) in [
+        (&["--config", "bad.toml"][..], "bad.toml:2:1: unknown key prefx"),
+        (&["--source", "absent", "--output", "out"], "cannot use 1 source folder"),
+        (&["--output", "out"], "no source folder is given"),
+    ] {
+        let run = |format| vestibule(&[&["collect", "--format", format], arguments].concat(), folder.path());
+        let output = run("json");
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(2), ""), "{arguments:?}");
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert!(document["error"]["message"].as_str().unwrap().contains(expected), "{document}");
+        let output = run("github");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(text(&output.stdout).starts_with("::error"), "{}", text(&output.stdout));
+    }
+}
+
+#[test]
+fn the_words_error_and_warning_are_coloured_where_colours_are_wanted() {
+    let folder = a_site_with_mistakes();
+    let run = |variables: &[(&str, &str)]| {
+        let arguments = ["collect", "--source", "static", "--output", "public"];
+        let mut command = command(&arguments, folder.path());
+        finished(command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped())).stderr
+    };
+    let plain = run(&[]);
+    let told = text(&plain);
+    assert!(told.starts_with("warning: js/a.js:2:22: ") && told.contains("\nerror: found 1"), "{told}");
+    let coloured = run(&[("CLICOLOR_FORCE", "1")]);
+    let told = text(&coloured);
+    assert!(told.starts_with("\x1b[1;33mwarning:\x1b[0m js/") && told.contains("\n\x1b[1;31merror:\x1b[0m"), "{told}");
+    assert!(!text(&run(&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")])).contains('\x1b'));
+}
+
+#[test]
+fn a_proof_is_told_in_the_format_asked_for() {
+    let folder = a_site_with_mistakes();
+    fs_err::write(folder.path().join("static/css/a.css"), "a{b:url(../img/logo.png)}").unwrap();
+    let run = |more: &[&str]| {
+        vestibule(&[&["collect", "--source", "static", "--output", "public"], more].concat(), folder.path())
+    };
+    assert_eq!(run(&[]).status.code(), Some(0));
+    let document = |output: Output| -> serde_json::Value { serde_json::from_slice(&output.stdout).unwrap() };
+    assert_eq!(document(run(&["--check", "--format", "json"]))["outcome"], "done");
+    fs_err::write(folder.path().join("public/img/logo.png"), "other").unwrap();
+    let output = run(&["--check", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document = document(output);
+    assert_eq!(document["outcome"], "failed");
+    assert_eq!(document["findings"][0]["level"], "error", "{document}");
+}

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
-const MAP: [(&str, &str); 15] = [
-    ("main", "check cli lib serve"),
-    ("lib", "audit check cli collect config logging serve"),
+const MAP: [(&str, &str); 16] = [
+    ("main", "check cli collect lib serve telling"),
+    ("lib", "audit check cli collect config finding logging serve"),
     ("cli", ""),
     ("config", "cli"),
     ("logging", "config"),
@@ -19,6 +19,7 @@ const MAP: [(&str, &str); 15] = [
     ("upstream", "config http"),
     ("layers", "config http"),
     ("tls", "config"),
+    ("telling", "cli collect finding"),
     ("serve", "assets config http layers tls upstream"),
 ];
 

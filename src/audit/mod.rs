@@ -255,7 +255,8 @@ fn look_at(path: &Path, kind: Kind, manifest: &Manifest) -> Audit {
         Kind::Template(engine) => templates::uses(&text, engine),
     };
     for Use { offset, name } in uses {
-        let finding = |message| Finding { file: file.clone(), position: Some(Position::of(&text, offset)), message };
+        let finding =
+            |message| Finding { position: Some(Position::of(&text, offset)), ..Finding::about(&file, message) };
         match name {
             Name::Dynamic(what) => {
                 audit.dynamic.push(finding(format!("{what} is only known at run time")));

@@ -34,7 +34,7 @@ pub(super) struct Compressed {
 }
 
 /// What one coding brought.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Totals {
     /// How many copies were kept. Bytes that have two names count once.
     pub copies: usize,

@@ -1,13 +1,11 @@
-//! Why a run failed, and what it found on the way.
-//!
-//! All findings of one step are reported together, so that one run shows everything there is to mend.
+//! Why a run failed.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use crate::finding::{Finding, Position};
+use crate::finding::{Finding, Level};
 
 /// Why a run failed. The output folder is then as it was before.
 #[derive(Debug, Error)]
@@ -19,11 +17,13 @@ pub enum CollectError {
     #[error("no output folder is given")]
     NoOutput,
     /// Source folders that are missing, unreadable or no folders.
-    #[error("{}", listed("cannot use", .0, ["source folder", "source folders"]))]
+    #[error("{}", listed(.0, cannot_use))]
     BadSources(Vec<Finding>),
-    /// An ignore pattern that is none.
-    #[error("{glob:?} under collect.ignore is not a pattern")]
+    /// A pattern that is none.
+    #[error("{glob:?} under [collect] {key} is not a pattern")]
     BadPattern {
+        /// The option that has it.
+        key: &'static str,
         /// The pattern.
         glob: String,
         /// Why.
@@ -38,18 +38,23 @@ pub enum CollectError {
         /// The output.
         output: PathBuf,
     },
+    /// The page about the release cannot be where it is wanted.
+    #[error("the report {} {why}", .path.display())]
+    BadReport {
+        /// Where it is wanted.
+        path: PathBuf,
+        /// Why it cannot be there.
+        why: String,
+    },
     /// The output is something else than a folder.
     #[error("the output {} is not a folder", .0.display())]
     OutputIsNoFolder(PathBuf),
     /// The sources are empty, or all that they have is ignored.
     #[error("no files found in {}", folders(.0))]
     NoFiles(Vec<PathBuf>),
-    /// Files that cannot be published.
-    #[error("{}", listed("cannot publish", .0, ["file", "files"]))]
-    BadFiles(Vec<Finding>),
-    /// References to files that are not there.
-    #[error("{}", listed("found", .0, ["reference that leads nowhere", "references that lead nowhere"]))]
-    MissingReferences(Vec<Finding>),
+    /// Files that cannot be published, and references that lead nowhere. The list has the warnings too.
+    #[error("{}", listed(.0, found))]
+    Unsound(Vec<Finding>),
     /// Two different files that would have one name.
     #[error(
         "{name} would be two different files: one is the file of that name in the sources, the other gets that name for its contents"
@@ -98,6 +103,15 @@ pub enum CollectError {
         #[source]
         cause: io::Error,
     },
+    /// The page about the release could not be written.
+    #[error("the files are published, but the report {} could not be written", .path.display())]
+    Report {
+        /// The page.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
     /// A file could not be compressed.
     #[error("cannot compress {name}")]
     Compress {
@@ -121,10 +135,10 @@ impl CollectError {
             | Self::BadSources(_)
             | Self::BadPattern { .. }
             | Self::Overlap { .. }
+            | Self::BadReport { .. }
             | Self::OutputIsNoFolder(_)
             | Self::NoFiles(_) => true,
-            Self::BadFiles(_)
-            | Self::MissingReferences(_)
+            Self::Unsound(_)
             | Self::Collision { .. }
             | Self::Busy(_)
             | Self::InTheWay { .. }
@@ -133,8 +147,26 @@ impl CollectError {
             | Self::Changed(_)
             | Self::Write { .. }
             | Self::Stale { .. }
+            | Self::Report { .. }
             | Self::Compress { .. }
             | Self::Threads(_) => false,
+        }
+    }
+
+    /// What was found in the files, if that is why it failed: errors and warnings.
+    pub fn findings(&self) -> &[Finding] {
+        match self {
+            Self::BadSources(findings) | Self::Unsound(findings) => findings,
+            _ => &[],
+        }
+    }
+
+    /// The message without a line for each finding.
+    pub fn headline(&self) -> String {
+        match self {
+            Self::BadSources(findings) => cannot_use(&fatal(findings)),
+            Self::Unsound(findings) => found(&fatal(findings)),
+            other => other.to_string(),
         }
     }
 
@@ -143,17 +175,14 @@ impl CollectError {
         let hint = match self {
             Self::NoSources => "name one with --source DIR, or under [collect] sources",
             Self::NoOutput => "name one with --output DIR, or under [collect] output or [static] directory",
-            Self::BadSources(_) => "fix the path, or drop it from --source or [collect] sources",
+            Self::BadSources(findings) | Self::Unsound(findings) => return Some(remedies(findings)),
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
+            Self::BadReport { .. } => "choose a file in a folder that is there, outside of the output and every source",
+            Self::Report { .. } => "check who owns the folder of the report and who may write to it",
             Self::OutputIsNoFolder(_) => "choose another path, or remove what is there",
             Self::NoFiles(_) => {
                 "publishing nothing is never meant; check the folders, and the patterns under [collect] ignore"
-            }
-            Self::BadFiles(_) => "rename or remove them, or leave them out with a pattern under [collect] ignore",
-            Self::MissingReferences(_) => {
-                "fix the references, or set [collect] missing_reference (missing_source_map for source maps) \
-                 to \"warn\" or \"ignore\""
             }
             Self::Collision { .. } => {
                 "is a source folder the output of an earlier run? collect from the original files"
@@ -182,11 +211,43 @@ fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// One line that says how many, and a line for each.
-fn listed(verb: &str, findings: &[Finding], [one, many]: [&str; 2]) -> String {
-    let things = if findings.len() == 1 { one } else { many };
-    let lines: String = findings.iter().map(|finding| format!("\n  {finding}")).collect();
-    format!("{verb} {} {things}:{lines}", findings.len())
+fn fatal(findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|finding| finding.level == Level::Error).collect()
+}
+
+/// One line that says how many, and a line for each that stops the run.
+fn listed(findings: &[Finding], headline: fn(&[&Finding]) -> String) -> String {
+    let fatal = fatal(findings);
+    let lines: String = fatal.iter().map(|finding| format!("\n  {finding}")).collect();
+    format!("{}:{lines}", headline(&fatal))
+}
+
+fn cannot_use(findings: &[&Finding]) -> String {
+    format!("cannot use {}", counted(findings.len(), ["source folder", "source folders"]))
+}
+
+fn found(findings: &[&Finding]) -> String {
+    let references = findings.iter().filter(|finding| finding.rule.is_about_a_reference()).count();
+    let files = findings.len() - references;
+    let nowhere = ["reference that leads nowhere", "references that lead nowhere"];
+    let unfit = ["file that cannot be published", "files that cannot be published"];
+    match (references, files) {
+        (0, _) => format!("cannot publish {}", counted(files, ["file", "files"])),
+        (_, 0) => format!("found {}", counted(references, nowhere)),
+        _ => format!("found {} and {}", counted(files, unfit), counted(references, nowhere)),
+    }
+}
+
+fn counted(number: usize, [one, many]: [&str; 2]) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// What to do about all of them, each said once.
+fn remedies(findings: &[Finding]) -> String {
+    let mut remedies: Vec<_> = fatal(findings).iter().map(|finding| finding.rule.remedy()).collect();
+    remedies.sort_unstable();
+    remedies.dedup();
+    remedies.join("; ")
 }
 
 fn folders(folders: &[PathBuf]) -> String {
@@ -196,13 +257,41 @@ fn folders(folders: &[PathBuf]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::{Position, Rule};
 
     #[test]
-    fn every_finding_has_its_line_in_the_error() {
+    fn every_finding_that_stops_the_run_has_its_line_in_the_error() {
         let position = Some(Position { line: 3, column: 5 });
-        let missing = Finding { file: "a.css".into(), position, message: "refers to \"b.png\"".into() };
-        let error = CollectError::MissingReferences(vec![missing.clone(), missing]);
-        let line = "\n  a.css:3:5: refers to \"b.png\"";
-        assert_eq!(error.to_string(), format!("found 2 references that lead nowhere:{line}{line}"));
+        let missing = Finding { position, ..Finding::error(Rule::MissingReference, "a.css", "refers to \"b.png\"") };
+        let told = Finding::warning(Rule::MissingSourceMap, "a.js", "odd");
+        let bad = Finding::error(Rule::UnpublishableName, "src/a\\b", "its name has a backslash");
+        let (missing_line, bad_line) = ("\n  a.css:3:5: refers to \"b.png\"", "\n  src/a\\b: its name has a backslash");
+        for (findings, expected) in [
+            (vec![missing.clone()], format!("found 1 reference that leads nowhere:{missing_line}")),
+            (vec![bad.clone(), bad.clone(), told.clone()], format!("cannot publish 2 files:{bad_line}{bad_line}")),
+            (
+                vec![bad, told, missing.clone(), missing],
+                format!(
+                    "found 1 file that cannot be published and 2 references that lead nowhere:\
+                     {bad_line}{missing_line}{missing_line}"
+                ),
+            ),
+        ] {
+            let error = CollectError::Unsound(findings);
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(error.headline(), expected.split(":\n").next().unwrap());
+        }
+    }
+
+    #[test]
+    fn the_hint_has_each_remedy_once() {
+        let rules = [Rule::LinkOutside, Rule::MissingReference, Rule::UnpublishableName];
+        let error = CollectError::Unsound(rules.map(|rule| Finding::error(rule, "a", "odd")).into());
+        let hint = error.hint().expect("a hint");
+        assert_eq!(
+            (hint.matches("rename or remove").count(), hint.matches("fix the references").count()),
+            (1, 1),
+            "{hint}"
+        );
     }
 }

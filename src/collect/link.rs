@@ -1,19 +1,24 @@
 //! Reads every file, finds its links, and looks up which files they mean.
 //!
-//! This is where it is decided what a reference that leads nowhere is worth. All of them are reported
-//! together. Files are read on all threads; the result does not depend on their number.
+//! All references that lead nowhere are reported together, and with what was found before: a run that
+//! cannot end well still comes as far as the end of this step. Files are read on all threads; the
+//! result does not depend on their number.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::contents::Contents;
-use super::error::{CollectError, Finding, Position};
+use super::error::CollectError;
 use super::find_links::{self, Form, Language, Link, Modules, Purpose};
 use super::resolve::{Reference, Resolution, Tree, resolve};
-use super::scan::{Scanned, SourceFile};
+use super::scan::{self, Scanned, SourceFile};
+use super::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
+use crate::finding::{self, Finding, Level, Position, Rule};
 
 /// Every file with its links.
 #[derive(Debug)]
@@ -45,53 +50,57 @@ impl ResolvedLink {
     }
 }
 
-/// Reads and links all files.
+/// Reads and links all files. Fails with all that was found, here and before, if some of it is fatal.
 pub(super) fn link(
     scanned: Scanned,
     config: &CollectConfig,
     prefix: &UrlPrefix,
-    warnings: &mut Vec<Finding>,
+    severities: &Severities,
+    findings: &mut Vec<Finding>,
 ) -> Result<Linked, CollectError> {
     let tree = Tree::new(scanned.files.iter().map(|file| file.name.as_str()));
-    let linker = Linker { config, prefix: prefix.as_str(), tree: &tree };
+    let refused = &scanned.refused;
+    let linker = Linker { config, prefix: prefix.as_str(), severities, tree: &tree, refused };
     let files: Vec<_> = scanned.files.into_par_iter().map(|file| linker.link(file)).collect();
     let mut linked = Vec::with_capacity(files.len());
-    let mut missing = Vec::new();
     for file in files {
-        let (file, findings) = file?;
-        linked.push(file);
-        for (severity, finding) in findings {
-            match severity {
-                Severity::Error => missing.push(finding),
-                Severity::Warn => warnings.push(finding),
-                Severity::Ignore => {}
-            }
-        }
+        let (file, mut found) = file?;
+        linked.extend(file);
+        findings.append(&mut found);
     }
-    if missing.is_empty() { Ok(Linked { files: linked }) } else { Err(CollectError::MissingReferences(missing)) }
+    if finding::are_fatal(findings) {
+        return Err(CollectError::Unsound(std::mem::take(findings)));
+    }
+    Ok(Linked { files: linked })
 }
-
-type Findings = Vec<(Severity, Finding)>;
 
 struct Linker<'a> {
     config: &'a CollectConfig,
     prefix: &'a str,
+    severities: &'a Severities,
     tree: &'a Tree,
+    refused: &'a BTreeSet<String>,
 }
 
 impl Linker<'_> {
-    fn link(&self, source: SourceFile) -> Result<(LinkedFile, Findings), CollectError> {
+    /// The file with its links, and what is odd about it. A file that cannot be read is no more than that.
+    fn link(&self, source: SourceFile) -> Result<(Option<LinkedFile>, Vec<Finding>), CollectError> {
         let Some(language) = Language::of(&source.name).filter(|_| self.config.hash) else {
-            let contents = Contents::on_disk(&source.path)?;
-            return Ok((LinkedFile { source, contents, links: Vec::new() }, Vec::new()));
+            return match Contents::on_disk(&source.path) {
+                Ok(contents) => Ok((Some(LinkedFile { source, contents, links: Vec::new() }), Vec::new())),
+                Err(CollectError::Unreadable(error)) => Ok((None, vec![unreadable(&source, &error)])),
+                Err(other) => Err(other),
+            };
         };
-        let path = source.path.clone();
-        let bytes = fs_err::read(&path).map_err(CollectError::Unreadable)?;
+        let bytes = match fs_err::read(&source.path) {
+            Ok(bytes) => bytes,
+            Err(error) => return Ok((None, vec![unreadable(&source, &error)])),
+        };
         let modules = if self.config.javascript_modules { Modules::Follow } else { Modules::Leave };
         let found = find_links::find(language, &bytes, modules);
-        let mut findings: Findings = Vec::new();
+        let mut findings = Vec::new();
         if let Some(why) = found.refusal {
-            findings.push((Severity::Warn, Finding::about(&source.name, why)));
+            findings.push(Finding::warning(Rule::NotUnderstood, &source.name, why).on_disk(&source.path));
         }
         let mut links = Vec::new();
         for link in found.links {
@@ -100,27 +109,79 @@ impl Linker<'_> {
                 Resolution::File(target, reference) => {
                     links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
                 }
-                Resolution::Missing { name } => findings.push(self.missing(&source, &bytes, &link, Some(&name))),
-                Resolution::AboveRoot => findings.push(self.missing(&source, &bytes, &link, None)),
+                Resolution::Missing { name } if self.is_refused(&name) => {}
+                Resolution::Missing { name } => findings.extend(self.missing(&source, &bytes, &link, Some(&name))),
+                Resolution::AboveRoot => findings.extend(self.missing(&source, &bytes, &link, None)),
             }
         }
-        Ok((LinkedFile { source, contents: Contents::of(&bytes, &path), links }, findings))
+        let contents = Contents::of(&bytes, &source.path);
+        Ok((Some(LinkedFile { source, contents, links }), findings))
     }
 
-    fn missing(&self, source: &SourceFile, bytes: &[u8], link: &Link, name: Option<&str>) -> (Severity, Finding) {
-        let (severity, what) = match link.purpose {
-            Purpose::Content => (self.config.missing_reference.otherwise, "refers to"),
-            Purpose::SourceMap => (self.config.missing_source_map.otherwise, "names the source map"),
+    /// Whether the file is there, or would be in a folder that is there, and has its own finding.
+    fn is_refused(&self, name: &str) -> bool {
+        let folders = name.match_indices('/').map(|(slash, _)| &name[..slash]);
+        !self.refused.is_empty() && folders.chain([name]).any(|name| self.refused.contains(name))
+    }
+
+    fn missing(&self, source: &SourceFile, bytes: &[u8], link: &Link, name: Option<&str>) -> Option<Finding> {
+        let level = match self.severities.of(link.purpose, &source.name, name) {
+            Severity::Error => Level::Error,
+            Severity::Warn => Level::Warning,
+            Severity::Ignore => return None,
         };
+        let (rule, what) = match link.purpose {
+            Purpose::Content => (Rule::MissingReference, "refers to"),
+            Purpose::SourceMap => (Rule::MissingSourceMap, "names the source map"),
+        };
+        let nearest = name.and_then(|name| self.tree.nearest(name));
         let message = match name {
             None => format!("{what} {:?}, which leads above the root of the static files", link.url),
             Some(name) => {
-                let nearest = if severity == Severity::Ignore { None } else { self.tree.nearest(name) };
                 let nearest = nearest.map_or_else(String::new, |near| format!(" (is {near:?} meant?)"));
                 format!("{what} {:?}, but there is no {name:?}{nearest}", link.url)
             }
         };
-        let position = std::str::from_utf8(bytes).ok().map(|text| Position::of(text, link.span.start));
-        (severity, Finding { file: source.name.clone(), position, message })
+        Some(Finding {
+            file: source.name.clone(),
+            position: std::str::from_utf8(bytes).ok().map(|text| Position::of(text, link.span.start)),
+            message,
+            level,
+            rule,
+            source: Some(source.path.clone()),
+            reference: Some(link.url.clone()),
+            suggestion: nearest.map(str::to_owned),
+        })
+    }
+}
+
+fn unreadable(source: &SourceFile, error: &io::Error) -> Finding {
+    Finding::error(Rule::Unreadable, &source.name, scan::unreadable(error)).on_disk(&source.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_found_beside_all_others() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs_err::write(folder.path().join("b.css"), "a{b:url(nowhere.png)}").expect("a file");
+        let file = |name: &str| SourceFile {
+            name: name.to_owned(),
+            path: folder.path().join(name),
+            modified: SystemTime::UNIX_EPOCH,
+        };
+        // Whoever runs the tests may be allowed to read everything, so these files have gone since they were seen.
+        let files = vec![file("a.css"), file("b.css"), file("c.png")];
+        let scanned = Scanned { files, shadowed: 0, refused: BTreeSet::new() };
+        let config = CollectConfig::default();
+        let severities = Severities::read(&config).expect("patterns");
+        let error = link(scanned, &config, &UrlPrefix::default(), &severities, &mut Vec::new()).expect_err("a refusal");
+        let found: Vec<_> = error.findings().iter().map(|finding| (finding.file.as_str(), finding.rule)).collect();
+        let expected = [("a.css", Rule::Unreadable), ("b.css", Rule::MissingReference), ("c.png", Rule::Unreadable)];
+        assert_eq!(found, expected);
     }
 }

@@ -16,15 +16,18 @@ mod deltas;
 mod error;
 mod find_links;
 mod fingerprint;
+mod globs;
 mod link;
 mod name;
 mod order;
 mod plan;
 mod progress;
 mod publish;
+mod report;
 mod resolve;
 mod rewrite;
 mod scan;
+mod severity;
 mod staging;
 mod summary;
 mod verify;
@@ -32,15 +35,16 @@ mod verify;
 use std::time::{Instant, SystemTime};
 
 pub use self::compress::Totals;
-pub use self::error::{CollectError, Finding, Position};
+pub use self::error::CollectError;
 pub use self::summary::Summary;
 pub use self::verify::{Proof, ProofError, verify};
 
 use self::carry::{Carriage, Limits, Release};
+use self::report::Report;
+use self::report::place::Place;
 use self::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
-use crate::manifest::Manifest;
 
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
 const STACK_SIZE: usize = 64 << 20;
@@ -58,13 +62,15 @@ pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> R
 fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
-    let mut warnings = Vec::new();
-    let scanned = scan::scan(config, output, &mut warnings)?;
+    let page = Place::of(config, output)?;
+    let severities = severity::Severities::read(config)?;
+    let mut findings = Vec::new();
+    let scanned = scan::scan(config, output, &mut findings)?;
     let (files, shadowed) = (scanned.files.len(), scanned.shadowed);
+    let linked = link::link(scanned, config, prefix, &severities, &mut findings)?;
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;
     let before = Release::in_output(output)?;
-    let linked = link::link(scanned, config, prefix, &mut warnings)?;
     let mut named = if config.hash { name::hash_names(linked, &staging)? } else { name::keep_names(linked) };
     if !config.keep_originals {
         named.drop_originals();
@@ -73,11 +79,16 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
     let progress = progress::Progress::on_terminal();
     let compressed = compress::compress(named, config, &staging, &progress)?;
     let mut plan = plan::plan(&compressed);
-    let carriage = carriage(config, before.as_ref(), &plan.manifest, Limits::new(config, now))?;
+    let elsewhere = config.previous.as_deref().map(Release::named).transpose()?;
+    let last = elsewhere.as_ref().or(before.as_ref());
+    let carriage = match last {
+        Some(last) => last.carry_into(&plan.manifest, Limits::new(config, now))?,
+        None => Carriage::default(),
+    };
     plan.carry(&carriage, output);
     let deltas = deltas::add(&mut plan, &compressed, &carriage, output, config, &staging, &progress)?;
     target.publish(&plan, &staging, before.as_ref())?;
-    Ok(Summary {
+    let summary = Summary {
         output: output.to_owned(),
         files,
         sources: config.sources.len(),
@@ -86,23 +97,13 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         carried: carriage.kept.len(),
         dropped: carriage.dropped,
         shadowed,
-        compression: compressed.totals,
+        compression: compressed.totals.clone(),
         deltas,
-        warnings,
+        warnings: findings,
         elapsed: started.elapsed(),
-    })
-}
-
-/// What stays of the release before: of the one in the output, unless another one is named.
-fn carriage(
-    config: &CollectConfig,
-    in_output: Option<&Release>,
-    next: &Manifest,
-    limits: Limits,
-) -> Result<Carriage, CollectError> {
-    match (&config.previous, in_output) {
-        (Some(folder), _) => Release::named(folder)?.carry_into(next, limits),
-        (None, Some(release)) => release.carry_into(next, limits),
-        (None, None) => Ok(Carriage::default()),
+    };
+    if let Some(page) = page {
+        page.write(&Report::new(last.map(|last| &last.manifest), &plan.manifest, &summary, now).draw())?;
     }
+    Ok(summary)
 }

@@ -10,17 +10,20 @@
 //!
 //! The output's own files are never collected, see [`is_reserved`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use walkdir::{DirEntry, WalkDir};
 
-use super::error::{CollectError, Finding};
+use super::error::CollectError;
+use super::globs::glob_set;
 use crate::config::CollectConfig;
 use crate::config::values::Source;
+use crate::finding::{self, Finding, Rule};
 use crate::manifest;
 
 /// One file to publish.
@@ -41,30 +44,28 @@ pub(super) struct Scanned {
     pub(super) files: Vec<SourceFile>,
     /// How many further files had a name that an earlier source has.
     pub(super) shadowed: usize,
+    /// Names of files and folders that are there, and cannot be published.
+    pub(super) refused: BTreeSet<String>,
 }
 
-/// Walks every source.
+/// Walks every source. What cannot be published is among the findings.
 pub(super) fn scan(
     config: &CollectConfig,
     output: &Path,
-    warnings: &mut Vec<Finding>,
+    findings: &mut Vec<Finding>,
 ) -> Result<Scanned, CollectError> {
     let roots = roots(&config.sources, output)?;
-    let mut scan = Scan { ignore: ignore_set(&config.ignore)?, roots, ..Scan::default() };
+    let mut scan = Scan { ignore: glob_set("ignore", &config.ignore)?, roots, ..Scan::default() };
     for source in &config.sources {
         scan.walk(source);
     }
     scan.check_names();
-    scan.problems.sort();
-    if !scan.problems.is_empty() {
-        return Err(CollectError::BadFiles(scan.problems));
-    }
-    if scan.files.is_empty() {
+    if scan.files.is_empty() && !finding::are_fatal(&scan.findings) {
         return Err(CollectError::NoFiles(config.sources.iter().map(|source| source.directory.clone()).collect()));
     }
-    scan.warnings.sort();
-    warnings.append(&mut scan.warnings);
-    Ok(Scanned { files: scan.files.into_values().collect(), shadowed: scan.shadowed })
+    scan.findings.sort();
+    findings.append(&mut scan.findings);
+    Ok(Scanned { files: scan.files.into_values().collect(), shadowed: scan.shadowed, refused: scan.refused })
 }
 
 /// The real paths of the sources. All that are unusable are reported together.
@@ -77,7 +78,7 @@ fn roots(sources: &[Source], output: &Path) -> Result<Vec<PathBuf>, CollectError
     for Source { directory, .. } in sources {
         match root(directory) {
             Ok(root) => roots.push(root),
-            Err(why) => bad.push(Finding::about(shown(directory), why)),
+            Err(why) => bad.push(Finding::error(Rule::UnusableSource, shown(directory), why).on_disk(directory)),
         }
     }
     if !bad.is_empty() {
@@ -96,35 +97,30 @@ fn root(directory: &Path) -> Result<PathBuf, String> {
     use std::io::ErrorKind::NotFound;
     let real = fs_err::canonicalize(directory).map_err(|error| match error.kind() {
         NotFound => "there is no such folder".to_owned(),
-        _ => format!("it cannot be read ({error})"),
+        _ => unreadable(&error),
     })?;
     if !real.is_dir() {
         return Err("it is not a folder".to_owned());
     }
-    fs_err::read_dir(&real).map_err(|error| format!("it cannot be read ({error})"))?;
+    fs_err::read_dir(&real).map_err(|error| unreadable(&error))?;
     Ok(real)
 }
 
+/// In words that stay on one line; the path is told beside them.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    format!("it cannot be read ({})", error.kind())
+}
+
 /// The path without symbolic links, also where its end does not exist yet.
-fn real_path(path: &Path) -> PathBuf {
+pub(super) fn real_path(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     for ancestor in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (fs_err::canonicalize(ancestor), path.strip_prefix(ancestor)) {
-            return real.join(rest);
+            // Joining nothing would add a slash, and a file with a slash behind it is none.
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
         }
     }
     path
-}
-
-/// Patterns as Python's `fnmatch` reads them: no alternatives in braces, no escapes.
-fn ignore_set(globs: &[String]) -> Result<GlobSet, CollectError> {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        let text = if glob.contains('[') { glob.clone() } else { glob.replace('{', "[{]").replace('}', "[}]") };
-        let pattern = GlobBuilder::new(&text).backslash_escape(false).build();
-        set.add(pattern.map_err(|cause| CollectError::BadPattern { glob: glob.clone(), cause })?);
-    }
-    set.build().map_err(|cause| CollectError::BadPattern { glob: globs.join(" "), cause })
 }
 
 /// Whether a name belongs to the output folder itself: the manifest, which an earlier `collectstatic`
@@ -141,8 +137,8 @@ struct Scan {
     roots: Vec<PathBuf>,
     files: BTreeMap<String, SourceFile>,
     shadowed: usize,
-    problems: Vec<Finding>,
-    warnings: Vec<Finding>,
+    refused: BTreeSet<String>,
+    findings: Vec<Finding>,
 }
 
 impl Scan {
@@ -169,7 +165,9 @@ impl Scan {
             return false;
         }
         if entry.path_is_symlink() && !self.stays_inside(path) {
+            self.refused.extend(published_name(source, relative));
             self.problem(
+                Rule::LinkOutside,
                 path,
                 "it is a symbolic link out of the source folders; copy the file, or make its folder a source",
             );
@@ -179,10 +177,10 @@ impl Scan {
             return true;
         }
         match published_name(source, relative) {
-            Err(why) => self.problem(path, why),
+            Err(why) => self.problem(Rule::UnpublishableName, path, why),
             Ok(name) if is_reserved(&name) => {}
             Ok(_) if !entry.file_type().is_file() => {
-                self.warn(path, "it is neither a file nor a folder, and is left out");
+                self.warn(Rule::NoFile, path, "it is neither a file nor a folder, and is left out");
             }
             Ok(name) => self.take(name, entry),
         }
@@ -207,11 +205,16 @@ impl Scan {
         }
         let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
         if error.loop_ancestor().is_some() {
-            self.warn(path, "it is a symbolic link to a folder above it, and is left out");
+            self.warn(Rule::BrokenLink, path, "it is a symbolic link to a folder above it, and is left out");
         } else if is_link {
-            self.warn(path, "it is a symbolic link that leads nowhere, and is left out");
+            self.warn(Rule::BrokenLink, path, "it is a symbolic link that leads nowhere, and is left out");
         } else {
-            self.problem(path, format!("it cannot be read ({error})"));
+            self.refused.extend(published_name(source, relative));
+            self.problem(
+                Rule::Unreadable,
+                path,
+                error.io_error().map_or_else(|| "it cannot be read".to_owned(), unreadable),
+            );
         }
     }
 
@@ -227,29 +230,29 @@ impl Scan {
     /// Looks at all names together: a file where another source has a folder cannot be published,
     /// and names that differ in case only meet on other file systems.
     fn check_names(&mut self) {
-        let mut problems = Vec::new();
-        let mut warnings = Vec::new();
+        let mut findings = Vec::new();
         let mut folded = BTreeMap::new();
         for (name, file) in &self.files {
             let folders = name.match_indices('/').map(|(slash, _)| &name[..slash]);
             for as_file in folders.filter_map(|folder| self.files.get(folder)) {
                 let message = format!("it is a file where {} needs a folder", shown(&file.path));
-                problems.push(Finding::about(shown(&as_file.path), message));
+                let finding = Finding::error(Rule::FileForFolder, shown(&as_file.path), message);
+                findings.push(finding.on_disk(&as_file.path));
             }
             if let Some(other) = folded.insert(name.to_lowercase(), name) {
-                warnings.push(Finding::about(name, format!("its name differs from {other} in case only")));
+                let message = format!("its name differs from {other} in case only");
+                findings.push(Finding::warning(Rule::NamesDifferInCase, name, message).on_disk(&file.path));
             }
         }
-        self.problems.append(&mut problems);
-        self.warnings.append(&mut warnings);
+        self.findings.append(&mut findings);
     }
 
-    fn problem(&mut self, path: &Path, message: impl Into<String>) {
-        self.problems.push(Finding::about(shown(path), message));
+    fn problem(&mut self, rule: Rule, path: &Path, message: impl Into<String>) {
+        self.findings.push(Finding::error(rule, shown(path), message).on_disk(path));
     }
 
-    fn warn(&mut self, path: &Path, message: impl Into<String>) {
-        self.warnings.push(Finding::about(shown(path), message));
+    fn warn(&mut self, rule: Rule, path: &Path, message: impl Into<String>) {
+        self.findings.push(Finding::warning(rule, shown(path), message).on_disk(path));
     }
 }
 
@@ -281,7 +284,7 @@ mod tests {
     fn patterns_are_read_as_django_reads_them() {
         let set = |globs: &[&str]| {
             let globs: Vec<_> = globs.iter().map(|&glob| glob.to_owned()).collect();
-            Scan { ignore: ignore_set(&globs).expect("patterns"), ..Scan::default() }
+            Scan { ignore: glob_set("ignore", &globs).expect("patterns"), ..Scan::default() }
         };
         let django = set(&["CVS", ".*", "*~"]);
         for (path, is_folder, expected) in [

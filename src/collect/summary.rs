@@ -1,18 +1,21 @@
-//! What one run did, for people.
+//! What one run did: the closing lines for people, and the numbers for machines.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 use super::compress::Totals;
-use super::error::Finding;
+use crate::finding::Finding;
 use crate::http::encoding::Coding;
 
-/// What one run did. It prints as the closing summary, warnings first.
-#[derive(Debug, Clone)]
+/// What one run did. It prints as the closing lines, and is serialized as its numbers.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Summary {
     /// Where it was published.
+    #[serde(skip)]
     pub output: PathBuf,
     /// How many files the sources have.
     pub files: usize,
@@ -29,20 +32,37 @@ pub struct Summary {
     /// How many files stood behind one of the same name in an earlier source.
     pub shadowed: usize,
     /// What compression brought, for each coding that was asked for.
+    #[serde(serialize_with = "by_name")]
     pub compression: BTreeMap<Coding, Totals>,
     /// What deltas save over the smallest copies, for browsers that have an earlier version.
     pub deltas: Totals,
     /// What is odd, but did not stop the run.
+    #[serde(skip)]
     pub warnings: Vec<Finding>,
     /// How long it took.
+    #[serde(rename = "seconds", serialize_with = "in_seconds")]
     pub elapsed: Duration,
+}
+
+fn by_name<S: Serializer>(compression: &BTreeMap<Coding, Totals>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(compression.iter().map(|(coding, totals)| (name(*coding), totals)))
+}
+
+fn in_seconds<S: Serializer>(elapsed: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((elapsed.as_secs_f64() * 1000.0).round() / 1000.0)
+}
+
+/// A coding as people call it, and as `[collect] encodings` has it.
+pub(super) const fn name(coding: Coding) -> &'static str {
+    match coding {
+        Coding::Brotli => "brotli",
+        Coding::Zstd => "zstd",
+        Coding::Gzip => "gzip",
+    }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for warning in &self.warnings {
-            writeln!(f, "warning: {warning}")?;
-        }
         let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
@@ -53,17 +73,18 @@ impl fmt::Display for Summary {
         )?;
         line(f, "hashed", self.hashed, "names with a content hash")?;
         line(f, "rewritten", self.references, "references to them")?;
-        if self.carried > 0 {
-            line(f, "carried", self.carried, "of earlier releases, for pages that still ask for them")?;
-        }
-        if self.dropped > 0 {
-            line(f, "dropped", self.dropped, "of earlier releases, out of use for long enough")?;
-        }
-        if self.shadowed > 0 {
-            line(f, "shadowed", self.shadowed, "left out, as an earlier source has the same path")?;
+        // Told where there are any.
+        for (what, number, explanation) in [
+            ("carried", self.carried, "of earlier releases, for pages that still ask for them"),
+            ("dropped", self.dropped, "of earlier releases, out of use for long enough"),
+            ("shadowed", self.shadowed, "left out, as an earlier source has the same path"),
+        ] {
+            if number > 0 {
+                line(f, what, number, explanation)?;
+            }
         }
         for (coding, totals) in &self.compression {
-            compression_line(f, coding_name(*coding), totals)?;
+            compression_line(f, name(*coding), totals)?;
         }
         if self.deltas.copies > 0 {
             compression_line(f, "deltas", &self.deltas)?;
@@ -79,14 +100,6 @@ fn line(f: &mut fmt::Formatter<'_>, what: &str, number: usize, explanation: &str
     write!(f, "\n  {what:<10}{number:>7}  {explanation}")
 }
 
-fn coding_name(coding: Coding) -> &'static str {
-    match coding {
-        Coding::Brotli => "brotli",
-        Coding::Zstd => "zstd",
-        Coding::Gzip => "gzip",
-    }
-}
-
 #[allow(clippy::cast_precision_loss, reason = "a percentage needs no more than 52 bits")]
 fn compression_line(f: &mut fmt::Formatter<'_>, name: &str, totals: &Totals) -> fmt::Result {
     let Totals { copies, before, after } = *totals;
@@ -97,12 +110,12 @@ fn compression_line(f: &mut fmt::Formatter<'_>, name: &str, totals: &Totals) -> 
     Ok(())
 }
 
-fn counted(number: usize, thing: &str) -> String {
+pub(super) fn counted(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn bytes(number: u64) -> String {
+pub(super) fn bytes(number: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     if number < 1024 {
         return format!("{number} B");
@@ -121,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_summary_is_aligned_and_names_the_warnings_first() {
+    fn the_summary_is_aligned_and_counts_the_warnings() {
         let summary = Summary {
             output: "public".into(),
             files: 132,
@@ -136,7 +149,7 @@ mod tests {
             warnings: vec![Finding::about("a.css", "odd")],
             elapsed: Duration::from_millis(2440),
         };
-        let expected = "warning: a.css: odd
+        let expected = "\
 Collected 132 files from 1 folder into public in 2.4 s
   hashed        132  names with a content hash
   rewritten      45  references to them

@@ -447,6 +447,11 @@ pub struct CollectConfig {
     pub delta_ratio: f64,
     /// From how many earlier versions of a file to make deltas. Default: 3.
     pub delta_versions: u32,
+    /// A page to write about the release: sizes, what compression saves, and what has changed since the
+    /// release before. Default: none.
+    ///
+    /// One HTML file that needs nothing else. It must lie outside of the output and of every source.
+    pub report: Option<PathBuf>,
     /// Threads for compression. Default: 0, one per core; 1024 at most.
     pub threads: usize,
 }
@@ -485,6 +490,7 @@ impl Default for CollectConfig {
             deltas: true,
             delta_ratio: 0.8,
             delta_versions: 3,
+            report: None,
             threads: 0,
         }
     }

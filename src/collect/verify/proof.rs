@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::contents::Counts;
-use crate::finding::{Finding, counted, grouped};
+use crate::finding::{Finding, Level, counted, grouped};
 
 /// What is wrong, and what is only odd.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl Findings {
     }
 
     pub(super) fn warn(&mut self, finding: Finding) {
-        self.warnings.push(finding);
+        self.warnings.push(Finding { level: Level::Warning, ..finding });
     }
 
     pub(super) fn append(&mut self, mut other: Self) {

@@ -364,7 +364,7 @@ fn text_for(link: &Link, reference: &Reference, name: &str) -> String {
 
 fn at(name: &str, bytes: &[u8], link: &Link, message: String) -> Finding {
     let position = std::str::from_utf8(bytes).ok().map(|text| Position::of(text, link.span.start));
-    Finding { file: name.to_owned(), position, message }
+    Finding { position, ..Finding::about(name, message) }
 }
 
 /// A file that has grown since it was listed is not read to its end.
