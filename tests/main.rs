@@ -12,6 +12,7 @@ mod config_example;
 mod connections;
 mod deltas;
 mod django;
+mod django_rewriting;
 mod house;
 mod integrity;
 mod overlap;

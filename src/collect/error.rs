@@ -21,9 +21,11 @@ pub enum CollectError {
     /// Source folders that are missing, unreadable or no folders.
     #[error("{}", listed("cannot use", .0, ["source folder", "source folders"]))]
     BadSources(Vec<Finding>),
-    /// An ignore pattern that is none.
-    #[error("{glob:?} under collect.ignore is not a pattern")]
+    /// A pattern that is none.
+    #[error("{glob:?} under [collect] {key} is not a pattern")]
     BadPattern {
+        /// The option that has it.
+        key: &'static str,
         /// The pattern.
         glob: String,
         /// Why.

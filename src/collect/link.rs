@@ -8,8 +8,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::contents::Contents;
-use super::error::{CollectError, Finding, Position};
-use super::find_links::{self, Form, Language, Link, Modules, Purpose};
+use super::error::{CollectError, Finding};
+use super::find_links::{self, Form, Languages, Link, Modules, Purpose};
+use super::positions::Positions;
 use super::resolve::{Reference, Resolution, Tree, resolve};
 use super::scan::{Scanned, SourceFile};
 use crate::config::CollectConfig;
@@ -36,12 +37,19 @@ pub(super) struct ResolvedLink {
     pub(super) target: usize,
     form: Form,
     reference: Reference,
+    /// What the author wrote, where it is something else than the URL.
+    written: Option<String>,
 }
 
 impl ResolvedLink {
     /// What to write at its place for the target's new name.
+    ///
+    /// With the name that it has already, that is what the author wrote, to the byte.
     pub(super) fn text_for(&self, name: &str) -> String {
-        self.form.write(&self.reference.with_name(name))
+        match &self.written {
+            Some(written) if self.reference.has_name(name) => written.clone(),
+            _ => self.form.write(&self.reference.with_name(name)),
+        }
     }
 }
 
@@ -53,7 +61,8 @@ pub(super) fn link(
     warnings: &mut Vec<Finding>,
 ) -> Result<Linked, CollectError> {
     let tree = Tree::new(scanned.files.iter().map(|file| file.name.as_str()));
-    let linker = Linker { config, prefix: prefix.as_str(), tree: &tree };
+    let languages = Languages::new(config)?;
+    let linker = Linker { config, languages: &languages, prefix: prefix.as_str(), tree: &tree };
     let files: Vec<_> = scanned.files.into_par_iter().map(|file| linker.link(file)).collect();
     let mut linked = Vec::with_capacity(files.len());
     let mut missing = Vec::new();
@@ -75,13 +84,14 @@ type Findings = Vec<(Severity, Finding)>;
 
 struct Linker<'a> {
     config: &'a CollectConfig,
+    languages: &'a Languages,
     prefix: &'a str,
     tree: &'a Tree,
 }
 
 impl Linker<'_> {
     fn link(&self, source: SourceFile) -> Result<(LinkedFile, Findings), CollectError> {
-        let Some(language) = Language::of(&source.name).filter(|_| self.config.hash) else {
+        let Some(language) = self.languages.of(&source.name).filter(|_| self.config.hash) else {
             let contents = Contents::on_disk(&source.path)?;
             return Ok((LinkedFile { source, contents, links: Vec::new() }, Vec::new()));
         };
@@ -94,20 +104,32 @@ impl Linker<'_> {
             findings.push((Severity::Warn, Finding::about(&source.name, why)));
         }
         let mut links = Vec::new();
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let mut positions = Positions::new(text);
         for link in found.links {
             match resolve(&link.url, &source.name, self.prefix, self.tree) {
                 Resolution::Elsewhere => {}
                 Resolution::File(target, reference) => {
-                    links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
+                    let written = text.get(link.span.clone()).filter(|written| **written != link.url);
+                    let written = written.map(str::to_owned);
+                    links.push(ResolvedLink { span: link.span, target, form: link.form, reference, written });
                 }
-                Resolution::Missing { name } => findings.push(self.missing(&source, &bytes, &link, Some(&name))),
-                Resolution::AboveRoot => findings.push(self.missing(&source, &bytes, &link, None)),
+                Resolution::Missing { name } => {
+                    findings.push(self.missing(&source, &mut positions, &link, Some(&name)));
+                }
+                Resolution::AboveRoot => findings.push(self.missing(&source, &mut positions, &link, None)),
             }
         }
         Ok((LinkedFile { source, contents: Contents::of(&bytes, &path), links }, findings))
     }
 
-    fn missing(&self, source: &SourceFile, bytes: &[u8], link: &Link, name: Option<&str>) -> (Severity, Finding) {
+    fn missing(
+        &self,
+        source: &SourceFile,
+        positions: &mut Positions<'_>,
+        link: &Link,
+        name: Option<&str>,
+    ) -> (Severity, Finding) {
         let (severity, what) = match link.purpose {
             Purpose::Content => (self.config.missing_reference.otherwise, "refers to"),
             Purpose::SourceMap => (self.config.missing_source_map.otherwise, "names the source map"),
@@ -120,7 +142,7 @@ impl Linker<'_> {
                 format!("{what} {:?}, but there is no {name:?}{nearest}", link.url)
             }
         };
-        let position = std::str::from_utf8(bytes).ok().map(|text| Position::of(text, link.span.start));
+        let position = Some(positions.of(link.span.start));
         (severity, Finding { file: source.name.clone(), position, message })
     }
 }

@@ -15,10 +15,11 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use walkdir::{DirEntry, WalkDir};
 
 use super::error::{CollectError, Finding};
+use super::globs::glob_set;
 use crate::config::CollectConfig;
 use crate::config::values::Source;
 use crate::manifest;
@@ -50,7 +51,7 @@ pub(super) fn scan(
     warnings: &mut Vec<Finding>,
 ) -> Result<Scanned, CollectError> {
     let roots = roots(&config.sources, output)?;
-    let mut scan = Scan { ignore: ignore_set(&config.ignore)?, roots, ..Scan::default() };
+    let mut scan = Scan { ignore: glob_set("ignore", &config.ignore)?, roots, ..Scan::default() };
     for source in &config.sources {
         scan.walk(source);
     }
@@ -114,17 +115,6 @@ fn real_path(path: &Path) -> PathBuf {
         }
     }
     path
-}
-
-/// Patterns as Python's `fnmatch` reads them: no alternatives in braces, no escapes.
-fn ignore_set(globs: &[String]) -> Result<GlobSet, CollectError> {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        let text = if glob.contains('[') { glob.clone() } else { glob.replace('{', "[{]").replace('}', "[}]") };
-        let pattern = GlobBuilder::new(&text).backslash_escape(false).build();
-        set.add(pattern.map_err(|cause| CollectError::BadPattern { glob: glob.clone(), cause })?);
-    }
-    set.build().map_err(|cause| CollectError::BadPattern { glob: globs.join(" "), cause })
 }
 
 /// Whether a name belongs to the output folder itself: the manifest, which an earlier `collectstatic`
@@ -281,7 +271,7 @@ mod tests {
     fn patterns_are_read_as_django_reads_them() {
         let set = |globs: &[&str]| {
             let globs: Vec<_> = globs.iter().map(|&glob| glob.to_owned()).collect();
-            Scan { ignore: ignore_set(&globs).expect("patterns"), ..Scan::default() }
+            Scan { ignore: glob_set("ignore", &globs).expect("patterns"), ..Scan::default() }
         };
         let django = set(&["CVS", ".*", "*~"]);
         for (path, is_folder, expected) in [

@@ -1,19 +1,27 @@
-//! Finds the URLs of a script by parsing it: source-map comments always, module specifiers on demand.
+//! Finds the URLs of a script by parsing it: source-map comments always, the rest on demand.
 //!
-//! Only specifiers that begin with `.` or `/` are URLs of ours; bare ones are for import maps. The
-//! parser is `oxc`, whose interface changes with every release, so nothing else names it.
+//! The rest is: the specifiers of `import` (with attributes or without), `export … from`, `import()` and
+//! `import.meta.resolve()`, and the URL of `new URL("…", import.meta.url)`, inside of `new Worker(…)` or
+//! not. Only specifiers that begin with `.` or `/` are URLs of ours; bare ones are for import maps. Other
+//! strings may be anything, so that `new Worker("x.js")` and `fetch("x.json")` stay as they are. The parser
+//! is `oxc`, whose interface changes with every release, so nothing else names it.
+//!
+//! No browser runs JSX, but scripts with it are delivered to be translated there, and Django follows their
+//! imports. So what is no JavaScript is tried once more as JSX.
 //!
 //! A script that has neither word in it is not parsed at all. One that the parser refuses keeps its
 //! imports; a source-map comment on its last line, where tools put it, is still found.
 
 use oxc_allocator::Allocator;
 use oxc_ast::ast::{
-    ExportAllDeclaration, ExportFromDeclaration, Expression, ImportDeclaration, ImportExpression, StringLiteral,
+    Argument, CallExpression, ExportAllDeclaration, ExportFromDeclaration, Expression, ImportDeclaration,
+    ImportExpression, NewExpression, StringLiteral,
 };
 use oxc_ast_visit::{Visit, walk};
 use oxc_parser::Parser;
 use oxc_span::{SourceType, Span};
 
+use super::form::Place;
 use super::{Form, Found, Link, Modules, Purpose, source_map};
 
 /// How many brackets may be open at once. The parser calls itself and has no limit of its own; the
@@ -33,11 +41,22 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     if is_too_deep(text) {
         return refused(text, "it has too many brackets or operators inside each other");
     }
+    let plain = SourceType::unambiguous();
+    match links_of(text, plain, has_imports).or_else(|why| {
+        // The first answer is about what is most likely meant.
+        links_of(text, plain.with_jsx(true), has_imports).map_err(|_| why)
+    }) {
+        Ok(links) => Found { links, refusal: None },
+        Err(why) => refused(text, &format!("it is not JavaScript ({why})")),
+    }
+}
+
+fn links_of(text: &str, kind: SourceType, has_imports: bool) -> Result<Vec<Link>, String> {
     let allocator = Allocator::default();
-    let parsed = Parser::new(&allocator, text, SourceType::unambiguous()).parse();
+    let parsed = Parser::new(&allocator, text, kind).parse();
     if parsed.panicked {
-        let why = parsed.diagnostics.iter().next().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-        return refused(text, &format!("it is not JavaScript ({why})"));
+        let first = parsed.diagnostics.iter().next();
+        return Err(first.map_or_else(|| "no reason given".to_owned(), ToString::to_string));
     }
     let mut finder = Finder { text, links: Vec::new() };
     for comment in &parsed.program.comments {
@@ -46,7 +65,7 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     if has_imports {
         finder.visit_program(&parsed.program);
     }
-    Found { links: finder.links, refusal: None }
+    Ok(finder.links)
 }
 
 /// Whether the parser could run out of stack. What is in strings counts too: too careful is enough.
@@ -87,7 +106,7 @@ fn source_map_link(comment: &str, start: usize, range: std::ops::Range<usize>) -
     Link {
         url: comment[range.clone()].to_owned(),
         span: start + range.start..start + range.end,
-        form: Form::Comment,
+        form: Form::Plain(Place::Bare),
         purpose: Purpose::SourceMap,
     }
 }
@@ -106,51 +125,89 @@ impl Finder<'_> {
         }
     }
 
-    fn string(&mut self, literal: &StringLiteral<'_>) {
-        if !literal.lone_surrogates {
-            self.specifier(literal.span, literal.value.as_str());
+    fn specifier(&mut self, literal: &StringLiteral<'_>) {
+        if !literal.lone_surrogates && is_path(literal.value.as_str()) {
+            self.url(literal.span, literal.value.as_str());
         }
     }
 
-    fn specifier(&mut self, span: Span, url: &str) {
+    fn url(&mut self, span: Span, url: &str) {
         let (start, end) = (span.start as usize, span.end as usize);
         let quote = self.text.get(start..end).and_then(|raw| raw.chars().next());
         let Some(quote @ ('"' | '\'' | '`')) = quote else { return };
-        if url.starts_with(['.', '/']) && end - start >= 2 {
+        if end - start >= 2 {
             self.links.push(Link {
                 span: start + 1..end - 1,
                 url: url.to_owned(),
-                form: Form::JavaScriptString(quote),
+                form: Form::Plain(Place::JavaScriptString(quote)),
                 purpose: Purpose::Content,
             });
         }
     }
 }
 
+/// Whether a specifier is a URL of ours, as opposed to a name in an import map.
+fn is_path(specifier: &str) -> bool {
+    specifier.starts_with(['.', '/'])
+}
+
+/// The text of a string, or of a template without expressions.
+fn text_of<'e>(expression: Option<&'e Expression<'_>>) -> Option<(Span, &'e str)> {
+    match expression? {
+        Expression::StringLiteral(literal) if !literal.lone_surrogates => Some((literal.span, literal.value.as_str())),
+        Expression::TemplateLiteral(literal) if literal.expressions.is_empty() => {
+            let cooked = literal.quasis.first()?.value.cooked.as_ref()?;
+            Some((literal.span, cooked.as_str()))
+        }
+        _ => None,
+    }
+}
+
+fn is_import_meta_member(expression: &Expression<'_>, name: &str) -> bool {
+    let Expression::StaticMemberExpression(member) = expression else { return false };
+    matches!(member.object, Expression::ImportMeta(_)) && member.property.name == name
+}
+
 impl<'a> Visit<'a> for Finder<'_> {
     fn visit_import_declaration(&mut self, it: &ImportDeclaration<'a>) {
-        self.string(&it.source);
+        self.specifier(&it.source);
     }
 
     fn visit_export_from_declaration(&mut self, it: &ExportFromDeclaration<'a>) {
-        self.string(&it.source);
+        self.specifier(&it.source);
     }
 
     fn visit_export_all_declaration(&mut self, it: &ExportAllDeclaration<'a>) {
-        self.string(&it.source);
+        self.specifier(&it.source);
     }
 
     fn visit_import_expression(&mut self, it: &ImportExpression<'a>) {
-        match &it.source {
-            Expression::StringLiteral(literal) => self.string(literal),
-            Expression::TemplateLiteral(literal) if literal.expressions.is_empty() => {
-                if let Some(cooked) = literal.quasis.first().and_then(|quasi| quasi.value.cooked.as_ref()) {
-                    self.specifier(literal.span, cooked.as_str());
-                }
-            }
-            _ => {}
+        if let Some((span, url)) = text_of(Some(&it.source)).filter(|(_, url)| is_path(url)) {
+            self.url(span, url);
         }
         walk::walk_import_expression(self, it);
+    }
+
+    fn visit_call_expression(&mut self, it: &CallExpression<'a>) {
+        let argument = it.arguments.first().and_then(Argument::as_expression);
+        if is_import_meta_member(&it.callee, "resolve")
+            && let Some((span, url)) = text_of(argument).filter(|(_, url)| is_path(url))
+        {
+            self.url(span, url);
+        }
+        walk::walk_call_expression(self, it);
+    }
+
+    fn visit_new_expression(&mut self, it: &NewExpression<'a>) {
+        let mut arguments = it.arguments.iter().map(Argument::as_expression);
+        let (url, base) = (arguments.next().flatten(), arguments.next().flatten());
+        if matches!(&it.callee, Expression::Identifier(callee) if callee.name == "URL")
+            && base.is_some_and(|base| is_import_meta_member(base, "url"))
+            && let Some((span, url)) = text_of(url)
+        {
+            self.url(span, url);
+        }
+        walk::walk_new_expression(self, it);
     }
 }
 
@@ -177,6 +234,22 @@ mod tests {
             ("export const a = import('./x.js')", "./x.js"),
             ("var r = /\"/; import d from './x.js'", "./x.js"), // the quote in the regular expression
             ("if (a) { import('./x.js') } with (b) {}", "./x.js"), // a script, not a module
+            ("import{a as b}from\"./x.js\"with{type:\"css\"}", "./x.js"),
+            ("export * as a from './x.js'", "./x.js"),
+            ("import a, * as b from './x.js'", "./x.js"),
+            ("import(/* webpackIgnore: true */ './x.js', { with: {} })", "./x.js"),
+            ("import.meta.resolve('./x.js')", "./x.js"),
+            ("new URL('./x.js', import.meta.url)", "./x.js"),
+            ("new URL('x.png', import.meta.url).href", "x.png"), // relative to the script, with or without a dot
+            ("new URL(`x.png`, import.meta.url)", "x.png"),
+            ("new Worker(new URL('./x.js', import.meta.url), { type: 'module' })", "./x.js"),
+            ("new SharedWorker(new URL('./x.js', import.meta.url))", "./x.js"),
+            ("navigator.serviceWorker.register(new URL('./x.js', import.meta.url))", "./x.js"),
+            ("import './x.js'; const a = <b c='./y.js'>import './z.js'</b>", "./x.js"), // JSX
+            ("#!/usr/bin/env node\nimport './x.js'", "./x.js"),
+            ("import '\\x2e/x.js'", "\\x2e/x.js"),
+            ("class A { static { import('./x.js') } #b = /[/'\"`]/ }", "./x.js"),
+            ("a = `${import('./x.js')}`", "./x.js"),
         ] {
             assert_eq!(urls(text, Modules::Follow), [expected], "for {text}");
             assert!(urls(text, Modules::Leave).is_empty(), "for {text}");
@@ -194,6 +267,18 @@ mod tests {
             "import(name)",
             "import(`./${name}.js`)",
             "a.import('./x.js')",
+            "import source a from 'bare'",
+            "import.meta.resolve('bare')",
+            "import.meta.resolve(name)",
+            "a.resolve('./x.js', import.meta.url)",
+            "new URL('./x.js', document.baseURI); import.meta",
+            "new URL(name, import.meta.url)",
+            "new URL(`./${name}.js`, import.meta.url)",
+            "new URL('./x.js'); import.meta.url",
+            "new Foo('./x.js', import.meta.url)",
+            "new Worker('./x.js'); import.meta.url",
+            "importScripts('./x.js')",
+            "var a = /import '.\\/x.js'/",
         ] {
             assert!(urls(text, Modules::Follow).is_empty(), "for {text}");
         }
@@ -206,6 +291,12 @@ mod tests {
             ("a()\r\n//# sourceMappingURL=x.js.map\r\n", Some("x.js.map")),
             ("a() //# sourceMappingURL=x.js.map", Some("x.js.map")),
             ("a()\n/*# sourceMappingURL=x.js.map */", Some("x.js.map")),
+            ("a()\n//@ sourceMappingURL=x.js.map", Some("x.js.map")), // the older form
+            ("  //# sourceMappingURL=x.js.map\nb()", Some("x.js.map")), // in the middle
+            ("a = /'/ //# sourceMappingURL=x.js.map", Some("x.js.map")),
+            ("a = /\\/\\/# sourceMappingURL=x.js.map/", None),
+            ("a = `${b //# sourceMappingURL=x.js.map\n}`", Some("x.js.map")),
+            ("a = <b>//# sourceMappingURL=x.js.map</b>", None), // the text of JSX
             ("a = '//# sourceMappingURL=x.js.map'", None),
             ("a = `\n//# sourceMappingURL=x.js.map\n`", None),
         ] {
