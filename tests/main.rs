@@ -18,6 +18,7 @@ mod integrity;
 mod overlap;
 mod proof;
 mod proxy;
+mod references;
 mod reload;
 mod requests;
 mod shutdown;
