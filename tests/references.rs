@@ -51,7 +51,8 @@ fn many_missing_references_in_one_line_have_their_columns_at_once() {
 
 #[test]
 fn files_that_are_nested_without_end_are_read_or_told() {
-    let deep = |open: &str, middle: &str, close: &str| [open.repeat(50_000), middle.into(), close.repeat(50_000)].concat();
+    let deep =
+        |open: &str, middle: &str, close: &str| [open.repeat(50_000), middle.into(), close.repeat(50_000)].concat();
     let site = site()
         .file("x.png", "x")
         .file("m.js", "export{}")
@@ -59,12 +60,12 @@ fn files_that_are_nested_without_end_are_read_or_told() {
         .file("a.svg", deep("<g>", "<image href='x.png'/>", "</g>"))
         .file("a.html", deep("<p>", "<img src=x.png>", "</p>"))
         .file("a.webmanifest", format!("{{\"icons\":[{{\"src\":\"x.png\"}}],\"a\":{}}}", deep("[", "", "]")))
-        .file("a.js", format!("import './m.js';{}", deep("[", "", "]")));
+        .file("a.js", format!("import './m.js';{}", "[".repeat(500_000)));
     let summary = site.collected();
     assert_eq!(summary.references, 4);
     let told: Vec<_> = summary.warnings.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 1, "{told:?}");
-    assert!(told[0].starts_with("a.js: it has too many brackets"), "{told:?}");
+    assert!(told[0].starts_with("a.js: it may have too many brackets"), "{told:?}");
 }
 
 // ---- odd bytes

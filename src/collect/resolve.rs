@@ -33,8 +33,12 @@ impl Tree {
         tree
     }
 
-    /// The name that was perhaps meant.
+    /// The name that was perhaps meant: with the extension that only bundlers do without, or one like it.
     pub(super) fn nearest(&self, wanted: &str) -> Option<&str> {
+        let completed = [".js", ".mjs", "/index.js"].map(|ending| format!("{wanted}{ending}"));
+        if let Some((name, _)) = completed.iter().find_map(|name| self.files.get_key_value(name)) {
+            return Some(name);
+        }
         nearest(self.files.keys().map(String::as_str), wanted)
     }
 }
@@ -173,7 +177,7 @@ mod tests {
 
     fn tree() -> Tree {
         let names = ["css/a.css", "css/sub/b.css", "img/logo.png", "my file.png", "é.png", "what?.png", "100%.png"];
-        Tree::new(names.into_iter().chain(["noext", ".hidden", "a..png"]))
+        Tree::new(names.into_iter().chain(["noext", ".hidden", "a..png", "js/one.js", "js/two/index.js"]))
     }
 
     fn rewritten(url: &str) -> String {
@@ -287,6 +291,8 @@ mod tests {
             ("img/lgoo.png", Some("img/logo.png")),
             ("css/logo.png", Some("img/logo.png")),
             ("css/sub/c.css", Some("css/sub/b.css")),
+            ("js/one", Some("js/one.js")),
+            ("js/two", Some("js/two/index.js")),
             ("fonts/completely-different.woff2", None),
         ] {
             assert_eq!(tree().nearest(wanted), expected, "for {wanted}");

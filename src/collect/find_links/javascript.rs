@@ -12,6 +12,8 @@
 //! A script that has neither word in it is not parsed at all. One that the parser refuses keeps its
 //! imports; a source-map comment on its last line, where tools put it, is still found.
 
+use std::thread;
+
 use oxc_allocator::Allocator;
 use oxc_ast::ast::{
     Argument, CallExpression, ExportAllDeclaration, ExportFromDeclaration, Expression, ImportDeclaration,
@@ -24,13 +26,16 @@ use oxc_span::{SourceType, Span};
 use super::form::Place;
 use super::{Form, Found, Link, Modules, Purpose, source_map};
 
-/// How many brackets may be open at once. The parser calls itself and has no limit of its own; the
-/// threads of `collect` have a stack that suffices for this, also in a debug build.
-const BRACKET_LIMIT: usize = 1000;
+/// What the parser, which calls itself and has no limit of its own, may need of its stack for an open
+/// bracket, and for anything else that can nest. Generous also in a debug build.
+const BRACKET: usize = 64 << 10;
+const WORD: usize = 4 << 10;
 
-/// How many operators may follow each other without a bracket, a comma or a semicolon: `!!!!a` and
-/// `a => b => c` nest as well. Each costs the parser less of its stack than a bracket does.
-const OPERATOR_LIMIT: usize = 20_000;
+/// Up to here, the stack of any thread of `collect` suffices.
+const HALF_A_STACK: usize = crate::collect::STACK_SIZE / 2;
+
+/// The largest stack to ask for. It is address space, and becomes memory only where it is used.
+const LARGEST_STACK: usize = 2 << 30;
 
 /// Finds every URL.
 pub(super) fn find(text: &str, modules: Modules) -> Found {
@@ -38,9 +43,22 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     if !has_imports && !text.contains("sourceMappingURL=") {
         return Found::default();
     }
-    if is_too_deep(text) {
-        return refused(text, "it has too many brackets or operators inside each other");
+    let stack = stack_for(text);
+    if stack > LARGEST_STACK {
+        return refused(text, "it may have too many brackets or operators inside each other");
     }
+    if stack <= HALF_A_STACK {
+        return parse(text, has_imports);
+    }
+    let thread = thread::Builder::new().stack_size(HALF_A_STACK + stack);
+    thread::scope(|scope| match thread.spawn_scoped(scope, || parse(text, has_imports)).map(|thread| thread.join()) {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => refused(text, "the parser broke down over it"),
+        Err(why) => refused(text, &format!("the system gives no stack to read it with ({why})")),
+    })
+}
+
+fn parse(text: &str, has_imports: bool) -> Found {
     let plain = SourceType::unambiguous();
     match links_of(text, plain, has_imports).or_else(|why| {
         // The first answer is about what is most likely meant.
@@ -68,26 +86,66 @@ fn links_of(text: &str, kind: SourceType, has_imports: bool) -> Result<Vec<Link>
     Ok(finder.links)
 }
 
-/// Whether the parser could run out of stack. What is in strings counts too: too careful is enough.
-fn is_too_deep(text: &str) -> bool {
-    let mut brackets = 0_usize;
-    let mut operators = 0_usize;
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => brackets += 1,
-            b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
-            _ => {}
-        }
-        match byte {
-            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' => operators = 0,
-            b'!' | b'~' | b'-' | b'*' | b'=' | b'?' | b':' | b' ' | b'\t' | b'\n' => operators += 1,
-            _ => {}
-        }
-        if brackets > BRACKET_LIMIT || operators > OPERATOR_LIMIT {
-            return true;
-        }
+/// What is going on between two brackets.
+#[derive(Debug, Clone, Copy, Default)]
+struct Level {
+    /// Every `else`: a chain of them nests, however many statements are in it.
+    elses: usize,
+    /// What nests until a semicolon: `if (a) for (;;)`, `a: b:`.
+    statements: usize,
+    /// What nests until a comma as well: `!!a`, `a => b`, `a ? b : c`, `a + b`.
+    words: usize,
+}
+
+impl Level {
+    fn depth(self) -> usize {
+        2 * self.elses + self.statements + self.words
     }
-    false
+}
+
+/// How much stack the parser can need for a text at most.
+///
+/// Not every word and operator nests, and strings and comments are counted as if they were code; too
+/// much costs nothing.
+fn stack_for(text: &str) -> usize {
+    let mut outer: Vec<Level> = Vec::new();
+    let (mut outer_depth, mut level, mut most) = (0, Level::default(), 0);
+    let mut is_in_word = false;
+    for (at, byte) in text.bytes().enumerate() {
+        let is_word = byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'_' | b'$');
+        match byte {
+            b'(' | b'[' | b'{' => {
+                outer_depth += level.depth();
+                outer.push(std::mem::take(&mut level));
+            }
+            b')' | b']' | b'}' => {
+                if let Some(last) = outer.pop() {
+                    outer_depth -= last.depth();
+                    level = last;
+                    level.words += 1;
+                }
+            }
+            b';' => level = Level { elses: level.elses, ..Level::default() },
+            b',' => level.words = 0,
+            b':' => level.statements += 1,
+            _ if is_word && !is_in_word => match keyword(&text.as_bytes()[at..]) {
+                Some(b"else") => level.elses += 1,
+                Some(_) => level.statements += 1,
+                None => level.words += 1,
+            },
+            _ if !is_word && !byte.is_ascii_whitespace() => level.words += 1,
+            _ => {}
+        }
+        is_in_word = is_word;
+        most = most.max(outer.len() * BRACKET + (outer_depth + level.depth()) * WORD);
+    }
+    most
+}
+
+/// The word at the beginning, if statements nest in it without brackets.
+fn keyword(text: &[u8]) -> Option<&'static [u8]> {
+    const NESTING: [&[u8]; 6] = [b"else", b"if", b"for", b"while", b"with", b"do"];
+    NESTING.into_iter().find(|word| text.starts_with(word))
 }
 
 fn refused(text: &str, why: &str) -> Found {
@@ -312,23 +370,45 @@ mod tests {
         assert_eq!(found.links[0].url, "x.map");
     }
 
+    /// Pieces of which each nests in the one before, and what closes one.
+    const NESTING: [(&str, &str); 21] = [
+        ("[", "]"),
+        ("(", ")"),
+        ("{", "}"),
+        ("a(", ")"),
+        ("`${", "}`"),
+        ("!", ""),
+        ("- ", ""),
+        ("new ", ""),
+        ("typeof\n", ""),
+        ("a=>", ""),
+        ("()=>", ""),
+        ("a=", ""),
+        ("a**", ""),
+        ("a+", ""),
+        ("a.", ""),
+        ("a?b:", ""),
+        ("a?(b):", ""),
+        ("a?b[0]:", ""),
+        ("if(a)", ""),
+        ("if(a){}else ", ""),
+        ("for(;;)", ""),
+    ];
+
     #[test]
     fn nesting_without_end_is_refused_and_does_not_crash() {
-        for piece in ["[", "`${", "!", "a=>", "new ", "a**", "a?b:", "typeof\n"] {
-            let text = format!("import './x.js';{}a", piece.repeat(200_000));
+        for piece in ["[", "`${", "!", "a=>", "a?(b):", "if(a)", "if(a){}else "] {
+            let text = format!("import './x.js';{}a", piece.repeat(600_000));
             assert!(find(&text, Modules::Follow).refusal.is_some(), "for {piece:?}");
         }
     }
 
     #[test]
-    fn nesting_within_the_limits_does_not_crash() {
-        let find_in_thread = |text: String| {
-            let thread = std::thread::Builder::new().stack_size(crate::collect::STACK_SIZE);
-            thread.spawn(move || find(&text, Modules::Follow)).expect("a thread").join().expect("no panic")
-        };
-        for (piece, times) in [("[", BRACKET_LIMIT), ("!", 19_000), ("a=>", 9_000), ("a**", 9_000), ("new ", 19_000)] {
-            let close = "]".repeat(if piece == "[" { times } else { 0 });
-            let found = find_in_thread(format!("import './x.js';{}a{close}", piece.repeat(times)));
+    fn deep_nesting_gets_the_stack_that_it_needs() {
+        for (piece, close) in NESTING {
+            let times = if close.is_empty() { 20_000 } else { 3_000 };
+            let text = format!("import './x.js';{}a{}", piece.repeat(times), close.repeat(times));
+            let found = find(&text, Modules::Follow);
             assert_eq!((found.links.len(), found.refusal), (1, None), "for {piece:?}");
         }
     }
