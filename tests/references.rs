@@ -1,7 +1,7 @@
 //! References in odd files: very large ones, broken ones, and names that are hard to write.
 
-use vestibule::collect::CollectError;
-use vestibule::config::values::Severity;
+use vestibule::collect::{CollectError, verify};
+use vestibule::config::values::{Severity, UrlPrefix};
 
 use crate::support::site::Site;
 
@@ -216,4 +216,23 @@ fn references_go_across_languages_and_rings_of_them_are_named() {
     assert_eq!(site.published("a.svg"), format!("<?xml-stylesheet href='{css}'?><svg/>"));
     assert_eq!(site.published("a.css"), format!("a{{b:url({svg}#c)}}"));
     assert_eq!(site.published("a.html"), format!("<link rel=manifest href={manifest}><img src={svg}>"));
+}
+
+/// With the originals and without them: then the names of rings are proved from what was written.
+#[test]
+fn what_is_rewritten_in_any_language_is_proved() {
+    for keep_originals in [true, false] {
+        let mut site = site().set(|config| config.keep_originals = keep_originals);
+        for (number, (_, before, after)) in LANGUAGES.into_iter().enumerate() {
+            let extension = LANGUAGES[number].0.rsplit('.').next().expect("an extension");
+            let names = [format!("{number}a.{extension}"), format!("{number} b.{extension}")];
+            site = site.file(&names[0], format!("{before}{number}%20b.{extension}{after}"));
+            site = site.file(&names[1], format!("{before}{}{after}", names[0]));
+        }
+        let summary = site.collected();
+        assert_eq!(summary.references, 2 * LANGUAGES.len());
+        let proof = verify(&site.config, &UrlPrefix::default()).expect("there is something to prove");
+        assert!(proof.is_sound(), "{:?}", proof.errors);
+        assert_eq!(proof.warnings, []);
+    }
 }

@@ -37,19 +37,13 @@ pub(super) struct ResolvedLink {
     pub(super) target: usize,
     form: Form,
     reference: Reference,
-    /// What the author wrote, where it is something else than the URL.
-    written: Option<String>,
 }
 
 impl ResolvedLink {
-    /// What to write at its place for the target's new name.
-    ///
-    /// With the name that it has already, that is what the author wrote, to the byte.
-    pub(super) fn text_for(&self, name: &str) -> String {
-        match &self.written {
-            Some(written) if self.reference.has_name(name) => written.clone(),
-            _ => self.form.write(&self.reference.with_name(name)),
-        }
+    /// What to write at its place for the target's new name. Nothing if it has that name already: then
+    /// what the author wrote stays, to the byte.
+    pub(super) fn text_for(&self, name: &str) -> Option<String> {
+        (!self.reference.has_name(name)).then(|| self.form.write(&self.reference.with_name(name)))
     }
 }
 
@@ -110,9 +104,7 @@ impl Linker<'_> {
             match resolve(&link.url, &source.name, self.prefix, self.tree) {
                 Resolution::Elsewhere => {}
                 Resolution::File(target, reference) => {
-                    let written = text.get(link.span.clone()).filter(|written| **written != link.url);
-                    let written = written.map(str::to_owned);
-                    links.push(ResolvedLink { span: link.span, target, form: link.form, reference, written });
+                    links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
                 }
                 Resolution::Missing { name } => {
                     findings.push(self.missing(&source, &mut positions, &link, Some(&name)));

@@ -81,8 +81,8 @@ impl Reference {
             return self.url.clone();
         }
         let base_name = name.rsplit('/').next().unwrap_or(name);
-        let (range, new) = match self.insertion(base_name) {
-            Some((at, added)) => (at..at, Cow::Borrowed(added)),
+        let (range, new) = match self.insertion(base_name).or_else(|| self.deletion(base_name)) {
+            Some((range, added)) => (range, Cow::Borrowed(added)),
             None => (self.last.clone(), utf8_percent_encode(base_name, SEGMENT).into()),
         };
         format!("{}{new}{}", &self.url[..range.start], &self.url[range.end..])
@@ -94,23 +94,46 @@ impl Reference {
     }
 
     /// What must be put in, and where in the URL, to make the old name the new one.
-    fn insertion<'n>(&self, base_name: &'n str) -> Option<(usize, &'n str)> {
-        let old = &self.base_name;
-        let stem_length =
-            old.trim_start_matches('.').rfind('.').map(|dot| old.len() - old.trim_start_matches('.').len() + dot);
-        let (stem, extension) = old.split_at(stem_length.unwrap_or(old.len()));
-        let added = base_name.strip_prefix(stem)?.strip_suffix(extension)?;
-        let needs_no_escape =
-            added.starts_with('.') && added.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    fn insertion<'n>(&self, base_name: &'n str) -> Option<(Range<usize>, &'n str)> {
+        let (stem, extension) = parts(&self.base_name);
+        let added = hash_between(stem, base_name, extension)?;
+        let at = self.extension_at(extension)?;
+        Some((at..at, added))
+    }
+
+    /// Where in the URL that is which makes the new name the old one.
+    fn deletion(&self, base_name: &str) -> Option<(Range<usize>, &'static str)> {
+        let (stem, extension) = parts(base_name);
+        let removed = hash_between(stem, &self.base_name, extension)?;
+        let end = self.extension_at(extension)?;
+        let start = end.checked_sub(removed.len())?;
+        (self.url.get(start..end)? == removed).then_some((start..end, ""))
+    }
+
+    /// Where in the URL the extension of the file begins.
+    fn extension_at(&self, extension: &str) -> Option<usize> {
         let spelled = &self.url[self.last.clone()];
         let at = match extension {
             "" => spelled.len(),
             // Nothing is encoded in what means itself.
-            _ if spelled == old => spelled.rfind('.')?,
+            _ if *spelled == self.base_name => spelled.rfind('.')?,
             _ => spelled.rfind('.').max(spelled.to_ascii_lowercase().rfind("%2e"))?,
         };
-        needs_no_escape.then_some((self.last.start + at, added))
+        Some(self.last.start + at)
     }
+}
+
+/// A base name before its last extension, and the extension; as in `fingerprint::hashed_name`.
+fn parts(base_name: &str) -> (&str, &str) {
+    let dots = base_name.len() - base_name.trim_start_matches('.').len();
+    base_name.split_at(base_name[dots..].rfind('.').map_or(base_name.len(), |dot| dots + dot))
+}
+
+/// What stands between the two in a name, if it is like a hash: a dot, and characters that mean themselves.
+fn hash_between<'n>(stem: &str, base_name: &'n str, extension: &str) -> Option<&'n str> {
+    let hash = base_name.strip_prefix(stem)?.strip_suffix(extension)?;
+    let is_plain = hash.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    (hash.starts_with('.') && is_plain).then_some(hash)
 }
 
 /// Looks a URL up that stands in the file `referrer`.
@@ -178,6 +201,27 @@ mod tests {
     fn tree() -> Tree {
         let names = ["css/a.css", "css/sub/b.css", "img/logo.png", "my file.png", "é.png", "what?.png", "100%.png"];
         Tree::new(names.into_iter().chain(["noext", ".hidden", "a..png", "js/one.js", "js/two/index.js"]))
+    }
+
+    #[test]
+    fn a_hash_can_be_taken_out_again() {
+        let hashed = |name: &str| hashed_name(name, &[0; 32]);
+        let names = ["my file.png", "é.png", "noext", ".hidden", "a..png", "100%.png"];
+        let before = Tree::new(names.into_iter());
+        let hashed_names: Vec<_> = names.iter().map(|name| hashed(name)).collect();
+        let after = Tree::new(hashed_names.iter().map(String::as_str));
+        for url in
+            ["my file.png?v", "my%20file%2epng", "é.png#x", "%c3%a9.png", "noext", ".hidden", "./a..png", "100%.png"]
+        {
+            let Resolution::File(index, reference) = resolve(url, "a.css", "/static/", &before) else {
+                panic!("{url}")
+            };
+            let rewritten = reference.with_name(&hashed_names[index]);
+            assert_ne!(rewritten, url);
+            let found = resolve(&rewritten, "a.css", "/static/", &after);
+            let Resolution::File(index, reference) = found else { panic!("{rewritten}") };
+            assert_eq!(reference.with_name(names[index]), url, "for {rewritten}");
+        }
     }
 
     fn rewritten(url: &str) -> String {

@@ -21,7 +21,8 @@ use rayon::prelude::*;
 
 use super::Findings;
 use super::contents::digest_of;
-use crate::collect::find_links::{self, Language, Link, Modules, Purpose};
+use crate::collect::error::CollectError;
+use crate::collect::find_links::{self, Languages, Link, Modules, Purpose};
 use crate::collect::fingerprint::{fingerprint, hashed_name, ring_fingerprints};
 use crate::collect::order::{Group, order};
 use crate::collect::resolve::{Reference, Resolution, Tree, resolve};
@@ -40,8 +41,8 @@ pub(super) fn prove(
     config: &CollectConfig,
     prefix: &UrlPrefix,
     findings: &mut Findings,
-) -> usize {
-    let site = Site::new(folder, manifest, listed, config, prefix);
+) -> Result<usize, CollectError> {
+    let site = Site::new(folder, manifest, listed, config, prefix)?;
     let looks: Vec<Look> = site.nodes.par_iter().map(|node| site.look_at(node)).collect();
     let mut references = 0;
     let mut leads_to = Vec::with_capacity(looks.len());
@@ -56,7 +57,7 @@ pub(super) fn prove(
     for found in names {
         findings.append(found);
     }
-    references
+    Ok(references)
 }
 
 /// A file under the name that pages use, or used in an earlier release.
@@ -94,6 +95,7 @@ struct Site<'a> {
     listed: &'a BTreeMap<String, Entry>,
     paths: &'a BTreeMap<String, String>,
     config: &'a CollectConfig,
+    languages: Languages,
     prefix: &'a str,
     /// Sorted by plain name, as `collect` has the members of a ring.
     nodes: Vec<Node<'a>>,
@@ -111,7 +113,7 @@ impl<'a> Site<'a> {
         listed: &'a BTreeMap<String, Entry>,
         config: &'a CollectConfig,
         prefix: &'a UrlPrefix,
-    ) -> Self {
+    ) -> Result<Self, CollectError> {
         let used =
             manifest.paths.iter().filter_map(|(plain, name)| listed.get(name).map(|entry| Node { plain, name, entry }));
         let carried = listed.iter().filter_map(|(name, entry)| {
@@ -122,11 +124,12 @@ impl<'a> Site<'a> {
         let node_of = nodes.iter().enumerate().map(|(index, node)| (node.name, index)).collect();
         let listed_names: Vec<&str> = listed.keys().map(String::as_str).collect();
         let plain_names: Vec<&str> = manifest.paths.keys().map(String::as_str).collect();
-        Self {
+        Ok(Self {
             folder,
             listed,
             paths: &manifest.paths,
             config,
+            languages: Languages::new(config)?,
             prefix: prefix.as_str(),
             nodes,
             node_of,
@@ -134,13 +137,13 @@ impl<'a> Site<'a> {
             listed_names,
             plain_tree: Tree::new(plain_names.iter().copied()),
             plain_names,
-        }
+        })
     }
 
     /// The links of a file, if it is in a language that has some.
     fn links(&self, plain: &str, bytes: &[u8]) -> Vec<Link> {
         let modules = if self.config.javascript_modules { Modules::Follow } else { Modules::Leave };
-        let language = Language::of(plain).filter(|_| self.config.hash);
+        let language = self.languages.of(plain).filter(|_| self.config.hash);
         language.map(|language| find_links::find(language, bytes, modules).links).unwrap_or_default()
     }
 
@@ -152,7 +155,7 @@ impl<'a> Site<'a> {
 
     fn look_at(&self, node: &Node<'_>) -> Look {
         let mut look = Look::default();
-        if Language::of(node.plain).is_none() || !self.config.hash {
+        if self.languages.of(node.plain).is_none() || !self.config.hash {
             self.compare_with_original(node, None, &mut look);
             look.is_whole = true;
             return look;
@@ -220,7 +223,7 @@ impl<'a> Site<'a> {
                 }
             }
             let edit = |(link, reference, target): &(Link, Reference, usize)| {
-                let name = self.paths.get(self.plain_names[*target])?;
+                let name = self.paths.get(self.plain_names[*target]).filter(|name| !reference.has_name(name))?;
                 Some((link.span.clone(), link.form.write(&reference.with_name(name))))
             };
             rewrite(&bytes, &links.iter().filter_map(edit).collect::<Vec<_>>()) == rewritten
@@ -326,6 +329,9 @@ impl<'a> Site<'a> {
                 let bytes = self.read(node.plain, original)?;
                 let edit = |(link, reference, target): (Link, Reference, usize)| {
                     let name = self.paths.get(self.plain_names[target]).filter(|name| !is_inside(name))?;
+                    if reference.has_name(name) {
+                        return None;
+                    }
                     Some((link.span, link.form.write(&reference.with_name(name))))
                 };
                 let edits = self.original_links(node.plain, &bytes).into_iter().filter_map(edit).collect();
@@ -336,7 +342,7 @@ impl<'a> Site<'a> {
                 let edit = |link: Link| match resolve(&link.url, node.name, self.prefix, &self.listed_tree) {
                     Resolution::File(target, reference) if is_inside(self.listed_names[target]) => {
                         let plain = self.nodes[*self.node_of.get(self.listed_names[target])?].plain;
-                        Some((link.span, link.form.write(&reference.with_name(plain))))
+                        (!reference.has_name(plain)).then(|| (link.span, link.form.write(&reference.with_name(plain))))
                     }
                     _ => None,
                 };
