@@ -29,6 +29,7 @@ fn the_fixture_site_becomes_exactly_what_is_expected() {
         sources: vec![Source { prefix: String::new(), directory: fixtures.join("site") }],
         output: Some(out.path().to_owned()),
         javascript_modules: true,
+        html: vec!["*.html".into()],
         encodings: Vec::new(), // their bytes depend on the release of the compressor
         ..CollectConfig::default()
     };

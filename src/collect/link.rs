@@ -12,13 +12,14 @@ use rayon::prelude::*;
 
 use super::contents::Contents;
 use super::error::CollectError;
-use super::find_links::{self, Form, Language, Link, Modules, Purpose};
+use super::find_links::{self, Form, Languages, Link, Modules, Purpose};
+use super::positions::Positions;
 use super::resolve::{Reference, Resolution, Tree, resolve};
 use super::scan::{self, Scanned, SourceFile};
 use super::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
-use crate::finding::{self, Finding, Level, Position, Rule};
+use crate::finding::{self, Finding, Level, Rule};
 
 /// Every file with its links.
 #[derive(Debug)]
@@ -44,9 +45,10 @@ pub(super) struct ResolvedLink {
 }
 
 impl ResolvedLink {
-    /// What to write at its place for the target's new name.
-    pub(super) fn text_for(&self, name: &str) -> String {
-        self.form.write(&self.reference.with_name(name))
+    /// What to write at its place for the target's new name. Nothing if it has that name already: then
+    /// what the author wrote stays, to the byte.
+    pub(super) fn text_for(&self, name: &str) -> Option<String> {
+        (!self.reference.has_name(name)).then(|| self.form.write(&self.reference.with_name(name)))
     }
 }
 
@@ -59,8 +61,9 @@ pub(super) fn link(
     findings: &mut Vec<Finding>,
 ) -> Result<Linked, CollectError> {
     let tree = Tree::new(scanned.files.iter().map(|file| file.name.as_str()));
+    let languages = Languages::new(config)?;
     let refused = &scanned.refused;
-    let linker = Linker { config, prefix: prefix.as_str(), severities, tree: &tree, refused };
+    let linker = Linker { config, languages: &languages, prefix: prefix.as_str(), severities, tree: &tree, refused };
     let files: Vec<_> = scanned.files.into_par_iter().map(|file| linker.link(file)).collect();
     let mut linked = Vec::with_capacity(files.len());
     for file in files {
@@ -76,6 +79,7 @@ pub(super) fn link(
 
 struct Linker<'a> {
     config: &'a CollectConfig,
+    languages: &'a Languages,
     prefix: &'a str,
     severities: &'a Severities,
     tree: &'a Tree,
@@ -85,7 +89,7 @@ struct Linker<'a> {
 impl Linker<'_> {
     /// The file with its links, and what is odd about it. A file that cannot be read is no more than that.
     fn link(&self, source: SourceFile) -> Result<(Option<LinkedFile>, Vec<Finding>), CollectError> {
-        let Some(language) = Language::of(&source.name).filter(|_| self.config.hash) else {
+        let Some(language) = self.languages.of(&source.name).filter(|_| self.config.hash) else {
             return match Contents::on_disk(&source.path) {
                 Ok(contents) => Ok((Some(LinkedFile { source, contents, links: Vec::new() }), Vec::new())),
                 Err(CollectError::Unreadable(error)) => Ok((None, vec![unreadable(&source, &error)])),
@@ -103,6 +107,8 @@ impl Linker<'_> {
             findings.push(Finding::warning(Rule::NotUnderstood, &source.name, why).on_disk(&source.path));
         }
         let mut links = Vec::new();
+        let text = std::str::from_utf8(&bytes).unwrap_or_default();
+        let mut positions = Positions::new(text);
         for link in found.links {
             match resolve(&link.url, &source.name, self.prefix, self.tree) {
                 Resolution::Elsewhere => {}
@@ -110,8 +116,10 @@ impl Linker<'_> {
                     links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
                 }
                 Resolution::Missing { name } if self.is_refused(&name) => {}
-                Resolution::Missing { name } => findings.extend(self.missing(&source, &bytes, &link, Some(&name))),
-                Resolution::AboveRoot => findings.extend(self.missing(&source, &bytes, &link, None)),
+                Resolution::Missing { name } => {
+                    findings.extend(self.missing(&source, &mut positions, &link, Some(&name)));
+                }
+                Resolution::AboveRoot => findings.extend(self.missing(&source, &mut positions, &link, None)),
             }
         }
         let contents = Contents::of(&bytes, &source.path);
@@ -124,7 +132,13 @@ impl Linker<'_> {
         !self.refused.is_empty() && folders.chain([name]).any(|name| self.refused.contains(name))
     }
 
-    fn missing(&self, source: &SourceFile, bytes: &[u8], link: &Link, name: Option<&str>) -> Option<Finding> {
+    fn missing(
+        &self,
+        source: &SourceFile,
+        positions: &mut Positions<'_>,
+        link: &Link,
+        name: Option<&str>,
+    ) -> Option<Finding> {
         let level = match self.severities.of(link.purpose, &source.name, name) {
             Severity::Error => Level::Error,
             Severity::Warn => Level::Warning,
@@ -144,7 +158,7 @@ impl Linker<'_> {
         };
         Some(Finding {
             file: source.name.clone(),
-            position: std::str::from_utf8(bytes).ok().map(|text| Position::of(text, link.span.start)),
+            position: Some(positions.of(link.span.start)),
             message,
             level,
             rule,

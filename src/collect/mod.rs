@@ -21,6 +21,7 @@ mod link;
 mod name;
 mod order;
 mod plan;
+mod positions;
 mod progress;
 mod publish;
 mod report;

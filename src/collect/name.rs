@@ -135,7 +135,7 @@ impl Names<'_> {
         let file = &self.files[index];
         let edit = |link: &ResolvedLink| {
             let name = self.hashed[link.target].as_ref()?;
-            Some((link.span.clone(), link.text_for(name)))
+            Some((link.span.clone(), link.text_for(name)?))
         };
         let edits: Vec<_> = file.links.iter().filter_map(edit).collect();
         Ok(rewrite(&file.contents.read()?, &edits))

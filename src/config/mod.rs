@@ -403,10 +403,18 @@ pub struct CollectConfig {
     pub hash: bool,
     /// Also rewrite `import`, `export … from` and `import()` in JavaScript. Default: false, as
     /// Django's `support_js_module_import_aggregation`.
+    ///
+    /// With them come `import.meta.resolve("…")` and `new URL("…", import.meta.url)`, as for workers, and the
+    /// inline scripts and import maps of the pages under `html`.
     pub javascript_modules: bool,
     /// HTML files in which references are rewritten, as globs. Default: none.
+    ///
+    /// For pages that are static themselves. Links for people (`<a href>`, forms) stay as they are, and so
+    /// do elements with `integrity`, and what has a template's placeholder in it.
     pub html: Vec<String>,
     /// Web app manifests in which references are rewritten, as globs. Default: "*.webmanifest".
+    ///
+    /// Only their images are files; `start_url` and other pages of the site stay as they are.
     pub web_manifests: Vec<String>,
     /// Manifests of bundlers (Vite, webpack, esbuild, Parcel, Rollup) inside the sources. Default: none.
     ///

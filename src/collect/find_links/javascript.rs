@@ -1,28 +1,41 @@
-//! Finds the URLs of a script by parsing it: source-map comments always, module specifiers on demand.
+//! Finds the URLs of a script by parsing it: source-map comments always, the rest on demand.
 //!
-//! Only specifiers that begin with `.` or `/` are URLs of ours; bare ones are for import maps. The
-//! parser is `oxc`, whose interface changes with every release, so nothing else names it.
+//! The rest is: the specifiers of `import` (with attributes or without), `export … from`, `import()` and
+//! `import.meta.resolve()`, and the URL of `new URL("…", import.meta.url)`, inside of `new Worker(…)` or
+//! not. Only specifiers that begin with `.` or `/` are URLs of ours; bare ones are for import maps. Other
+//! strings may be anything, so that `new Worker("x.js")` and `fetch("x.json")` stay as they are. The parser
+//! is `oxc`, whose interface changes with every release, so nothing else names it.
+//!
+//! No browser runs JSX, but scripts with it are delivered to be translated there, and Django follows their
+//! imports. So what is no JavaScript is tried once more as JSX.
 //!
 //! A script that has neither word in it is not parsed at all. One that the parser refuses keeps its
 //! imports; a source-map comment on its last line, where tools put it, is still found.
 
+use std::thread;
+
 use oxc_allocator::Allocator;
 use oxc_ast::ast::{
-    ExportAllDeclaration, ExportFromDeclaration, Expression, ImportDeclaration, ImportExpression, StringLiteral,
+    Argument, CallExpression, ExportAllDeclaration, ExportFromDeclaration, Expression, ImportDeclaration,
+    ImportExpression, NewExpression, StringLiteral,
 };
 use oxc_ast_visit::{Visit, walk};
 use oxc_parser::Parser;
 use oxc_span::{SourceType, Span};
 
+use super::form::Place;
 use super::{Form, Found, Link, Modules, Purpose, source_map};
 
-/// How many brackets may be open at once. The parser calls itself and has no limit of its own; the
-/// threads of `collect` have a stack that suffices for this, also in a debug build.
-const BRACKET_LIMIT: usize = 1000;
+/// What the parser, which calls itself and has no limit of its own, may need of its stack for an open
+/// bracket, and for anything else that can nest. Generous also in a debug build.
+const BRACKET: usize = 64 << 10;
+const WORD: usize = 4 << 10;
 
-/// How many operators may follow each other without a bracket, a comma or a semicolon: `!!!!a` and
-/// `a => b => c` nest as well. Each costs the parser less of its stack than a bracket does.
-const OPERATOR_LIMIT: usize = 20_000;
+/// Up to here, the stack of any thread of `collect` suffices.
+const HALF_A_STACK: usize = crate::collect::STACK_SIZE / 2;
+
+/// The largest stack to ask for. It is address space, and becomes memory only where it is used.
+const LARGEST_STACK: usize = 2 << 30;
 
 /// Finds every URL.
 pub(super) fn find(text: &str, modules: Modules) -> Found {
@@ -30,14 +43,38 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     if !has_imports && !text.contains("sourceMappingURL=") {
         return Found::default();
     }
-    if is_too_deep(text) {
-        return refused(text, "it has too many brackets or operators inside each other");
+    let stack = stack_for(text);
+    if stack > LARGEST_STACK {
+        return refused(text, "it may have too many brackets or operators inside each other");
     }
+    if stack <= HALF_A_STACK {
+        return parse(text, has_imports);
+    }
+    let thread = thread::Builder::new().stack_size(HALF_A_STACK + stack);
+    thread::scope(|scope| match thread.spawn_scoped(scope, || parse(text, has_imports)).map(|thread| thread.join()) {
+        Ok(Ok(found)) => found,
+        Ok(Err(_)) => refused(text, "the parser broke down over it"),
+        Err(why) => refused(text, &format!("the system gives no stack to read it with ({why})")),
+    })
+}
+
+fn parse(text: &str, has_imports: bool) -> Found {
+    let plain = SourceType::unambiguous();
+    match links_of(text, plain, has_imports).or_else(|why| {
+        // The first answer is about what is most likely meant.
+        links_of(text, plain.with_jsx(true), has_imports).map_err(|_| why)
+    }) {
+        Ok(links) => Found { links, refusal: None },
+        Err(why) => refused(text, &format!("it is not JavaScript ({why})")),
+    }
+}
+
+fn links_of(text: &str, kind: SourceType, has_imports: bool) -> Result<Vec<Link>, String> {
     let allocator = Allocator::default();
-    let parsed = Parser::new(&allocator, text, SourceType::unambiguous()).parse();
+    let parsed = Parser::new(&allocator, text, kind).parse();
     if parsed.panicked {
-        let why = parsed.diagnostics.iter().next().map_or_else(|| "no reason given".to_owned(), ToString::to_string);
-        return refused(text, &format!("it is not JavaScript ({why})"));
+        let first = parsed.diagnostics.iter().next();
+        return Err(first.map_or_else(|| "no reason given".to_owned(), ToString::to_string));
     }
     let mut finder = Finder { text, links: Vec::new() };
     for comment in &parsed.program.comments {
@@ -46,29 +83,69 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     if has_imports {
         finder.visit_program(&parsed.program);
     }
-    Found { links: finder.links, refusal: None }
+    Ok(finder.links)
 }
 
-/// Whether the parser could run out of stack. What is in strings counts too: too careful is enough.
-fn is_too_deep(text: &str) -> bool {
-    let mut brackets = 0_usize;
-    let mut operators = 0_usize;
-    for byte in text.bytes() {
-        match byte {
-            b'(' | b'[' | b'{' => brackets += 1,
-            b')' | b']' | b'}' => brackets = brackets.saturating_sub(1),
-            _ => {}
-        }
-        match byte {
-            b'(' | b')' | b'[' | b']' | b'{' | b'}' | b',' | b';' => operators = 0,
-            b'!' | b'~' | b'-' | b'*' | b'=' | b'?' | b':' | b' ' | b'\t' | b'\n' => operators += 1,
-            _ => {}
-        }
-        if brackets > BRACKET_LIMIT || operators > OPERATOR_LIMIT {
-            return true;
-        }
+/// What is going on between two brackets.
+#[derive(Debug, Clone, Copy, Default)]
+struct Level {
+    /// Every `else`: a chain of them nests, however many statements are in it.
+    elses: usize,
+    /// What nests until a semicolon: `if (a) for (;;)`, `a: b:`.
+    statements: usize,
+    /// What nests until a comma as well: `!!a`, `a => b`, `a ? b : c`, `a + b`.
+    words: usize,
+}
+
+impl Level {
+    fn depth(self) -> usize {
+        2 * self.elses + self.statements + self.words
     }
-    false
+}
+
+/// How much stack the parser can need for a text at most.
+///
+/// Not every word and operator nests, and strings and comments are counted as if they were code; too
+/// much costs nothing.
+fn stack_for(text: &str) -> usize {
+    let mut outer: Vec<Level> = Vec::new();
+    let (mut outer_depth, mut level, mut most) = (0, Level::default(), 0);
+    let mut is_in_word = false;
+    for (at, byte) in text.bytes().enumerate() {
+        let is_word = byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'_' | b'$');
+        match byte {
+            b'(' | b'[' | b'{' => {
+                outer_depth += level.depth();
+                outer.push(std::mem::take(&mut level));
+            }
+            b')' | b']' | b'}' => {
+                if let Some(last) = outer.pop() {
+                    outer_depth -= last.depth();
+                    level = last;
+                    level.words += 1;
+                }
+            }
+            b';' => level = Level { elses: level.elses, ..Level::default() },
+            b',' => level.words = 0,
+            b':' => level.statements += 1,
+            _ if is_word && !is_in_word => match keyword(&text.as_bytes()[at..]) {
+                Some(b"else") => level.elses += 1,
+                Some(_) => level.statements += 1,
+                None => level.words += 1,
+            },
+            _ if !is_word && !byte.is_ascii_whitespace() => level.words += 1,
+            _ => {}
+        }
+        is_in_word = is_word;
+        most = most.max(outer.len() * BRACKET + (outer_depth + level.depth()) * WORD);
+    }
+    most
+}
+
+/// The word at the beginning, if statements nest in it without brackets.
+fn keyword(text: &[u8]) -> Option<&'static [u8]> {
+    const NESTING: [&[u8]; 6] = [b"else", b"if", b"for", b"while", b"with", b"do"];
+    NESTING.into_iter().find(|word| text.starts_with(word))
 }
 
 fn refused(text: &str, why: &str) -> Found {
@@ -87,7 +164,7 @@ fn source_map_link(comment: &str, start: usize, range: std::ops::Range<usize>) -
     Link {
         url: comment[range.clone()].to_owned(),
         span: start + range.start..start + range.end,
-        form: Form::Comment,
+        form: Form::Plain(Place::Bare),
         purpose: Purpose::SourceMap,
     }
 }
@@ -106,51 +183,89 @@ impl Finder<'_> {
         }
     }
 
-    fn string(&mut self, literal: &StringLiteral<'_>) {
-        if !literal.lone_surrogates {
-            self.specifier(literal.span, literal.value.as_str());
+    fn specifier(&mut self, literal: &StringLiteral<'_>) {
+        if !literal.lone_surrogates && is_path(literal.value.as_str()) {
+            self.url(literal.span, literal.value.as_str());
         }
     }
 
-    fn specifier(&mut self, span: Span, url: &str) {
+    fn url(&mut self, span: Span, url: &str) {
         let (start, end) = (span.start as usize, span.end as usize);
         let quote = self.text.get(start..end).and_then(|raw| raw.chars().next());
         let Some(quote @ ('"' | '\'' | '`')) = quote else { return };
-        if url.starts_with(['.', '/']) && end - start >= 2 {
+        if end - start >= 2 {
             self.links.push(Link {
                 span: start + 1..end - 1,
                 url: url.to_owned(),
-                form: Form::JavaScriptString(quote),
+                form: Form::Plain(Place::JavaScriptString(quote)),
                 purpose: Purpose::Content,
             });
         }
     }
 }
 
+/// Whether a specifier is a URL of ours, as opposed to a name in an import map.
+fn is_path(specifier: &str) -> bool {
+    specifier.starts_with(['.', '/'])
+}
+
+/// The text of a string, or of a template without expressions.
+fn text_of<'e>(expression: Option<&'e Expression<'_>>) -> Option<(Span, &'e str)> {
+    match expression? {
+        Expression::StringLiteral(literal) if !literal.lone_surrogates => Some((literal.span, literal.value.as_str())),
+        Expression::TemplateLiteral(literal) if literal.expressions.is_empty() => {
+            let cooked = literal.quasis.first()?.value.cooked.as_ref()?;
+            Some((literal.span, cooked.as_str()))
+        }
+        _ => None,
+    }
+}
+
+fn is_import_meta_member(expression: &Expression<'_>, name: &str) -> bool {
+    let Expression::StaticMemberExpression(member) = expression else { return false };
+    matches!(member.object, Expression::ImportMeta(_)) && member.property.name == name
+}
+
 impl<'a> Visit<'a> for Finder<'_> {
     fn visit_import_declaration(&mut self, it: &ImportDeclaration<'a>) {
-        self.string(&it.source);
+        self.specifier(&it.source);
     }
 
     fn visit_export_from_declaration(&mut self, it: &ExportFromDeclaration<'a>) {
-        self.string(&it.source);
+        self.specifier(&it.source);
     }
 
     fn visit_export_all_declaration(&mut self, it: &ExportAllDeclaration<'a>) {
-        self.string(&it.source);
+        self.specifier(&it.source);
     }
 
     fn visit_import_expression(&mut self, it: &ImportExpression<'a>) {
-        match &it.source {
-            Expression::StringLiteral(literal) => self.string(literal),
-            Expression::TemplateLiteral(literal) if literal.expressions.is_empty() => {
-                if let Some(cooked) = literal.quasis.first().and_then(|quasi| quasi.value.cooked.as_ref()) {
-                    self.specifier(literal.span, cooked.as_str());
-                }
-            }
-            _ => {}
+        if let Some((span, url)) = text_of(Some(&it.source)).filter(|(_, url)| is_path(url)) {
+            self.url(span, url);
         }
         walk::walk_import_expression(self, it);
+    }
+
+    fn visit_call_expression(&mut self, it: &CallExpression<'a>) {
+        let argument = it.arguments.first().and_then(Argument::as_expression);
+        if is_import_meta_member(&it.callee, "resolve")
+            && let Some((span, url)) = text_of(argument).filter(|(_, url)| is_path(url))
+        {
+            self.url(span, url);
+        }
+        walk::walk_call_expression(self, it);
+    }
+
+    fn visit_new_expression(&mut self, it: &NewExpression<'a>) {
+        let mut arguments = it.arguments.iter().map(Argument::as_expression);
+        let (url, base) = (arguments.next().flatten(), arguments.next().flatten());
+        if matches!(&it.callee, Expression::Identifier(callee) if callee.name == "URL")
+            && base.is_some_and(|base| is_import_meta_member(base, "url"))
+            && let Some((span, url)) = text_of(url)
+        {
+            self.url(span, url);
+        }
+        walk::walk_new_expression(self, it);
     }
 }
 
@@ -177,6 +292,22 @@ mod tests {
             ("export const a = import('./x.js')", "./x.js"),
             ("var r = /\"/; import d from './x.js'", "./x.js"), // the quote in the regular expression
             ("if (a) { import('./x.js') } with (b) {}", "./x.js"), // a script, not a module
+            ("import{a as b}from\"./x.js\"with{type:\"css\"}", "./x.js"),
+            ("export * as a from './x.js'", "./x.js"),
+            ("import a, * as b from './x.js'", "./x.js"),
+            ("import(/* webpackIgnore: true */ './x.js', { with: {} })", "./x.js"),
+            ("import.meta.resolve('./x.js')", "./x.js"),
+            ("new URL('./x.js', import.meta.url)", "./x.js"),
+            ("new URL('x.png', import.meta.url).href", "x.png"), // relative to the script, with or without a dot
+            ("new URL(`x.png`, import.meta.url)", "x.png"),
+            ("new Worker(new URL('./x.js', import.meta.url), { type: 'module' })", "./x.js"),
+            ("new SharedWorker(new URL('./x.js', import.meta.url))", "./x.js"),
+            ("navigator.serviceWorker.register(new URL('./x.js', import.meta.url))", "./x.js"),
+            ("import './x.js'; const a = <b c='./y.js'>import './z.js'</b>", "./x.js"), // JSX
+            ("#!/usr/bin/env node\nimport './x.js'", "./x.js"),
+            ("import '\\x2e/x.js'", "\\x2e/x.js"),
+            ("class A { static { import('./x.js') } #b = /[/'\"`]/ }", "./x.js"),
+            ("a = `${import('./x.js')}`", "./x.js"),
         ] {
             assert_eq!(urls(text, Modules::Follow), [expected], "for {text}");
             assert!(urls(text, Modules::Leave).is_empty(), "for {text}");
@@ -194,6 +325,18 @@ mod tests {
             "import(name)",
             "import(`./${name}.js`)",
             "a.import('./x.js')",
+            "import source a from 'bare'",
+            "import.meta.resolve('bare')",
+            "import.meta.resolve(name)",
+            "a.resolve('./x.js', import.meta.url)",
+            "new URL('./x.js', document.baseURI); import.meta",
+            "new URL(name, import.meta.url)",
+            "new URL(`./${name}.js`, import.meta.url)",
+            "new URL('./x.js'); import.meta.url",
+            "new Foo('./x.js', import.meta.url)",
+            "new Worker('./x.js'); import.meta.url",
+            "importScripts('./x.js')",
+            "var a = /import '.\\/x.js'/",
         ] {
             assert!(urls(text, Modules::Follow).is_empty(), "for {text}");
         }
@@ -206,6 +349,12 @@ mod tests {
             ("a()\r\n//# sourceMappingURL=x.js.map\r\n", Some("x.js.map")),
             ("a() //# sourceMappingURL=x.js.map", Some("x.js.map")),
             ("a()\n/*# sourceMappingURL=x.js.map */", Some("x.js.map")),
+            ("a()\n//@ sourceMappingURL=x.js.map", Some("x.js.map")), // the older form
+            ("  //# sourceMappingURL=x.js.map\nb()", Some("x.js.map")), // in the middle
+            ("a = /'/ //# sourceMappingURL=x.js.map", Some("x.js.map")),
+            ("a = /\\/\\/# sourceMappingURL=x.js.map/", None),
+            ("a = `${b //# sourceMappingURL=x.js.map\n}`", Some("x.js.map")),
+            ("a = <b>//# sourceMappingURL=x.js.map</b>", None), // the text of JSX
             ("a = '//# sourceMappingURL=x.js.map'", None),
             ("a = `\n//# sourceMappingURL=x.js.map\n`", None),
         ] {
@@ -221,23 +370,45 @@ mod tests {
         assert_eq!(found.links[0].url, "x.map");
     }
 
+    /// Pieces of which each nests in the one before, and what closes one.
+    const NESTING: [(&str, &str); 21] = [
+        ("[", "]"),
+        ("(", ")"),
+        ("{", "}"),
+        ("a(", ")"),
+        ("`${", "}`"),
+        ("!", ""),
+        ("- ", ""),
+        ("new ", ""),
+        ("typeof\n", ""),
+        ("a=>", ""),
+        ("()=>", ""),
+        ("a=", ""),
+        ("a**", ""),
+        ("a+", ""),
+        ("a.", ""),
+        ("a?b:", ""),
+        ("a?(b):", ""),
+        ("a?b[0]:", ""),
+        ("if(a)", ""),
+        ("if(a){}else ", ""),
+        ("for(;;)", ""),
+    ];
+
     #[test]
     fn nesting_without_end_is_refused_and_does_not_crash() {
-        for piece in ["[", "`${", "!", "a=>", "new ", "a**", "a?b:", "typeof\n"] {
-            let text = format!("import './x.js';{}a", piece.repeat(200_000));
+        for piece in ["[", "`${", "!", "a=>", "a?(b):", "if(a)", "if(a){}else "] {
+            let text = format!("import './x.js';{}a", piece.repeat(600_000));
             assert!(find(&text, Modules::Follow).refusal.is_some(), "for {piece:?}");
         }
     }
 
     #[test]
-    fn nesting_within_the_limits_does_not_crash() {
-        let find_in_thread = |text: String| {
-            let thread = std::thread::Builder::new().stack_size(crate::collect::STACK_SIZE);
-            thread.spawn(move || find(&text, Modules::Follow)).expect("a thread").join().expect("no panic")
-        };
-        for (piece, times) in [("[", BRACKET_LIMIT), ("!", 19_000), ("a=>", 9_000), ("a**", 9_000), ("new ", 19_000)] {
-            let close = "]".repeat(if piece == "[" { times } else { 0 });
-            let found = find_in_thread(format!("import './x.js';{}a{close}", piece.repeat(times)));
+    fn deep_nesting_gets_the_stack_that_it_needs() {
+        for (piece, close) in NESTING {
+            let times = if close.is_empty() { 20_000 } else { 3_000 };
+            let text = format!("import './x.js';{}a{}", piece.repeat(times), close.repeat(times));
+            let found = find(&text, Modules::Follow);
             assert_eq!((found.links.len(), found.refusal), (1, None), "for {piece:?}");
         }
     }

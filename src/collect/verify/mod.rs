@@ -29,6 +29,7 @@ use walkdir::WalkDir;
 pub use self::proof::Proof;
 
 use self::proof::Findings;
+use super::error::CollectError;
 use super::{STACK_SIZE, publish};
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
@@ -58,6 +59,9 @@ pub enum ProofError {
     /// A run of `collect` was at work.
     #[error("{} was published anew while it was being checked", .0.display())]
     Changed(PathBuf),
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Configuration(#[from] CollectError),
     /// The threads could not be started.
     #[error("cannot start the threads for reading")]
     Threads(#[source] rayon::ThreadPoolBuildError),
@@ -68,6 +72,7 @@ impl ProofError {
     pub fn is_operators_mistake(&self) -> bool {
         match self {
             Self::NoOutput | Self::Manifest(ManifestError::Missing(_)) => true,
+            Self::Configuration(error) => error.is_operators_mistake(),
             Self::Manifest(_) | Self::NotOurs(_) | Self::Busy(_) | Self::Changed(_) | Self::Threads(_) => false,
         }
     }
@@ -79,6 +84,7 @@ impl ProofError {
             Self::Manifest(ManifestError::Missing(_)) => "name the folder that `vestibule collect` wrote",
             Self::NotOurs(_) => "a proof needs the manifest of `vestibule collect`; collect into this folder first",
             Self::Busy(_) | Self::Changed(_) => "check again when it is done",
+            Self::Configuration(error) => return error.hint(),
             Self::Manifest(_) | Self::Threads(_) => return None,
         };
         Some(hint.to_owned())
@@ -114,7 +120,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix) -> Result<Proof, ProofError> 
     let present = present(folder, &mut findings);
     strays(listed, &present, &mut findings);
     let counts = contents::prove(folder, listed, &present, &mut findings);
-    let references = references::prove(folder, &manifest, listed, config, prefix, &mut findings);
+    let references = references::prove(folder, &manifest, listed, config, prefix, &mut findings)?;
 
     check_nobody_writes(folder)?;
     if fs_err::read(&path).ok().as_deref() != Some(&text[..]) {

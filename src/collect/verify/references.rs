@@ -21,11 +21,13 @@ use rayon::prelude::*;
 
 use super::Findings;
 use super::contents::digest_of;
-use crate::collect::find_links::{self, Language, Link, Modules, Purpose};
+use crate::collect::error::CollectError;
+use crate::collect::find_links::{self, Language, Languages, Link, Modules, Purpose};
 use crate::collect::fingerprint::{fingerprint, hashed_name, ring_fingerprints};
 use crate::collect::order::{Group, order};
 use crate::collect::resolve::{Reference, Resolution, Tree, resolve};
 use crate::collect::rewrite::rewrite;
+use crate::collect::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
 use crate::finding::{Finding, Position};
@@ -40,8 +42,8 @@ pub(super) fn prove(
     config: &CollectConfig,
     prefix: &UrlPrefix,
     findings: &mut Findings,
-) -> usize {
-    let site = Site::new(folder, manifest, listed, config, prefix);
+) -> Result<usize, CollectError> {
+    let site = Site::new(folder, manifest, listed, config, prefix)?;
     let looks: Vec<Look> = site.nodes.par_iter().map(|node| site.look_at(node)).collect();
     let mut references = 0;
     let mut leads_to = Vec::with_capacity(looks.len());
@@ -56,7 +58,7 @@ pub(super) fn prove(
     for found in names {
         findings.append(found);
     }
-    references
+    Ok(references)
 }
 
 /// A file under the name that pages use, or used in an earlier release.
@@ -94,6 +96,8 @@ struct Site<'a> {
     listed: &'a BTreeMap<String, Entry>,
     paths: &'a BTreeMap<String, String>,
     config: &'a CollectConfig,
+    languages: Languages,
+    severities: Severities,
     prefix: &'a str,
     /// Sorted by plain name, as `collect` has the members of a ring.
     nodes: Vec<Node<'a>>,
@@ -111,7 +115,7 @@ impl<'a> Site<'a> {
         listed: &'a BTreeMap<String, Entry>,
         config: &'a CollectConfig,
         prefix: &'a UrlPrefix,
-    ) -> Self {
+    ) -> Result<Self, CollectError> {
         let used =
             manifest.paths.iter().filter_map(|(plain, name)| listed.get(name).map(|entry| Node { plain, name, entry }));
         let carried = listed.iter().filter_map(|(name, entry)| {
@@ -122,11 +126,13 @@ impl<'a> Site<'a> {
         let node_of = nodes.iter().enumerate().map(|(index, node)| (node.name, index)).collect();
         let listed_names: Vec<&str> = listed.keys().map(String::as_str).collect();
         let plain_names: Vec<&str> = manifest.paths.keys().map(String::as_str).collect();
-        Self {
+        Ok(Self {
             folder,
             listed,
             paths: &manifest.paths,
             config,
+            languages: Languages::new(config)?,
+            severities: Severities::read(config)?,
             prefix: prefix.as_str(),
             nodes,
             node_of,
@@ -134,12 +140,12 @@ impl<'a> Site<'a> {
             listed_names,
             plain_tree: Tree::new(plain_names.iter().copied()),
             plain_names,
-        }
+        })
     }
 
     /// The language of a file, if `collect` looked for links in it.
     fn language(&self, plain: &str) -> Option<Language> {
-        Language::of(plain).filter(|_| self.config.hash)
+        self.languages.of(plain).filter(|_| self.config.hash)
     }
 
     /// The links of a file.
@@ -147,14 +153,6 @@ impl<'a> Site<'a> {
         let modules = if self.config.javascript_modules { Modules::Follow } else { Modules::Leave };
         let language = self.language(plain);
         language.map(|language| find_links::find(language, bytes, modules).links).unwrap_or_default()
-    }
-
-    /// What it means that a file names another one that is not there, as for `collect`.
-    fn severity(&self, purpose: Purpose) -> Severity {
-        match purpose {
-            Purpose::Content => self.config.missing_reference.otherwise,
-            Purpose::SourceMap => self.config.missing_source_map.otherwise,
-        }
     }
 
     /// Reads a listed file, unless it is not the one that is listed: that is told elsewhere.
@@ -207,7 +205,7 @@ impl<'a> Site<'a> {
             None => format!("it refers to {:?}, which leads above the root of the static files", link.url),
         };
         let finding = at(node.name, bytes, link, message);
-        match (self.severity(link.purpose), node.is_carried(), link.purpose) {
+        match (self.severities.of(link.purpose, node.plain, name), node.is_carried(), link.purpose) {
             (Severity::Ignore, ..) | (_, true, Purpose::SourceMap) => {}
             (Severity::Error, false, _) => look.findings.error(finding),
             (Severity::Error | Severity::Warn, ..) => look.findings.warn(finding),
@@ -230,7 +228,7 @@ impl<'a> Site<'a> {
             }
             let edit = |(link, reference, target): &(Link, Reference, usize)| {
                 let name = self.paths.get(self.plain_names[*target])?;
-                Some((link.span.clone(), text_for(link, reference, name)))
+                replacement(link, reference, name)
             };
             rewrite(&bytes, &links.iter().filter_map(edit).collect::<Vec<_>>()) == rewritten
         });
@@ -335,7 +333,7 @@ impl<'a> Site<'a> {
                 let bytes = self.read(node.plain, original)?;
                 let edit = |(link, reference, target): (Link, Reference, usize)| {
                     let name = self.paths.get(self.plain_names[target]).filter(|name| !is_inside(name))?;
-                    Some((link.span.clone(), text_for(&link, &reference, name)))
+                    replacement(&link, &reference, name)
                 };
                 let edits = self.original_links(node.plain, &bytes).into_iter().filter_map(edit).collect();
                 (bytes, edits)
@@ -345,7 +343,7 @@ impl<'a> Site<'a> {
                 let edit = |link: Link| match resolve(&link.url, node.name, self.prefix, &self.listed_tree) {
                     Resolution::File(target, reference) if is_inside(self.listed_names[target]) => {
                         let plain = self.nodes[*self.node_of.get(self.listed_names[target])?].plain;
-                        Some((link.span.clone(), text_for(&link, &reference, plain)))
+                        replacement(&link, &reference, plain)
                     }
                     _ => None,
                 };
@@ -357,9 +355,9 @@ impl<'a> Site<'a> {
     }
 }
 
-/// What stands at a link's place for a name, as `link::ResolvedLink` writes it.
-fn text_for(link: &Link, reference: &Reference, name: &str) -> String {
-    link.form.write(&reference.with_name(name))
+/// What goes to a link's place for a name, as `link::ResolvedLink` writes it: nothing, where the name is there.
+fn replacement(link: &Link, reference: &Reference, name: &str) -> Option<(Range<usize>, String)> {
+    (!reference.has_name(name)).then(|| (link.span.clone(), link.form.write(&reference.with_name(name))))
 }
 
 fn at(name: &str, bytes: &[u8], link: &Link, message: String) -> Finding {
