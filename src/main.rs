@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         }
         Ok(Outcome::Proved(proof)) => said(&proof.to_string(), if proof.is_sound() { DONE } else { FAILED }),
         Ok(Outcome::Audited(audit)) => said(&audit.to_string(), if audit.is_sound() { DONE } else { FAILED }),
+        Ok(Outcome::Saved(saved)) => {
+            tell(&saved.to_string());
+            DONE
+        }
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
         Err(error) => {

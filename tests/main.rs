@@ -20,6 +20,7 @@ mod proxy;
 mod reload;
 mod requests;
 mod shutdown;
+mod sources;
 mod static_files;
 mod tls;
 mod tunnel;

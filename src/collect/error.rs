@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::django::DjangoError;
 pub use crate::finding::{Finding, Position};
 
 /// Why a run failed. The output folder is then as it was before.
@@ -21,6 +22,12 @@ pub enum CollectError {
     /// Source folders that are missing, unreadable or no folders.
     #[error("{}", listed("cannot use", .0, ["source folder", "source folders"]))]
     BadSources(Vec<Finding>),
+    /// Apps that are not there.
+    #[error("{}", listed("cannot find", .0, ["app", "apps"]))]
+    BadApps(Vec<Finding>),
+    /// Django could not be asked.
+    #[error(transparent)]
+    Django(#[from] DjangoError),
     /// An ignore pattern that is none.
     #[error("{glob:?} under collect.ignore is not a pattern")]
     BadPattern {
@@ -119,10 +126,12 @@ impl CollectError {
             Self::NoSources
             | Self::NoOutput
             | Self::BadSources(_)
+            | Self::BadApps(_)
             | Self::BadPattern { .. }
             | Self::Overlap { .. }
             | Self::OutputIsNoFolder(_)
             | Self::NoFiles(_) => true,
+            Self::Django(error) => error.is_operators_mistake(),
             Self::BadFiles(_)
             | Self::MissingReferences(_)
             | Self::Collision { .. }
@@ -142,7 +151,14 @@ impl CollectError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoSources => "name one with --source DIR, or under [collect] sources",
-            Self::NoOutput => "name one with --output DIR, or under [collect] output or [static] directory",
+            Self::NoOutput => {
+                "name one with --output DIR, or under [collect] output or [static] directory; with --django, set STATIC_ROOT"
+            }
+            Self::BadApps(_) => {
+                "write them as in INSTALLED_APPS; [collect] virtual_env names the environment with them, and a folder \
+                 can be named by itself with --source"
+            }
+            Self::Django(error) => return error.hint(),
             Self::BadSources(_) => "fix the path, or drop it from --source or [collect] sources",
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
@@ -183,7 +199,7 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 /// One line that says how many, and a line for each.
-fn listed(verb: &str, findings: &[Finding], [one, many]: [&str; 2]) -> String {
+pub(super) fn listed(verb: &str, findings: &[Finding], [one, many]: [&str; 2]) -> String {
     let things = if findings.len() == 1 { one } else { many };
     let lines: String = findings.iter().map(|finding| format!("\n  {finding}")).collect();
     format!("{verb} {} {things}:{lines}", findings.len())

@@ -4,10 +4,14 @@
 //! in another order: scan, link (which finds and resolves), name (which orders, rewrites and
 //! fingerprints), compress, plan (with what `carry` keeps of the release before, and the `deltas` from
 //! that), publish. What is rewritten or compressed goes into the `staging` folder; only `publish` changes
-//! what readers see. No socket is opened, no code is run, and Django is not asked.
+//! what readers see. No socket is opened. No code is run and Django is not asked, but where the operator says
+//! `--django`: then [`django`] runs one child process before all else.
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
 
+pub mod django;
+
+mod apps;
 mod carry;
 mod compress;
 mod contents;
@@ -16,12 +20,14 @@ mod deltas;
 mod error;
 mod find_links;
 mod fingerprint;
+mod folders;
 mod link;
 mod name;
 mod order;
 mod plan;
 mod progress;
 mod publish;
+mod python;
 mod resolve;
 mod rewrite;
 mod scan;
@@ -33,6 +39,8 @@ use std::time::{Instant, SystemTime};
 
 pub use self::compress::Totals;
 pub use self::error::{CollectError, Finding, Position};
+pub use self::folders::Folders;
+pub use self::python::Surroundings;
 pub use self::summary::Summary;
 pub use self::verify::{Proof, ProofError, verify};
 
@@ -45,21 +53,39 @@ use crate::manifest::Manifest;
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
 const STACK_SIZE: usize = 64 << 20;
 
-/// Runs every step. `config.output` must be set; `prefix` is the path of Django's `STATIC_URL`; `now` is when
-/// files go out of use that this run does not have any more.
+/// Runs every step with the folders that the configuration names. See [`collect_from`].
 ///
 /// # Errors
 /// See [`CollectError`]. What was published before is then still there.
 pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads).stack_size(STACK_SIZE);
-    threads.build().map_err(CollectError::Threads)?.install(|| run(config, prefix, now))
+    collect_from(&Folders::named(config, &Surroundings::default())?, config, prefix, now)
 }
 
-fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
+/// Runs every step with these folders. `config.output` must be set; `prefix` is the path of Django's `STATIC_URL`;
+/// `now` is when files go out of use that this run does not have any more.
+///
+/// # Errors
+/// See [`CollectError`]. What was published before is then still there.
+pub fn collect_from(
+    folders: &Folders,
+    config: &CollectConfig,
+    prefix: &UrlPrefix,
+    now: SystemTime,
+) -> Result<Summary, CollectError> {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads).stack_size(STACK_SIZE);
+    threads.build().map_err(CollectError::Threads)?.install(|| run(folders, config, prefix, now))
+}
+
+fn run(
+    folders: &Folders,
+    config: &CollectConfig,
+    prefix: &UrlPrefix,
+    now: SystemTime,
+) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
-    let mut warnings = Vec::new();
-    let scanned = scan::scan(config, output, &mut warnings)?;
+    let mut warnings = folders.warnings.clone();
+    let scanned = scan::scan(folders, config, output, &mut warnings)?;
     let (files, shadowed) = (scanned.files.len(), scanned.shadowed);
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;
@@ -80,7 +106,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
     Ok(Summary {
         output: output.to_owned(),
         files,
-        sources: config.sources.len(),
+        sources: folders.list.len(),
         hashed: compressed.paths.iter().filter(|(plain, hashed)| plain != hashed).count(),
         references,
         carried: carriage.kept.len(),
@@ -89,6 +115,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         compression: compressed.totals,
         deltas,
         warnings,
+        notes: folders.notes.clone(),
         elapsed: started.elapsed(),
     })
 }

@@ -34,6 +34,8 @@ pub struct Summary {
     pub deltas: Totals,
     /// What is odd, but did not stop the run.
     pub warnings: Vec<Finding>,
+    /// What is as it should be, and may yet surprise.
+    pub notes: Vec<String>,
     /// How long it took.
     pub elapsed: Duration,
 }
@@ -42,6 +44,9 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
         }
         let seconds = self.elapsed.as_secs_f64();
         write!(
@@ -134,9 +139,11 @@ mod tests {
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
             deltas: Totals { copies: 12, before: 314_573, after: 31_457 },
             warnings: vec![Finding::about("a.css", "odd")],
+            notes: vec!["no static folder in django.contrib.auth".into()],
             elapsed: Duration::from_millis(2440),
         };
         let expected = "warning: a.css: odd
+note: no static folder in django.contrib.auth
 Collected 132 files from 1 folder into public in 2.4 s
   hashed        132  names with a content hash
   rewritten      45  references to them
