@@ -16,8 +16,8 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   (django) -> folders -> scan -> link (find_links, resolve) -> name (order, rewrite, fingerprint) -> compress
-//!   -> plan (carry, deltas) -> publish -> manifest
+//!   (django) -> folders -> scan -> bundler -> link (find_links, resolve) -> name (order, rewrite, fingerprint)
+//!   -> compress -> plan (carry, deltas) -> publish -> manifest
 //! ```
 //! A static request:
 //! ```text

@@ -28,6 +28,9 @@ pub enum CollectError {
     /// Django could not be asked.
     #[error(transparent)]
     Django(#[from] DjangoError),
+    /// Manifests of bundlers that are not sound, or that name files which are not there.
+    #[error("{}", listed("cannot use what bundlers say: found", .0, ["mistake", "mistakes"]))]
+    BadBundlerManifests(Vec<Finding>),
     /// An ignore pattern that is none.
     #[error("{glob:?} under collect.ignore is not a pattern")]
     BadPattern {
@@ -133,6 +136,7 @@ impl CollectError {
             | Self::NoFiles(_) => true,
             Self::Django(error) => error.is_operators_mistake(),
             Self::BadFiles(_)
+            | Self::BadBundlerManifests(_)
             | Self::MissingReferences(_)
             | Self::Collision { .. }
             | Self::Busy(_)
@@ -159,6 +163,9 @@ impl CollectError {
                  can be named by itself with --source"
             }
             Self::Django(error) => return error.hint(),
+            Self::BadBundlerManifests(_) => {
+                "build the bundle again, and name its manifest under [collect] bundler_manifests"
+            }
             Self::BadSources(_) => "fix the path, or drop it from --source or [collect] sources",
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",

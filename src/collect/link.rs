@@ -87,19 +87,25 @@ impl Linker<'_> {
         };
         let path = source.path.clone();
         let bytes = fs_err::read(&path).map_err(CollectError::Unreadable)?;
-        let modules = if self.config.javascript_modules { Modules::Follow } else { Modules::Leave };
+        // What a bundler has hashed is not rewritten, but its imports tell which plain names must be there.
+        let follows = self.config.javascript_modules || source.is_prehashed;
+        let modules = if follows { Modules::Follow } else { Modules::Leave };
         let found = find_links::find(language, &bytes, modules);
         let mut findings: Findings = Vec::new();
         if let Some(why) = found.refusal {
             findings.push((Severity::Warn, Finding::about(&source.name, why)));
         }
         let mut links = Vec::new();
+        let is_told = |link: &Link| {
+            self.config.javascript_modules || language != Language::JavaScript || link.purpose == Purpose::SourceMap
+        };
         for link in found.links {
             match resolve(&link.url, &source.name, self.prefix, self.tree) {
                 Resolution::Elsewhere => {}
                 Resolution::File(target, reference) => {
                     links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
                 }
+                Resolution::Missing { .. } | Resolution::AboveRoot if !is_told(&link) => {}
                 Resolution::Missing { name } => findings.push(self.missing(&source, &bytes, &link, Some(&name))),
                 Resolution::AboveRoot => findings.push(self.missing(&source, &bytes, &link, None)),
             }

@@ -12,6 +12,7 @@
 pub mod django;
 
 mod apps;
+mod bundler;
 mod carry;
 mod compress;
 mod contents;
@@ -85,7 +86,8 @@ fn run(
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
     let mut warnings = folders.warnings.clone();
-    let scanned = scan::scan(folders, config, output, &mut warnings)?;
+    let mut scanned = scan::scan(folders, config, output, &mut warnings)?;
+    bundler::mark(&mut scanned, folders, config, prefix, &mut warnings)?;
     let (files, shadowed) = (scanned.files.len(), scanned.shadowed);
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;

@@ -33,6 +33,8 @@ pub(super) struct SourceFile {
     pub(super) path: PathBuf,
     /// When it was last changed.
     pub(super) modified: SystemTime,
+    /// Whether a bundler has put a hash into its name, see [`super::bundler`]: it keeps its name and its bytes.
+    pub(super) is_prehashed: bool,
 }
 
 /// What the source trees hold.
@@ -204,7 +206,8 @@ impl Scan {
         }
         let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
         let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
-        self.files.insert(name.clone(), SourceFile { name, path: entry.path().to_owned(), modified });
+        self.files
+            .insert(name.clone(), SourceFile { name, path: entry.path().to_owned(), modified, is_prehashed: false });
     }
 
     fn visit_error(&mut self, source: &Source, error: &walkdir::Error) {
