@@ -52,6 +52,7 @@
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
 //!    progress on a terminal.
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration.
+//! 9. No other program is run, but for `collect --django`: then one Python, before all else, with a deadline.
 //!
 //! `tests/house.rs` holds the table of who may import whom.
 
@@ -220,7 +221,7 @@ fn collect(mut loaded: Loaded, flags: &CollectFlags) -> Result<Outcome, Error> {
             };
             let learned = question.ask(&surroundings).map_err(CollectError::from)?;
             if let Some(file) = &flags.save {
-                let saved = learned.save(file, &loaded.config.collect, &surroundings).map_err(CollectError::from)?;
+                let saved = learned.save(file, &surroundings).map_err(CollectError::from)?;
                 return Ok(Outcome::Saved(Box::new(saved)));
             }
             learned.apply(&mut loaded, &surroundings).map_err(CollectError::from)?

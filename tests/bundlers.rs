@@ -170,6 +170,21 @@ fn a_plain_name_that_a_bundle_asks_for_stays_though_originals_go() {
 }
 
 #[test]
+fn the_files_of_an_earlier_bundle_are_carried_over() {
+    let site = bundle("rollup").site();
+    site.collected();
+    let (old, new) = ("main-Dn3E-KMK.js", "main-Ab3E-Kx9.js");
+    fs_err::rename(site.path("bundle/dist").join(old), site.path("bundle/dist").join(new)).unwrap();
+    let manifest = site.path("bundle/dist/manifest.json");
+    let text = fs_err::read_to_string(&manifest).unwrap().replace(old, new);
+    fs_err::write(manifest, text).unwrap();
+    site.collected();
+    let files = site.manifest().files.expect("files");
+    assert!(files[old].carried.is_some() && files[new].carried.is_none());
+    assert!(site.output().join(old).exists());
+}
+
+#[test]
 fn a_listed_name_without_a_hash_is_treated_as_any_other_and_told() {
     let manifest =
         r#"{"src/main.js": {"file": "assets/main.js", "src": "src/main.js", "css": ["assets/main-C5Dl8irD.css"]}}"#;

@@ -349,6 +349,19 @@ fn saving_keeps_what_else_the_file_says() {
     assert_eq!(project.read("broken.toml"), "[collect\n");
 }
 
+#[test]
+fn apps_are_saved_by_name_whichever_python_is_asked() {
+    let project = Project::new(
+        "INSTALLED_APPS.insert(0, 'django.contrib.admin')\n\
+        INSTALLED_APPS += ['django.contrib.auth', 'django.contrib.contenttypes', 'django.contrib.messages']\n",
+    );
+    let python = Django::Six.program("python");
+    let output = project.command(&["--django", "--save", "--python", python.to_str().unwrap()]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let text = project.read("vestibule.toml");
+    assert!(text.contains("apps = [\"django.contrib.admin\", \"blog\"]"), "{text}");
+}
+
 // ---- apps by name
 
 #[test]

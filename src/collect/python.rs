@@ -185,6 +185,22 @@ mod tests {
     }
 
     #[test]
+    fn without_a_virtual_environment_the_modules_of_python3_count() {
+        // As in Python's own container images, where packages are installed for the system.
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["usr/bin", "other/bin", "usr/lib/python3.13/site-packages"] {
+            fs_err::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        fs_err::write(folder.path().join("usr/bin/python3.13"), "").unwrap();
+        std::os::unix::fs::symlink("python3.13", folder.path().join("usr/bin/python3")).unwrap();
+        let path = std::env::join_paths(["other/bin", "usr/bin"].map(|bin| folder.path().join(bin))).unwrap();
+        let surroundings = Surroundings { path: Some(path), ..Surroundings::default() };
+        let found = surroundings.search_path(None).unwrap().folders;
+        let expected = fs_err::canonicalize(folder.path().join("usr/lib/python3.13/site-packages")).unwrap();
+        assert!(found.contains(&expected), "{found:?}");
+    }
+
+    #[test]
     fn an_environment_that_was_named_must_be_one() {
         let folder = tempfile::tempdir().unwrap();
         let refusal = Surroundings::default().search_path(Some(folder.path())).unwrap_err();

@@ -22,6 +22,8 @@ pub(super) enum Reply {
 pub(super) struct Answer {
     /// Its version.
     pub(super) django: String,
+    /// Where its Python keeps its modules: the virtual environment, or a prefix such as `/usr/local`.
+    pub(super) environment: String,
     /// The settings module.
     pub(super) settings: String,
     pub(super) static_url: Option<String>,

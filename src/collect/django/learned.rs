@@ -14,15 +14,17 @@ use crate::collect::apps;
 use crate::collect::error::Finding;
 use crate::collect::folders::{Folder, Folders};
 use crate::collect::python::Surroundings;
+use crate::config::Config;
 use crate::config::load::Loaded;
 use crate::config::values::{Source, UrlPrefix};
-use crate::config::{CollectConfig, Config};
 
 /// What Django has told, checked.
 #[derive(Debug, Clone)]
 pub struct Learned {
     /// Its version and its settings module, for people.
     pub(super) origin: String,
+    /// Where its Python keeps its modules.
+    pub(super) environment: PathBuf,
     pub(super) places: Vec<Place>,
     /// The path of `STATIC_URL`.
     pub(super) prefix: Option<UrlPrefix>,
@@ -80,6 +82,7 @@ pub(super) fn learn(answer: Answer) -> Result<Learned, DjangoError> {
     warnings.extend(doubt(&answer.storage));
     Ok(Learned {
         origin: format!("Django {}, {}", answer.django, answer.settings),
+        environment: answer.environment.into(),
         places,
         prefix,
         output: answer.static_root.filter(|root| !root.is_empty()).map(PathBuf::from),
@@ -138,7 +141,7 @@ impl Learned {
     /// `STATIC_URL` is set neither here nor there.
     pub fn apply(self, loaded: &mut Loaded, surroundings: &Surroundings) -> Result<Folders, DjangoError> {
         let mut folders = Folders { warnings: self.warnings.clone(), ..Folders::default() };
-        let frozen = self.freeze(surroundings, &loaded.config.collect);
+        let frozen = self.freeze(surroundings);
         let config = &loaded.config.collect;
         let says_folders = !config.sources.is_empty() || !config.apps.is_empty();
         if says_folders && (&config.sources, &config.apps) != (&frozen.sources, &frozen.apps) {
@@ -218,8 +221,9 @@ impl Learned {
     /// Apps are named where `collect` would find the same folder by the name, so that it may be
     /// elsewhere when an image is built. `sources` win over `apps`: where Django has another order, and
     /// that matters, what comes before the last such folder becomes a source too.
-    pub(super) fn freeze(&self, surroundings: &Surroundings, config: &CollectConfig) -> Frozen {
-        let path = surroundings.search_path(config.virtual_env.as_deref()).unwrap_or_default();
+    pub(super) fn freeze(&self, surroundings: &Surroundings) -> Frozen {
+        // An environment without a folder of modules gives no names, and then the folders are sources.
+        let path = surroundings.search_path(Some(&self.environment)).unwrap_or_default();
         let real = |path: &Path| fs_err::canonicalize(path).ok();
         let by_name = |place: &&Place| {
             let app = place.app.as_deref()?;
@@ -308,7 +312,7 @@ mod tests {
 
     fn answer() -> Answer {
         serde_json::from_value(serde_json::json!({
-            "django": "6.0", "settings": "mysite.settings", "static_url": "/static/", "static_root": "/srv/public",
+            "django": "6.0", "environment": "/nowhere", "settings": "mysite.settings", "static_url": "/static/", "static_root": "/srv/public",
             "storage": { "name": "x.Manifest", "reads_manifest": true, "is_local": true, "javascript_modules": false },
             "ignore": ["CVS", ".*", "*~"], "folders": [],
         }))
@@ -410,9 +414,9 @@ mod tests {
                 "extra" => folder(Some(&self.0.path().join("extra")), None),
                 app => folder(Some(&packages.join(app).join("static")), Some(app)),
             });
-            let learned = learn(Answer { folders: folders.collect(), ..answer() }).expect("an answer");
-            let config = CollectConfig { virtual_env: Some(self.0.path().join("env")), ..CollectConfig::default() };
-            let frozen = learned.freeze(&Surroundings::default(), &config);
+            let environment = self.0.path().join("env").to_str().expect("UTF-8").to_owned();
+            let learned = learn(Answer { folders: folders.collect(), environment, ..answer() }).expect("an answer");
+            let frozen = learned.freeze(&Surroundings::default());
             let last_two = |source: &Source| {
                 let parts: Vec<_> = source.directory.iter().rev().take(2).collect();
                 if parts[0] == "static" { parts[1].to_string_lossy().into() } else { parts[0].to_string_lossy().into() }

@@ -91,6 +91,7 @@ def describe():
         folder["app"] = apps_by_folder.get(folder["path"]) if not folder["prefix"] else None
     return {
         "django": django.__version__,
+        "environment": sys.prefix,
         "settings": os.environ["DJANGO_SETTINGS_MODULE"],
         "static_url": text(settings.STATIC_URL),
         "static_root": text(settings.STATIC_ROOT),
@@ -187,7 +188,8 @@ def text(value):
 def explain(error):
     """What went wrong, and the last place in the project's own code on the way to it."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = next((frame for frame in reversed(frames) if is_own(frame.filename)), None)
+    files = [frame for frame in reversed(frames) if not frame.filename.startswith("<")]
+    place = next((frame for frame in files if is_own(frame.filename)), files[0] if files else None)
     file, line, code = (place.filename, place.lineno, place.line) if place else (None, None, None)
     if isinstance(error, SyntaxError) and error.filename:
         file, line, code = error.filename, error.lineno, (error.text or "").strip()
@@ -206,8 +208,6 @@ def explain(error):
 
 def is_own(filename):
     """Whether a file is the project's, as opposed to Python's, a package's, or this one."""
-    if filename.startswith("<"):
-        return False
     path = os.path.abspath(filename)
     foreign = [os.path.dirname(os.__file__), sys.prefix, sys.base_prefix]
     parts = path.split(os.sep)

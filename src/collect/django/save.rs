@@ -47,7 +47,7 @@ impl Learned {
     ///
     /// # Errors
     /// What Django does cannot be said in the file, or the file cannot be read or written.
-    pub fn save(&self, file: &Path, config: &CollectConfig, surroundings: &Surroundings) -> Result<Saved, DjangoError> {
+    pub fn save(&self, file: &Path, surroundings: &Surroundings) -> Result<Saved, DjangoError> {
         let partial = self.partial();
         if !partial.is_empty() {
             return Err(DjangoError::CannotSave(partial));
@@ -60,7 +60,7 @@ impl Learned {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        let mut frozen = self.freeze(surroundings, config);
+        let mut frozen = self.freeze(surroundings);
         let (text, kept) = self
             .written(text.as_deref(), &frozen)
             .map_err(|why| DjangoError::BadFile { file: file.to_owned(), why })?;
@@ -169,6 +169,7 @@ mod tests {
     fn learned() -> Learned {
         Learned {
             origin: "Django 6.0, mysite.settings".into(),
+            environment: "/nowhere".into(),
             places: Vec::new(),
             prefix: Some("/assets/".parse().expect("a prefix")),
             output: Some("/srv/public".into()),
