@@ -89,6 +89,7 @@ fn run(
     let mut scanned = scan::scan(folders, config, output, &mut warnings)?;
     bundler::mark(&mut scanned, folders, config, prefix, &mut warnings)?;
     let (files, shadowed) = (scanned.files.len(), scanned.shadowed);
+    let bundled = scanned.files.iter().filter(|file| file.is_prehashed).count();
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;
     let before = Release::in_output(output)?;
@@ -110,6 +111,7 @@ fn run(
         files,
         sources: folders.list.len(),
         hashed: compressed.paths.iter().filter(|(plain, hashed)| plain != hashed).count(),
+        bundled,
         references,
         carried: carriage.kept.len(),
         dropped: carriage.dropped,

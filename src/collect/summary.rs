@@ -20,6 +20,8 @@ pub struct Summary {
     pub sources: usize,
     /// How many files have a content-hash name.
     pub hashed: usize,
+    /// How many files have a name into which a bundler has put a hash.
+    pub bundled: usize,
     /// How many references were given a new name.
     pub references: usize,
     /// How many hashed files of earlier releases are kept.
@@ -57,6 +59,9 @@ impl fmt::Display for Summary {
             self.output.display(),
         )?;
         line(f, "hashed", self.hashed, "names with a content hash")?;
+        if self.bundled > 0 {
+            line(f, "bundled", self.bundled, "names with the hash of a bundler")?;
+        }
         line(f, "rewritten", self.references, "references to them")?;
         if self.carried > 0 {
             line(f, "carried", self.carried, "of earlier releases, for pages that still ask for them")?;
@@ -132,6 +137,7 @@ mod tests {
             files: 132,
             sources: 1,
             hashed: 132,
+            bundled: 3,
             references: 45,
             carried: 12,
             dropped: 3,
@@ -146,6 +152,7 @@ mod tests {
 note: no static folder in django.contrib.auth
 Collected 132 files from 1 folder into public in 2.4 s
   hashed        132  names with a content hash
+  bundled         3  names with the hash of a bundler
   rewritten      45  references to them
   carried        12  of earlier releases, for pages that still ask for them
   dropped         3  of earlier releases, out of use for long enough

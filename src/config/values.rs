@@ -738,6 +738,10 @@ mod tests {
             ("vendor=", None),
         ] {
             assert_eq!(text.parse().ok(), expected, "for {text:?}");
+            if let Some(source) = expected {
+                assert_eq!(source.to_string().parse(), Ok(source), "written again, for {text:?}");
+            }
         }
+        assert_eq!(source("", "a=b").to_string(), "./a=b");
     }
 }

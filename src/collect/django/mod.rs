@@ -192,6 +192,13 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_without_end_is_not_read() {
+        let (_folder, question) = python(&format!("head -c {} /dev/zero > \"$3\"", ANSWER_LIMIT + 1));
+        let error = question.ask(&Surroundings::default()).unwrap_err();
+        assert!(matches!(error, DjangoError::TooLong { .. }), "{error}");
+    }
+
+    #[test]
     fn without_manage_py_the_settings_must_be_known() {
         let (folder, question) = python("exit 1");
         let manage_py = folder.path().join("manage.py");

@@ -248,8 +248,6 @@ def main(answer_file, manage_py, settings):
     with open(answer_file, "w", encoding="ascii") as file:
         json.dump(answer, file)
     # At once: a thread that an app has started would keep Python from ending.
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(0)
 
 

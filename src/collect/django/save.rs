@@ -73,9 +73,19 @@ impl Learned {
 
     /// The new text of the file, and what in it stays although Django says otherwise.
     fn written(&self, text: Option<&str>, frozen: &Frozen) -> Result<(String, Vec<Finding>), String> {
-        let document = text.unwrap_or_default().parse::<DocumentMut>();
+        let text = text.unwrap_or_default();
+        let document = text.parse::<DocumentMut>();
         let mut document = document.map_err(|error| error.to_string().trim().to_owned())?;
         let mut kept = Vec::new();
+        let header = match (document.as_table().is_empty(), text.trim().is_empty()) {
+            (false, _) => String::new(),
+            // Comments alone belong to no key, and would end up behind the keys.
+            (true, false) => format!("{}\n\n", std::mem::take(&mut document).to_string().trim_end()),
+            (true, true) => format!(
+                "# Written by `vestibule collect --django --save` ({}).\n# Run it again when folders or apps have changed.\n\n",
+                self.origin
+            ),
+        };
 
         let collect = table(&mut document, "collect")?;
         set_list(collect, "sources", frozen.sources.iter().map(Source::to_string));
@@ -104,11 +114,7 @@ impl Learned {
                 }
             }
         }
-        let header = format!(
-            "# Written by `vestibule collect --django --save` ({}).\n# Run it again when folders or apps have changed.\n\n",
-            self.origin
-        );
-        Ok((format!("{}{document}", if text.is_none() { &*header } else { "" }), kept))
+        Ok((format!("{header}{document}"), kept))
     }
 }
 
@@ -222,6 +228,12 @@ mod tests {
         // What is gone is gone.
         let (text, _) = learned().written(Some(&text), &frozen(&["static"], &[])).expect("a sound file");
         assert!(text.contains("apps = []\n"), "{text}");
+    }
+
+    #[test]
+    fn comments_alone_stay_on_top() {
+        let (text, _) = learned().written(Some("# ours\n"), &frozen(&["static"], &[])).expect("a sound file");
+        assert!(text.starts_with("# ours\n\n[collect]\nsources = [\"static\"]\n"), "{text}");
     }
 
     #[test]
