@@ -19,8 +19,8 @@ A Django site, from its source to the browser:
       --cert fullchain.pem --key privkey.pem \\
       --static public --upstream unix:/run/mysite.sock
 
-Every flag but --format is also an option of the configuration file (--config FILE) and an
-environment variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
+Every flag but --format and those for asking Django is also an option of the configuration file
+(--config FILE) and an environment variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
 
 Exit codes: 0 done, 1 failed, 2 a mistake in the flags, the file or the environment.";
 
@@ -31,9 +31,19 @@ Examples:
   vestibule collect --config vestibule.toml
   vestibule collect --config vestibule.toml --format github --report release.html
   vestibule collect --config vestibule.toml --check     proves what the second one wrote
+  vestibule collect --app django.contrib.admin --app rest_framework --source static --output public
+  vestibule collect --django                  asks the project here, through its own Python, once
+  vestibule collect --django --save           writes the answers to vestibule.toml; from then on
+  vestibule collect                           needs neither Python nor SECRET_KEY nor a database
 
 Django then finds the new names with its stock ManifestStaticFilesStorage and STATIC_ROOT set to
-the output folder. The first source that has a path wins, as with Django's finders.
+the output folder. The first source that has a path wins, as with Django's finders; apps come
+behind the sources.
+
+With --django, Django's finders say which folders; the [collect] sources and apps of the
+configuration are not used. What else the configuration says stays, and STATIC_URL, STATIC_ROOT and
+the rest are asked for what it does not say. The Python is --python, or that of [collect]
+virtual_env, $VIRTUAL_ENV, or .venv or venv beside manage.py, or python3.
 
 With --format json, standard output is one document: the numbers, every finding with its file, line
 and column, and the error, if there is one. With --format github it is annotations for a workflow.";
@@ -131,6 +141,21 @@ pub struct CollectFlags {
     /// A source tree, with an optional folder to put it under; may be repeated
     #[arg(long, value_name = "[PREFIX=]DIR")]
     pub source: Vec<String>,
+    /// A Django app whose static folder is a source, as in INSTALLED_APPS; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub app: Vec<String>,
+    /// Ask Django for the sources, through manage.py
+    #[arg(long, value_name = "MANAGE_PY", num_args = 0..=1, conflicts_with_all = ["source", "app", "check"])]
+    pub django: Option<Option<PathBuf>>,
+    /// The settings module to ask [default: $DJANGO_SETTINGS_MODULE, or that of manage.py]
+    #[arg(long, value_name = "MODULE", requires = "django")]
+    pub settings: Option<String>,
+    /// The Python to ask with [default: that of the virtual environment, or python3]
+    #[arg(long, value_name = "PATH", requires = "django")]
+    pub python: Option<PathBuf>,
+    /// Write the answers to a configuration file, vestibule.toml or another, and collect nothing
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "vestibule.toml", requires = "django")]
+    pub save: Option<PathBuf>,
     /// The folder to write: Django's STATIC_ROOT [default: static.directory of the configuration]
     #[arg(long, value_name = "DIR")]
     pub output: Option<String>,
@@ -155,6 +180,7 @@ impl CollectFlags {
     fn options(&self) -> Vec<FlagOption> {
         let mut options = Vec::new();
         many(&mut options, "--source", ("collect", "sources"), &self.source);
+        many(&mut options, "--app", ("collect", "apps"), &self.app);
         one(&mut options, "--output", ("collect", "output"), self.output.as_ref());
         one(&mut options, "--previous", ("collect", "previous"), self.previous.as_ref());
         one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());

@@ -72,6 +72,12 @@ pub enum Rule {
     FileForFolder,
     /// Two names that differ in case only.
     NamesDifferInCase,
+    /// What Django's settings and the configuration say of each other.
+    Settings,
+    /// An app that is not there, or has no folder of its own.
+    UnknownApp,
+    /// A bundler's manifest that is not sound, or does not fit what is there.
+    BundlerManifest,
     /// What a look at finished files, or at templates, found.
     Discrepancy,
 }
@@ -91,6 +97,9 @@ impl Rule {
             Self::NoFile => "no-file",
             Self::FileForFolder => "file-for-folder",
             Self::NamesDifferInCase => "names-differ-in-case",
+            Self::Settings => "settings",
+            Self::UnknownApp => "unknown-app",
+            Self::BundlerManifest => "bundler-manifest",
             Self::Discrepancy => "discrepancy",
         }
     }
@@ -110,6 +119,9 @@ impl Rule {
             Self::Unreadable => {
                 "let the user that runs this read the files, or leave them out with a pattern under [collect] ignore"
             }
+            Self::Settings => "correct the setting, or the option of the configuration",
+            Self::UnknownApp => "write it as in INSTALLED_APPS",
+            Self::BundlerManifest => "build the bundle again, and name its manifest under [collect] bundler_manifests",
             Self::UnusableSource => "fix the path, or drop it from --source or [collect] sources",
             Self::Discrepancy => "run `vestibule collect` again",
             Self::NotUnderstood

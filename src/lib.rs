@@ -16,8 +16,8 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   scan -> link (find_links, resolve) -> name (order, rewrite, fingerprint) -> compress -> plan (carry, deltas)
-//!   -> publish -> manifest
+//!   (django) -> folders -> scan -> bundler -> link (find_links, resolve) -> name (order, rewrite, fingerprint)
+//!   -> compress -> plan (carry, deltas) -> publish -> manifest
 //! ```
 //! A static request:
 //! ```text
@@ -53,6 +53,7 @@
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
 //!    progress on a terminal.
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration.
+//! 9. No other program is run, but for `collect --django`: then one Python, before all else, with a deadline.
 //!
 //! `tests/house.rs` holds the table of who may import whom.
 
@@ -99,9 +100,10 @@ use tokio::runtime::{Builder, Runtime};
 
 use self::audit::{Audit, AuditError};
 use self::check::Finding;
-use self::cli::Command;
-use self::collect::{CollectError, Proof, ProofError, Summary};
-use self::config::load::{ConfigError, Reading, load, read};
+use self::cli::{CollectFlags, Command};
+use self::collect::django::{Question, Saved};
+use self::collect::{CollectError, Folders, Proof, ProofError, Summary, Surroundings};
+use self::config::load::{ConfigError, Loaded, Reading, load, read};
 use self::serve::{Ending, ServeError, Server, signals};
 
 /// What a command did.
@@ -113,6 +115,8 @@ pub enum Outcome {
     Proved(Box<Proof>),
     /// `audit-templates` has looked.
     Audited(Box<Audit>),
+    /// `collect` wrote Django's answers to a configuration file.
+    Saved(Box<Saved>),
     /// `serve` was told to stop.
     Served(Ending),
     /// `check` has looked.
@@ -194,15 +198,7 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
     let reading = read_configuration(command);
     let _telling = logging::start(&reading.loaded.config.log);
     match command {
-        Command::Collect(flags) => {
-            let loaded = reading.sound()?;
-            let mut config = loaded.config.collect;
-            config.output = config.output.or(loaded.config.assets.directory);
-            if flags.check {
-                return Ok(Outcome::Proved(Box::new(collect::verify(&config, &loaded.config.assets.prefix)?)));
-            }
-            Ok(Outcome::Collected(Box::new(collect::collect(&config, &loaded.config.assets.prefix, now()?)?)))
-        }
+        Command::Collect(flags) => collect(reading.sound()?, flags),
         Command::Serve(flags) => {
             let loaded = reading.sound()?;
             let (file, options) = (flags.config.clone(), command.options());
@@ -223,6 +219,48 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
             Ok(Outcome::Audited(Box::new(Audit { lists_dynamic: flags.dynamic, ..audit })))
         }
         Command::Check(_) => Ok(Outcome::Checked(with_runtime(|runtime| check::check(&reading, runtime))?)),
+    }
+}
+
+/// Django is asked only if a flag says so.
+fn collect(mut loaded: Loaded, flags: &CollectFlags) -> Result<Outcome, Error> {
+    if flags.check {
+        let mut config = loaded.config.collect;
+        config.output = config.output.or(loaded.config.assets.directory);
+        return Ok(Outcome::Proved(Box::new(collect::verify(&config, &loaded.config.assets.prefix)?)));
+    }
+    let surroundings = surroundings(&loaded);
+    let folders = match &flags.django {
+        None => Folders::named(&loaded.config.collect, &surroundings)?,
+        Some(manage_py) => {
+            let question = Question {
+                manage_py: manage_py.clone(),
+                settings: flags.settings.clone(),
+                python: flags.python.clone(),
+                virtual_env: loaded.config.collect.virtual_env.clone(),
+            };
+            let learned = question.ask(&surroundings).map_err(CollectError::from)?;
+            if let Some(file) = &flags.save {
+                let saved = learned.save(file, &surroundings).map_err(CollectError::from)?;
+                return Ok(Outcome::Saved(Box::new(saved)));
+            }
+            learned.apply(&mut loaded, &surroundings).map_err(CollectError::from)?
+        }
+    };
+    let mut config = loaded.config.collect;
+    config.output = config.output.or(loaded.config.assets.directory);
+    let summary = collect::collect_from(&folders, &config, &loaded.config.assets.prefix, now()?)?;
+    Ok(Outcome::Collected(Box::new(summary)))
+}
+
+/// What `collect` must know of the machine to find Python and its modules.
+fn surroundings(loaded: &Loaded) -> Surroundings {
+    let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Surroundings {
+        virtual_env: std::env::var_os("VIRTUAL_ENV").filter(|path| !path.is_empty()).map(PathBuf::from),
+        path: std::env::var_os("PATH"),
+        settings_module: text("DJANGO_SETTINGS_MODULE"),
+        config_file: loaded.file.clone(),
     }
 }
 

@@ -30,6 +30,10 @@ fn main() -> ExitCode {
         Ok(Outcome::Audited(audit)) => {
             ended(printed(&format!("{audit}\n")), if audit.is_sound() { DONE } else { FAILED })
         }
+        Ok(Outcome::Saved(saved)) => {
+            complain(&format!("{saved}\n"));
+            DONE
+        }
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
         Err(error) => {

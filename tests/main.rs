@@ -6,6 +6,7 @@ mod support;
 
 mod audit;
 mod browser;
+mod bundlers;
 mod collect;
 mod command_line;
 mod config_example;
@@ -22,6 +23,7 @@ mod references;
 mod reload;
 mod requests;
 mod shutdown;
+mod sources;
 mod static_files;
 mod tls;
 mod tunnel;

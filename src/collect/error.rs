@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::django::DjangoError;
 use crate::finding::{Finding, Level};
 
 /// Why a run failed. The output folder is then as it was before.
@@ -19,6 +20,17 @@ pub enum CollectError {
     /// Source folders that are missing, unreadable or no folders.
     #[error("{}", listed(.0, cannot_use))]
     BadSources(Vec<Finding>),
+    /// Apps that are not there.
+    #[error("{}", listed(.0, |found| format!("cannot find {}", counted(found.len(), ["app", "apps"]))))]
+    BadApps(Vec<Finding>),
+    /// Django could not be asked.
+    #[error(transparent)]
+    Django(#[from] DjangoError),
+    /// Manifests of bundlers that are not sound, or that name files which are not there.
+    #[error("{}", listed(.0, |found| format!(
+        "cannot use what bundlers say: found {}", counted(found.len(), ["mistake", "mistakes"])
+    )))]
+    BadBundlerManifests(Vec<Finding>),
     /// A pattern that is none.
     #[error("{glob:?} under [collect] {key} is not a pattern")]
     BadPattern {
@@ -133,12 +145,15 @@ impl CollectError {
             Self::NoSources
             | Self::NoOutput
             | Self::BadSources(_)
+            | Self::BadApps(_)
             | Self::BadPattern { .. }
             | Self::Overlap { .. }
             | Self::BadReport { .. }
             | Self::OutputIsNoFolder(_)
             | Self::NoFiles(_) => true,
+            Self::Django(error) => error.is_operators_mistake(),
             Self::Unsound(_)
+            | Self::BadBundlerManifests(_)
             | Self::Collision { .. }
             | Self::Busy(_)
             | Self::InTheWay { .. }
@@ -174,8 +189,18 @@ impl CollectError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NoSources => "name one with --source DIR, or under [collect] sources",
-            Self::NoOutput => "name one with --output DIR, or under [collect] output or [static] directory",
+            Self::NoOutput => {
+                "name one with --output DIR, or under [collect] output or [static] directory; with --django, set STATIC_ROOT"
+            }
             Self::BadSources(findings) | Self::Unsound(findings) => return Some(remedies(findings)),
+            Self::BadApps(_) => {
+                "write them as in INSTALLED_APPS; [collect] virtual_env names the environment with them, and a folder \
+                 can be named by itself with --source"
+            }
+            Self::Django(error) => return error.hint(),
+            Self::BadBundlerManifests(_) => {
+                "build the bundle again, and name its manifest under [collect] bundler_manifests"
+            }
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
             Self::BadReport { .. } => "choose a file in a folder that is there, outside of the output and every source",
@@ -216,7 +241,7 @@ fn fatal(findings: &[Finding]) -> Vec<&Finding> {
 }
 
 /// One line that says how many, and a line for each that stops the run.
-fn listed(findings: &[Finding], headline: fn(&[&Finding]) -> String) -> String {
+pub(super) fn listed(findings: &[Finding], headline: impl Fn(&[&Finding]) -> String) -> String {
     let fatal = fatal(findings);
     let lines: String = fatal.iter().map(|finding| format!("\n  {finding}")).collect();
     format!("{}:{lines}", headline(&fatal))
@@ -238,7 +263,7 @@ fn found(findings: &[&Finding]) -> String {
     }
 }
 
-fn counted(number: usize, [one, many]: [&str; 2]) -> String {
+pub(super) fn counted(number: usize, [one, many]: [&str; 2]) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 

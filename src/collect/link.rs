@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::contents::Contents;
 use super::error::CollectError;
-use super::find_links::{self, Form, Languages, Link, Modules, Purpose};
+use super::find_links::{self, Form, Language, Languages, Link, Modules, Purpose};
 use super::positions::Positions;
 use super::resolve::{Reference, Resolution, Tree, resolve};
 use super::scan::{self, Scanned, SourceFile};
@@ -100,13 +100,18 @@ impl Linker<'_> {
             Ok(bytes) => bytes,
             Err(error) => return Ok((None, vec![unreadable(&source, &error)])),
         };
-        let modules = if self.config.javascript_modules { Modules::Follow } else { Modules::Leave };
+        // What a bundler has hashed is not rewritten, but its imports tell which plain names must be there.
+        let follows = self.config.javascript_modules || source.is_prehashed;
+        let modules = if follows { Modules::Follow } else { Modules::Leave };
         let found = find_links::find(language, &bytes, modules);
         let mut findings = Vec::new();
         if let Some(why) = found.refusal {
             findings.push(Finding::warning(Rule::NotUnderstood, &source.name, why).on_disk(&source.path));
         }
         let mut links = Vec::new();
+        let is_told = |link: &Link| {
+            self.config.javascript_modules || language != Language::JavaScript || link.purpose == Purpose::SourceMap
+        };
         let text = std::str::from_utf8(&bytes).unwrap_or_default();
         let mut positions = Positions::new(text);
         for link in found.links {
@@ -115,6 +120,7 @@ impl Linker<'_> {
                 Resolution::File(target, reference) => {
                     links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
                 }
+                Resolution::Missing { .. } | Resolution::AboveRoot if !is_told(&link) => {}
                 Resolution::Missing { name } if self.is_refused(&name) => {}
                 Resolution::Missing { name } => {
                     findings.extend(self.missing(&source, &mut positions, &link, Some(&name)));
@@ -187,6 +193,7 @@ mod tests {
             name: name.to_owned(),
             path: folder.path().join(name),
             modified: SystemTime::UNIX_EPOCH,
+            is_prehashed: false,
         };
         // Whoever runs the tests may be allowed to read everything, so these files have gone since they were seen.
         let files = vec![file("a.css"), file("b.css"), file("c.png")];

@@ -4,10 +4,15 @@
 //! in another order: scan, link (which finds and resolves), name (which orders, rewrites and
 //! fingerprints), compress, plan (with what `carry` keeps of the release before, and the `deltas` from
 //! that), publish. What is rewritten or compressed goes into the `staging` folder; only `publish` changes
-//! what readers see. No socket is opened, no code is run, and Django is not asked.
+//! what readers see. No socket is opened. No code is run and Django is not asked, but where the operator says
+//! `--django`: then [`django`] runs one child process before all else.
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
 
+pub mod django;
+
+mod apps;
+mod bundler;
 mod carry;
 mod compress;
 mod contents;
@@ -16,6 +21,7 @@ mod deltas;
 mod error;
 mod find_links;
 mod fingerprint;
+mod folders;
 mod globs;
 mod link;
 mod name;
@@ -24,6 +30,7 @@ mod plan;
 mod positions;
 mod progress;
 mod publish;
+mod python;
 mod report;
 mod resolve;
 mod rewrite;
@@ -37,6 +44,8 @@ use std::time::{Instant, SystemTime};
 
 pub use self::compress::Totals;
 pub use self::error::CollectError;
+pub use self::folders::Folders;
+pub use self::python::Surroundings;
 pub use self::summary::Summary;
 pub use self::verify::{Proof, ProofError, verify};
 
@@ -50,24 +59,44 @@ use crate::config::values::UrlPrefix;
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
 const STACK_SIZE: usize = 64 << 20;
 
-/// Runs every step. `config.output` must be set; `prefix` is the path of Django's `STATIC_URL`; `now` is when
-/// files go out of use that this run does not have any more.
+/// Runs every step with the folders that the configuration names. See [`collect_from`].
 ///
 /// # Errors
 /// See [`CollectError`]. What was published before is then still there.
 pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
-    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads).stack_size(STACK_SIZE);
-    threads.build().map_err(CollectError::Threads)?.install(|| run(config, prefix, now))
+    collect_from(&Folders::named(config, &Surroundings::default())?, config, prefix, now)
 }
 
-fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
+/// Runs every step with these folders. `config.output` must be set; `prefix` is the path of Django's `STATIC_URL`;
+/// `now` is when files go out of use that this run does not have any more.
+///
+/// # Errors
+/// See [`CollectError`]. What was published before is then still there.
+pub fn collect_from(
+    folders: &Folders,
+    config: &CollectConfig,
+    prefix: &UrlPrefix,
+    now: SystemTime,
+) -> Result<Summary, CollectError> {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads).stack_size(STACK_SIZE);
+    threads.build().map_err(CollectError::Threads)?.install(|| run(folders, config, prefix, now))
+}
+
+fn run(
+    folders: &Folders,
+    config: &CollectConfig,
+    prefix: &UrlPrefix,
+    now: SystemTime,
+) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
-    let page = Place::of(config, output)?;
+    let page = Place::of(folders, config, output)?;
     let severities = severity::Severities::read(config)?;
-    let mut findings = Vec::new();
-    let scanned = scan::scan(config, output, &mut findings)?;
+    let mut findings = folders.warnings.clone();
+    let mut scanned = scan::scan(folders, config, output, &mut findings)?;
+    bundler::mark(&mut scanned, folders, config, prefix, &mut findings)?;
     let (files, shadowed) = (scanned.files.len(), scanned.shadowed);
+    let bundled = scanned.files.iter().filter(|file| file.is_prehashed).count();
     let linked = link::link(scanned, config, prefix, &severities, &mut findings)?;
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;
@@ -92,8 +121,9 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
     let summary = Summary {
         output: output.to_owned(),
         files,
-        sources: config.sources.len(),
+        sources: folders.list.len(),
         hashed: compressed.paths.iter().filter(|(plain, hashed)| plain != hashed).count(),
+        bundled,
         references,
         carried: carriage.kept.len(),
         dropped: carriage.dropped,
@@ -101,6 +131,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         compression: compressed.totals.clone(),
         deltas,
         warnings: findings,
+        notes: folders.notes.clone(),
         elapsed: started.elapsed(),
     };
     if let Some(page) = page {

@@ -3,7 +3,7 @@
 //! Since a named file comes before the file that names it, each file is rewritten once, with names
 //! that are final, and hashed over the rewritten bytes. Those are made ready in the staging folder at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use super::contents::Contents;
@@ -25,6 +25,8 @@ pub(super) struct Named {
     pub(super) paths: BTreeMap<String, String>,
     /// How many references have a new name in them.
     pub(super) references: usize,
+    /// Plain names that something asks for which is not rewritten.
+    needed: BTreeSet<String>,
 }
 
 /// One content under one or two names.
@@ -58,21 +60,19 @@ impl Output {
 
 /// Names that stay as they are.
 pub(super) fn keep_names(linked: Linked) -> Named {
-    let plain = |file: LinkedFile| Output {
-        hashed: None,
-        plain: Some(file.source.name),
-        contents: file.contents,
-        modified: file.source.modified,
+    let plain = |file: LinkedFile| {
+        let name = Some(file.source.name);
+        let (hashed, plain) = if file.source.is_prehashed { (name, None) } else { (None, name) };
+        Output { hashed, plain, contents: file.contents, modified: file.source.modified }
     };
     let paths = linked.files.iter().map(|file| (file.source.name.clone(), file.source.name.clone())).collect();
-    Named { outputs: linked.files.into_iter().map(plain).collect(), paths, references: 0 }
+    Named { outputs: linked.files.into_iter().map(plain).collect(), paths, references: 0, needed: BTreeSet::new() }
 }
 
 /// Names with a content hash. What is rewritten is made ready in `staging`.
 pub(super) fn hash_names(linked: Linked, staging: &Staging) -> Result<Named, CollectError> {
-    let references = linked.files.iter().map(|file| file.links.len()).sum();
-    let named: Vec<Vec<usize>> =
-        linked.files.iter().map(|file| file.links.iter().map(|link| link.target).collect()).collect();
+    let named: Vec<Vec<usize>> = linked.files.iter().map(rewritten_targets).collect();
+    let references = named.iter().map(Vec::len).sum();
     let mut names = Names { files: &linked.files, staging, hashed: vec![None; linked.files.len()] };
     let mut rewritten: BTreeMap<usize, Contents> = BTreeMap::new();
     for group in order(&named) {
@@ -82,12 +82,26 @@ pub(super) fn hash_names(linked: Linked, staging: &Staging) -> Result<Named, Col
         }
     }
     let hashed = names.hashed;
-    let mut result = Named { outputs: Vec::new(), paths: BTreeMap::new(), references };
+    let needed = needed(&linked);
+    let mut result = Named { outputs: Vec::new(), paths: BTreeMap::new(), references, needed };
     for (index, (file, hashed)) in linked.files.into_iter().zip(hashed).enumerate() {
         result.add(file, hashed.unwrap_or_default(), rewritten.remove(&index));
     }
     result.check_collisions()?;
     Ok(result)
+}
+
+/// The files whose new names are written into this one. What a bundler has hashed stays as it is.
+fn rewritten_targets(file: &LinkedFile) -> Vec<usize> {
+    let links = file.links.iter().filter(|_| !file.source.is_prehashed);
+    links.map(|link| link.target).collect()
+}
+
+/// The plain names in files that stay as they are, which must therefore be there.
+fn needed(linked: &Linked) -> BTreeSet<String> {
+    let fixed = linked.files.iter().filter(|file| file.source.is_prehashed);
+    let targets = fixed.flat_map(|file| &file.links).map(|link| linked.files[link.target].source.name.clone());
+    targets.collect()
 }
 
 struct Names<'a> {
@@ -100,6 +114,10 @@ impl Names<'_> {
     /// Names a file that all of its references precede, and answers with its new bytes if it has any.
     fn one(&mut self, index: usize) -> Result<Option<Contents>, CollectError> {
         let file = &self.files[index];
+        if file.source.is_prehashed {
+            self.hashed[index] = Some(file.source.name.clone());
+            return Ok(None);
+        }
         if file.links.is_empty() {
             self.give(index, &file.contents.fingerprint);
             return Ok(None);
@@ -143,11 +161,13 @@ impl Names<'_> {
 }
 
 impl Named {
-    /// Leaves the plain names out wherever there is a hashed one.
+    /// Leaves the plain names out wherever there is a hashed one, and nothing that stays asks for the plain one.
     pub(super) fn drop_originals(&mut self) {
-        let Self { outputs, paths, .. } = self;
+        let Self { outputs, paths, needed, .. } = self;
         for output in outputs.iter_mut() {
-            output.plain.take_if(|plain| paths.get(plain).is_some_and(|name| name != plain));
+            let is_spare =
+                |plain: &String| paths.get(plain).is_some_and(|name| name != plain) && !needed.contains(plain);
+            output.plain.take_if(|plain| is_spare(plain));
         }
         outputs.retain(|output| output.hashed.is_some() || output.plain.is_some());
     }
@@ -156,7 +176,7 @@ impl Named {
         let LinkedFile { source, contents, .. } = file;
         let modified = source.modified;
         self.paths.insert(source.name.clone(), hashed.clone());
-        let (hashed, plain) = (Some(hashed), Some(source.name));
+        let (hashed, plain) = (Some(hashed), Some(source.name).filter(|_| !source.is_prehashed));
         match rewritten.filter(|rewritten| rewritten.fingerprint != contents.fingerprint) {
             None => self.outputs.push(Output { hashed, plain, contents, modified }),
             Some(rewritten) => {

@@ -20,6 +20,7 @@ use globset::GlobSet;
 use walkdir::{DirEntry, WalkDir};
 
 use super::error::CollectError;
+use super::folders::{Folder, Folders};
 use super::globs::glob_set;
 use crate::config::CollectConfig;
 use crate::config::values::Source;
@@ -35,6 +36,8 @@ pub(super) struct SourceFile {
     pub(super) path: PathBuf,
     /// When it was last changed.
     pub(super) modified: SystemTime,
+    /// Whether a bundler has put a hash into its name, see [`super::bundler`]: it keeps its name and its bytes.
+    pub(super) is_prehashed: bool,
 }
 
 /// What the source trees hold.
@@ -50,18 +53,19 @@ pub(super) struct Scanned {
 
 /// Walks every source. What cannot be published is among the findings.
 pub(super) fn scan(
+    folders: &Folders,
     config: &CollectConfig,
     output: &Path,
     findings: &mut Vec<Finding>,
 ) -> Result<Scanned, CollectError> {
-    let roots = roots(&config.sources, output)?;
+    let roots = roots(&folders.list, output)?;
     let mut scan = Scan { ignore: glob_set("ignore", &config.ignore)?, roots, ..Scan::default() };
-    for source in &config.sources {
-        scan.walk(source);
+    for folder in &folders.list {
+        scan.walk(folder);
     }
     scan.check_names();
     if scan.files.is_empty() && !finding::are_fatal(&scan.findings) {
-        return Err(CollectError::NoFiles(config.sources.iter().map(|source| source.directory.clone()).collect()));
+        return Err(CollectError::NoFiles(folders.list.iter().map(|folder| folder.source.directory.clone()).collect()));
     }
     scan.findings.sort();
     findings.append(&mut scan.findings);
@@ -69,13 +73,13 @@ pub(super) fn scan(
 }
 
 /// The real paths of the sources. All that are unusable are reported together.
-fn roots(sources: &[Source], output: &Path) -> Result<Vec<PathBuf>, CollectError> {
-    if sources.is_empty() {
+fn roots(folders: &[Folder], output: &Path) -> Result<Vec<PathBuf>, CollectError> {
+    if folders.is_empty() {
         return Err(CollectError::NoSources);
     }
     let mut roots = Vec::new();
     let mut bad = Vec::new();
-    for Source { directory, .. } in sources {
+    for Folder { source: Source { directory, .. }, .. } in folders {
         match root(directory) {
             Ok(root) => roots.push(root),
             Err(why) => bad.push(Finding::error(Rule::UnusableSource, shown(directory), why).on_disk(directory)),
@@ -86,9 +90,10 @@ fn roots(sources: &[Source], output: &Path) -> Result<Vec<PathBuf>, CollectError
     }
     let real_output = real_path(output);
     match roots.iter().position(|root| root.starts_with(&real_output) || real_output.starts_with(root)) {
-        Some(at) => {
-            Err(CollectError::Overlap { source_folder: sources[at].directory.clone(), output: output.to_owned() })
-        }
+        Some(at) => Err(CollectError::Overlap {
+            source_folder: folders[at].source.directory.clone(),
+            output: output.to_owned(),
+        }),
         None => Ok(roots),
     }
 }
@@ -142,12 +147,13 @@ struct Scan {
 }
 
 impl Scan {
-    fn walk(&mut self, source: &Source) {
+    fn walk(&mut self, folder: &Folder) {
+        let source = &folder.source;
         let mut entries = WalkDir::new(&source.directory).follow_links(true).min_depth(1).into_iter();
         while let Some(entry) = entries.next() {
             match entry {
                 Ok(entry) => {
-                    let descend = self.visit(source, &entry);
+                    let descend = self.visit(folder, &entry);
                     if entry.file_type().is_dir() && !descend {
                         entries.skip_current_dir();
                     }
@@ -158,10 +164,14 @@ impl Scan {
     }
 
     /// Takes one entry in. The answer is whether to go on into it.
-    fn visit(&mut self, source: &Source, entry: &DirEntry) -> bool {
+    fn visit(&mut self, folder: &Folder, entry: &DirEntry) -> bool {
+        let source = &folder.source;
         let path = entry.path();
         let relative = path.strip_prefix(&source.directory).unwrap_or(path);
         if self.is_ignored(relative, entry.file_type().is_dir()) {
+            return false;
+        }
+        if !entry.file_type().is_dir() && !folder.has(relative) {
             return false;
         }
         if entry.path_is_symlink() && !self.stays_inside(path) {
@@ -194,7 +204,8 @@ impl Scan {
         }
         let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
         let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
-        self.files.insert(name.clone(), SourceFile { name, path: entry.path().to_owned(), modified });
+        self.files
+            .insert(name.clone(), SourceFile { name, path: entry.path().to_owned(), modified, is_prehashed: false });
     }
 
     fn visit_error(&mut self, source: &Source, error: &walkdir::Error) {

@@ -23,6 +23,8 @@ pub struct Summary {
     pub sources: usize,
     /// How many files have a content-hash name.
     pub hashed: usize,
+    /// How many files have a name into which a bundler has put a hash.
+    pub bundled: usize,
     /// How many references were given a new name.
     pub references: usize,
     /// How many hashed files of earlier releases are kept.
@@ -39,6 +41,8 @@ pub struct Summary {
     /// What is odd, but did not stop the run.
     #[serde(skip)]
     pub warnings: Vec<Finding>,
+    /// What is as it should be, and may yet surprise.
+    pub notes: Vec<String>,
     /// How long it took.
     #[serde(rename = "seconds", serialize_with = "in_seconds")]
     pub elapsed: Duration,
@@ -63,6 +67,9 @@ pub(super) const fn name(coding: Coding) -> &'static str {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
         let seconds = self.elapsed.as_secs_f64();
         write!(
             f,
@@ -72,6 +79,9 @@ impl fmt::Display for Summary {
             self.output.display(),
         )?;
         line(f, "hashed", self.hashed, "names with a content hash")?;
+        if self.bundled > 0 {
+            line(f, "bundled", self.bundled, "names with the hash of a bundler")?;
+        }
         line(f, "rewritten", self.references, "references to them")?;
         // Told where there are any.
         for (what, number, explanation) in [
@@ -140,6 +150,7 @@ mod tests {
             files: 132,
             sources: 1,
             hashed: 132,
+            bundled: 3,
             references: 45,
             carried: 12,
             dropped: 3,
@@ -147,11 +158,14 @@ mod tests {
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
             deltas: Totals { copies: 12, before: 314_573, after: 31_457 },
             warnings: vec![Finding::about("a.css", "odd")],
+            notes: vec!["no static folder in django.contrib.auth".into()],
             elapsed: Duration::from_millis(2440),
         };
         let expected = "\
+note: no static folder in django.contrib.auth
 Collected 132 files from 1 folder into public in 2.4 s
   hashed        132  names with a content hash
+  bundled         3  names with the hash of a bundler
   rewritten      45  references to them
   carried        12  of earlier releases, for pages that still ask for them
   dropped         3  of earlier releases, out of use for long enough

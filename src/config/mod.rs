@@ -374,10 +374,14 @@ pub struct CollectConfig {
     /// Django apps whose `static` folders are further sources, by module name, as "django.contrib.admin".
     /// Default: none.
     ///
-    /// They are looked for in the virtual environment and beside the configuration file, and come after
-    /// `sources`, as `AppDirectoriesFinder` comes after `FileSystemFinder`. Nothing is imported.
+    /// They are looked for here, beside the configuration file, in a folder right below with a `manage.py`,
+    /// and in the virtual environment with what its `.pth` files add; nothing is imported. They come after
+    /// `sources`, as `AppDirectoriesFinder` comes after `FileSystemFinder`.
     pub apps: Vec<String>,
-    /// The virtual environment with those apps. Default: `VIRTUAL_ENV`, else `.venv` or `venv` here.
+    /// The virtual environment with those apps, and whose Python `--django` asks. Default: `VIRTUAL_ENV`, else
+    /// `.venv` or `venv` here, else where `python3` is installed.
+    ///
+    /// Any folder with `lib/python3.X/site-packages` in it will do for the apps, as `/usr/local` in an image.
     pub virtual_env: Option<PathBuf>,
     /// The output folder. Default: `static.directory`.
     ///
@@ -418,7 +422,9 @@ pub struct CollectConfig {
     pub web_manifests: Vec<String>,
     /// Manifests of bundlers (Vite, webpack, esbuild, Parcel, Rollup) inside the sources. Default: none.
     ///
-    /// A file that one of them lists has its hash already: it keeps its name and is cached for ever.
+    /// A file that one of them lists has its hash already: it keeps its name and its bytes, and is cached for
+    /// ever. A listed file that is not there stops the run; one with no hash in its name is told, and treated
+    /// as any other.
     pub bundler_manifests: Vec<PathBuf>,
     /// What a reference to a file that is not there means: "error", "warn" or "ignore", or a list of
     /// patterns with one of them each. Default: "error".

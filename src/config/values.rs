@@ -346,6 +346,20 @@ impl FromStr for Source {
     }
 }
 
+/// As it is read. A folder with an equals sign in its name gets the `./` that says that it is one.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prefix, directory } = self;
+        let needs_dot = prefix.is_empty()
+            && directory.to_string_lossy().contains('=')
+            && !directory.is_absolute()
+            && !directory.starts_with(".")
+            && !directory.starts_with("..");
+        let equals = if prefix.is_empty() { "" } else { "=" };
+        write!(f, "{prefix}{equals}{}{}", if needs_dot { "./" } else { "" }, directory.display())
+    }
+}
+
 /// A number of bytes: `4096`, `"64 KiB"`, `"10 MiB"`, `"1 GiB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
@@ -724,6 +738,10 @@ mod tests {
             ("vendor=", None),
         ] {
             assert_eq!(text.parse().ok(), expected, "for {text:?}");
+            if let Some(source) = expected {
+                assert_eq!(source.to_string().parse(), Ok(source), "written again, for {text:?}");
+            }
         }
+        assert_eq!(source("", "a=b").to_string(), "./a=b");
     }
 }

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::collect::error::CollectError;
+use crate::collect::folders::Folders;
 use crate::collect::scan::real_path;
 use crate::config::CollectConfig;
 
@@ -17,12 +18,16 @@ pub(in crate::collect) struct Place(PathBuf);
 
 impl Place {
     /// Looks at the place before anything is done, so that a mistake costs no time.
-    pub(in crate::collect) fn of(config: &CollectConfig, output: &Path) -> Result<Option<Self>, CollectError> {
+    pub(in crate::collect) fn of(
+        folders: &Folders,
+        config: &CollectConfig,
+        output: &Path,
+    ) -> Result<Option<Self>, CollectError> {
         let Some(path) = &config.report else { return Ok(None) };
         let refuse = |why: String| CollectError::BadReport { path: path.clone(), why };
         let real = real_path(path);
-        let folders = config.sources.iter().map(|source| source.directory.as_path()).chain([output]);
-        for folder in folders.chain(config.previous.as_deref()) {
+        let near = folders.list.iter().map(|folder| folder.source.directory.as_path()).chain([output]);
+        for folder in near.chain(config.previous.as_deref()) {
             if real.starts_with(real_path(folder)) {
                 return Err(refuse(format!("lies inside of {}, and would be published", folder.display())));
             }
