@@ -72,6 +72,8 @@ pub enum Rule {
     FileForFolder,
     /// Two names that differ in case only.
     NamesDifferInCase,
+    /// The cache of compressed copies cannot be written.
+    CacheNotWritten,
     /// What a look at finished files, or at templates, found.
     Discrepancy,
 }
@@ -91,6 +93,7 @@ impl Rule {
             Self::NoFile => "no-file",
             Self::FileForFolder => "file-for-folder",
             Self::NamesDifferInCase => "names-differ-in-case",
+            Self::CacheNotWritten => "cache-not-written",
             Self::Discrepancy => "discrepancy",
         }
     }
@@ -111,6 +114,9 @@ impl Rule {
                 "let the user that runs this read the files, or leave them out with a pattern under [collect] ignore"
             }
             Self::UnusableSource => "fix the path, or drop it from --source or [collect] sources",
+            Self::CacheNotWritten => {
+                "let the user that runs this write to the folder, or set [collect] cache to another one"
+            }
             Self::Discrepancy => "run `vestibule collect` again",
             Self::NotUnderstood
             | Self::UnpublishableName

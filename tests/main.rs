@@ -6,6 +6,7 @@ mod support;
 
 mod audit;
 mod browser;
+mod cache;
 mod collect;
 mod command_line;
 mod config_example;

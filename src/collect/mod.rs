@@ -8,7 +8,10 @@
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
 
+mod budget;
+mod cache;
 mod carry;
+mod codecs;
 mod compress;
 mod contents;
 mod delta;
@@ -40,6 +43,7 @@ pub use self::error::CollectError;
 pub use self::summary::Summary;
 pub use self::verify::{Proof, ProofError, verify};
 
+use self::cache::Cache;
 use self::carry::{Carriage, Limits, Release};
 use self::report::Report;
 use self::report::place::Place;
@@ -78,7 +82,8 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
     }
     let references = named.references;
     let progress = progress::Progress::on_terminal();
-    let compressed = compress::compress(named, config, &staging, &progress)?;
+    let cache = Cache::new(config.cache.as_deref(), config.cache_size.0);
+    let compressed = compress::compress(named, config, &cache, &staging, &progress)?;
     let mut plan = plan::plan(&compressed);
     let elsewhere = config.previous.as_deref().map(Release::named).transpose()?;
     let last = elsewhere.as_ref().or(before.as_ref());
@@ -89,6 +94,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
     plan.carry(&carriage, output);
     let deltas = deltas::add(&mut plan, &compressed, &carriage, output, config, &staging, &progress)?;
     target.publish(&plan, &staging, before.as_ref())?;
+    findings.extend(cache.finish());
     let summary = Summary {
         output: output.to_owned(),
         files,
@@ -99,6 +105,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Su
         dropped: carriage.dropped,
         shadowed,
         compression: compressed.totals.clone(),
+        remembered: cache.taken(),
         deltas,
         warnings: findings,
         elapsed: started.elapsed(),
