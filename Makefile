@@ -1,6 +1,6 @@
 # The commands of the README, and nothing clever.
 
-.PHONY: demo demo-check test bench lint
+.PHONY: demo demo-check test bench bench-collect lint
 
 # The demo site behind vestibule, until Ctrl-C.
 demo:
@@ -18,6 +18,11 @@ test:
 
 bench:
 	cargo bench --locked
+
+# `collect` beside WhiteNoise, on the same files.
+bench-collect:
+	cargo build --release --locked
+	benches/versus_whitenoise
 
 lint:
 	cargo fmt --check

@@ -83,10 +83,18 @@ fn bench(c: &mut Criterion) {
         b.iter_batched(fresh, |out| copy(source.path(), out.path()), BatchSize::PerIteration);
     });
     let codings = [Encoding::Gzip, Encoding::Brotli, Encoding::Zstd];
-    for (name, encodings) in [("hash and rewrite", &codings[..0]), ("hash, rewrite and compress", &codings[..])] {
+    let cache = fresh();
+    let runs = [
+        ("hash and rewrite", &codings[..0], None),
+        ("hash, rewrite and compress", &codings[..], None),
+        ("the same with a warm cache", &codings[..], Some(cache.path())),
+    ];
+    for (name, encodings, cache) in runs {
         group.bench_function(name, |b| {
             let run = |out: tempfile::TempDir| {
-                let config = config(source.path(), out.path().join("out"), encodings);
+                let mut config = config(source.path(), out.path().join("out"), encodings);
+                // The first warm-up run fills it.
+                config.cache = cache.map(Path::to_owned);
                 collect(&config, &UrlPrefix::default(), SystemTime::now()).expect("collected");
                 out // removed outside of the measurement
             };

@@ -78,6 +78,8 @@ pub enum Rule {
     UnknownApp,
     /// A bundler's manifest that is not sound, or does not fit what is there.
     BundlerManifest,
+    /// The cache of compressed copies cannot be written.
+    CacheNotWritten,
     /// What a look at finished files, or at templates, found.
     Discrepancy,
 }
@@ -100,6 +102,7 @@ impl Rule {
             Self::Settings => "settings",
             Self::UnknownApp => "unknown-app",
             Self::BundlerManifest => "bundler-manifest",
+            Self::CacheNotWritten => "cache-not-written",
             Self::Discrepancy => "discrepancy",
         }
     }
@@ -123,6 +126,9 @@ impl Rule {
             Self::UnknownApp => "write it as in INSTALLED_APPS",
             Self::BundlerManifest => "build the bundle again, and name its manifest under [collect] bundler_manifests",
             Self::UnusableSource => "fix the path, or drop it from --source or [collect] sources",
+            Self::CacheNotWritten => {
+                "let the user that runs this write to the folder, or set [collect] cache to another one"
+            }
             Self::Discrepancy => "run `vestibule collect` again",
             Self::NotUnderstood
             | Self::UnpublishableName

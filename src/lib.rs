@@ -92,6 +92,7 @@ pub mod check;
 // How it is told.
 pub mod telling;
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -249,6 +250,7 @@ fn collect(mut loaded: Loaded, flags: &CollectFlags) -> Result<Outcome, Error> {
     };
     let mut config = loaded.config.collect;
     config.output = config.output.or(loaded.config.assets.directory);
+    config.cache = cache_folder(config.cache, |name| std::env::var_os(name));
     let summary = collect::collect_from(&folders, &config, &loaded.config.assets.prefix, now()?)?;
     Ok(Outcome::Collected(Box::new(summary)))
 }
@@ -281,6 +283,16 @@ fn now() -> Result<SystemTime, Error> {
     time.ok_or_else(|| Error::Epoch(text.to_string_lossy().into_owned()))
 }
 
+/// Where compressed copies are kept: the configured folder, none if that is "", or else the user's own folder for
+/// such things, if there is one (XDG Base Directory Specification).
+fn cache_folder(configured: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    // A relative path in these variables is to be ignored.
+    let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let of_the_user =
+        || Some(folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?.join("vestibule"));
+    configured.or_else(of_the_user).filter(|path| !path.as_os_str().is_empty())
+}
+
 /// Lends a runtime, and does not wait for what hangs in it afterwards: a disk or a name server that
 /// does not answer must not keep the program from ending.
 fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> io::Result<T> {
@@ -288,4 +300,27 @@ fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> io::Result<T> {
     let done = work(&runtime);
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cache_is_where_the_operator_says_or_the_user_keeps_such_things() {
+        for (configured, xdg, home, expected) in [
+            (Some("/srv/cache"), "/xdg", "/home/anna", Some("/srv/cache")),
+            (Some("cache"), "/xdg", "/home/anna", Some("cache")),
+            (Some(""), "/xdg", "/home/anna", None),
+            (None, "/xdg", "/home/anna", Some("/xdg/vestibule")),
+            (None, "", "/home/anna", Some("/home/anna/.cache/vestibule")),
+            (None, "relative", "/home/anna", Some("/home/anna/.cache/vestibule")),
+            (None, "", "", None), // a system user without a home
+        ] {
+            let variable = |name: &str| Some(if name == "HOME" { home } else { xdg }.into());
+            let folder = cache_folder(configured.map(PathBuf::from), variable);
+            assert_eq!(folder, expected.map(PathBuf::from), "{configured:?} {xdg:?} {home:?}");
+        }
+        assert_eq!(cache_folder(None, |_| None), None);
+    }
 }

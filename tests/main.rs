@@ -7,6 +7,7 @@ mod support;
 mod audit;
 mod browser;
 mod bundlers;
+mod cache;
 mod collect;
 mod command_line;
 mod config_example;

@@ -1,22 +1,32 @@
 //! Makes gzip, brotli and zstd copies on all threads, and keeps those that are worth it.
 //!
 //! The same bytes and levels give the same copy, byte for byte, on any number of threads and at any
-//! time: no clock, no file name and no machine goes in, and one copy is always made by one thread.
+//! time: one copy is always made by one thread, and what the [`cache`](super::cache) remembers of earlier runs is
+//! what would be made now. Equal bytes are compressed once, whatever names they have.
 //! Each copy goes into the staging folder as soon as it is made, so that only those in the making are in
-//! memory.
+//! memory, and of large ones only so many at a time as a [`Budget`] allows.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Write as _};
 
 use rayon::prelude::*;
 
+use super::Workshop;
+use super::budget::Budget;
+use super::cache::{Answer, Cache, Key};
+use super::codecs::{Codec, decodes_to};
 use super::error::CollectError;
+use super::fingerprint::Fingerprint;
 use super::name::{Named, Output};
-use super::progress::Progress;
 use super::staging::Staging;
-use crate::config::CollectConfig;
 use crate::config::values::Encoding;
 use crate::http::encoding::Coding;
+
+/// Memory for the files in compression: this, or more on a machine with many threads. Two of the largest files of
+/// an ordinary site fit in.
+const MEMORY: u64 = 144 << 20;
+const MEMORY_OF_A_THREAD: u64 = 24 << 20;
+/// Less than this cannot be compressed by as much as the header that would say so is long.
+const SMALLEST: u64 = 32;
 
 /// The compressed copies of one content, with their sizes in bytes. They are ready in the staging folder, under
 /// the name under which the content is stored.
@@ -44,37 +54,64 @@ pub struct Totals {
     pub after: u64,
 }
 
+/// One content, with all outputs that have it, and a codec for it.
+#[derive(Debug)]
+struct Task {
+    codec: Codec,
+    outputs: Vec<usize>,
+}
+
 /// Compresses all contents. Copies that are not worth it are dropped, and the next coding is still tried.
-pub(super) fn compress(
-    named: Named,
-    config: &CollectConfig,
-    staging: &Staging,
-    progress: &Progress,
-) -> Result<Compressed, CollectError> {
+pub(super) fn compress(named: Named, workshop: &Workshop<'_>) -> Result<Compressed, CollectError> {
+    let Workshop { config, cache, staging, progress } = workshop;
     let codings: BTreeSet<Coding> = config.encodings.iter().map(|encoding| coding_of(*encoding)).collect();
-    let mut tasks: Vec<(usize, Coding)> = (0..named.outputs.len())
-        .filter(|&index| is_worth_trying(&named.outputs[index], &config.skip_compression))
-        .flat_map(|index| codings.iter().map(move |&coding| (index, coding)))
-        .filter(|&(index, coding)| is_free(&named, index, coding))
-        .collect();
-    // The largest goes first, so that no thread begins with it when all others are done.
-    tasks.sort_by_key(|&(index, coding)| (std::cmp::Reverse(named.outputs[index].contents.size), coding));
-    progress.begin(tasks.iter().map(|&(index, _)| named.outputs[index].contents.size).sum());
+    let codecs: Vec<Codec> = codings.iter().map(|coding| Codec::new(*coding, config)).collect();
+    let tasks = tasks(&named, &codecs, &config.skip_compression);
+    progress.begin(tasks.iter().map(|task| named.outputs[task.outputs[0]].contents.size).sum());
+    let threads = rayon::current_num_threads() as u64;
+    let budget = Budget::new(MEMORY.max(threads * MEMORY_OF_A_THREAD));
     // `par_bridge` hands the tasks out in this order; an indexed iterator would cut them in halves.
-    let copies: Vec<(usize, Coding, Option<u64>)> = tasks
+    let copies: Vec<(Task, Option<u64>)> = tasks
         .into_iter()
         .par_bridge()
-        .map(|(index, coding)| {
-            let output = &named.outputs[index];
-            let copy = compressed(output, coding, config)?;
+        .map(|task| {
+            let output = &named.outputs[task.outputs[0]];
+            let copy = remembered_or_made(output, task.codec, config.keep_ratio, cache, &budget)?;
             if let Some(copy) = &copy {
-                staging.write(&format!("{}{}", output.stored(), coding.suffix()), copy, output.modified)?;
+                write(copy, &task, &named, staging)?;
             }
             progress.advance(output.contents.size);
-            Ok((index, coding, copy.map(|copy| copy.len() as u64)))
+            Ok((task, copy.map(|copy| copy.len() as u64)))
         })
         .collect::<Result<_, CollectError>>()?;
-    Ok(gather(named, copies))
+    Ok(gather(named, &codings, copies))
+}
+
+/// What is to be done, the largest first, so that no thread begins with it when all others are done.
+fn tasks(named: &Named, codecs: &[Codec], skipped: &[String]) -> Vec<Task> {
+    let mut tasks: BTreeMap<(Fingerprint, Codec), Task> = BTreeMap::new();
+    for (index, output) in named.outputs.iter().enumerate().filter(|(_, output)| is_worth_trying(output, skipped)) {
+        for &codec in codecs.iter().filter(|codec| is_free(named, index, codec.coding)) {
+            let task = tasks.entry((output.contents.fingerprint, codec));
+            task.or_insert_with(|| Task { codec, outputs: Vec::new() }).outputs.push(index);
+        }
+    }
+    let mut tasks: Vec<Task> = tasks.into_values().collect();
+    tasks.sort_by_key(|task| (std::cmp::Reverse(named.outputs[task.outputs[0]].contents.size), task.outputs[0]));
+    tasks
+}
+
+fn write(copy: &[u8], task: &Task, named: &Named, staging: &Staging) -> Result<(), CollectError> {
+    let mut written = BTreeSet::new();
+    for output in task.outputs.iter().map(|index| &named.outputs[*index]) {
+        // Equal originals have one home.
+        let name = format!("{}{}", output.stored(), task.codec.coding.suffix());
+        if !written.contains(&name) {
+            staging.write(&name, copy, output.modified)?;
+            written.insert(name);
+        }
+    }
+    Ok(())
 }
 
 /// A name that belongs to a file of the sources, as `a.js.gz` beside `a.js`, is the author's.
@@ -83,16 +120,18 @@ fn is_free(named: &Named, index: usize, coding: Coding) -> bool {
     !named.paths.contains_key(&format!("{}{}", output.stored(), coding.suffix()))
 }
 
-fn gather(named: Named, copies: Vec<(usize, Coding, Option<u64>)>) -> Compressed {
+fn gather(named: Named, codings: &BTreeSet<Coding>, copies: Vec<(Task, Option<u64>)>) -> Compressed {
     let mut outputs: Vec<_> = named.outputs.into_iter().map(|output| (output, Copies::new())).collect();
-    let mut totals: BTreeMap<Coding, Totals> = BTreeMap::new();
-    for (index, coding, copy) in copies {
-        let totals = totals.entry(coding).or_default();
+    let mut totals: BTreeMap<Coding, Totals> = codings.iter().map(|coding| (*coding, Totals::default())).collect();
+    for (task, copy) in copies {
+        let totals = totals.entry(task.codec.coding).or_default();
         let Some(copy) = copy else { continue };
         totals.copies += 1;
-        totals.before += outputs[index].0.contents.size;
+        totals.before += outputs[task.outputs[0]].0.contents.size;
         totals.after += copy;
-        outputs[index].1.insert(coding, copy);
+        for index in task.outputs {
+            outputs[index].1.insert(task.codec.coding, copy);
+        }
     }
     Compressed { outputs, paths: named.paths, totals }
 }
@@ -109,103 +148,48 @@ fn is_worth_trying(output: &Output, skipped: &[String]) -> bool {
     let base_name = output.name().rsplit('/').next().unwrap_or_default();
     let extension = base_name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let is_skipped = skipped.iter().any(|skipped| skipped.trim_start_matches('.').eq_ignore_ascii_case(extension));
-    output.contents.size > 0 && !is_skipped
+    output.contents.size >= SMALLEST && !is_skipped
 }
 
-fn compressed(output: &Output, coding: Coding, config: &CollectConfig) -> Result<Option<Vec<u8>>, CollectError> {
-    let bytes = output.contents.read()?;
-    let copy = match coding {
-        Coding::Gzip => gzip(&bytes, config.gzip_level),
-        Coding::Brotli => brotli(&bytes, config.brotli_level),
-        Coding::Zstd => zstd(&bytes, config.zstd_level),
-    };
-    let copy = copy.map_err(|cause| CollectError::Compress { name: output.name().to_owned(), cause })?;
-    Ok(is_worth_keeping(copy.len(), bytes.len(), config.keep_ratio).then_some(copy))
+/// A copy, if it is worth keeping.
+fn remembered_or_made(
+    output: &Output,
+    codec: Codec,
+    keep_ratio: f64,
+    cache: &Cache,
+    budget: &Budget,
+) -> Result<Option<Vec<u8>>, CollectError> {
+    let contents = &output.contents;
+    let size = contents.size;
+    let is_worth_keeping = |copy: u64| is_worth_keeping(copy, size, keep_ratio);
+    let key = Key::new("copy", &[&contents.fingerprint, codec.recipe().as_bytes()]);
+    let is_sound = |copy: &[u8]| decodes_to(copy, codec.coding, size, &contents.fingerprint);
+    match cache.find(&key, size, is_sound) {
+        Some(Answer::Copy(copy)) if is_worth_keeping(copy.len() as u64) => return Ok(Some(copy)),
+        Some(Answer::Copy(_)) => return Ok(None),
+        // With another ratio than that of the earlier run, it may be worth it now.
+        Some(Answer::NotWorthKeeping(copy)) if !is_worth_keeping(copy) => return Ok(None),
+        Some(Answer::NotWorthKeeping(_)) | None => {}
+    }
+    let _share = budget.take(codec.memory(size));
+    let copy = codec.encode(contents, output.name())?;
+    let is_kept = is_worth_keeping(copy.len() as u64);
+    cache.keep(&key, &if is_kept { Answer::Copy(&copy) } else { Answer::NotWorthKeeping(copy.len() as u64) });
+    Ok(is_kept.then_some(copy))
 }
 
 /// A copy that is not smaller is never kept, whatever the ratio.
 #[allow(clippy::cast_precision_loss, reason = "a file has less than 2^52 bytes")]
-fn is_worth_keeping(copy: usize, original: usize, keep_ratio: f64) -> bool {
+fn is_worth_keeping(copy: u64, original: u64, keep_ratio: f64) -> bool {
     copy < original && copy as f64 <= original as f64 * keep_ratio
-}
-
-fn gzip(bytes: &[u8], level: u32) -> io::Result<Vec<u8>> {
-    // 255 is "unknown" for the operating system (RFC 1952, section 2.3.1).
-    let builder = flate2::GzBuilder::new().mtime(0).operating_system(255);
-    let mut encoder = builder.write(Vec::new(), flate2::Compression::new(level.min(9)));
-    encoder.write_all(bytes)?;
-    encoder.finish()
-}
-
-fn brotli(bytes: &[u8], level: u32) -> io::Result<Vec<u8>> {
-    let mut parameters = brotli::enc::BrotliEncoderParams {
-        quality: i32::try_from(level.min(11)).unwrap_or(11),
-        size_hint: bytes.len(),
-        ..brotli::enc::BrotliEncoderParams::default()
-    };
-    // 24 is the largest window of RFC 7932; a decoder reserves it, so small files ask for less.
-    parameters.lgwin = if bytes.len() > 1 << 22 { 24 } else { 22 };
-    let mut copy = Vec::new();
-    brotli::BrotliCompress(&mut &bytes[..], &mut copy, &parameters)?;
-    Ok(copy)
-}
-
-/// The largest window that decoders of the `zstd` coding must accept: 8 MiB (RFC 9659, section 3).
-const ZSTD_WINDOW_LOG: u32 = 23;
-
-fn zstd(bytes: &[u8], level: u32) -> io::Result<Vec<u8>> {
-    use zstd::zstd_safe::CParameter;
-    let mut compressor = zstd::bulk::Compressor::new(i32::try_from(level.min(22)).unwrap_or(22))?;
-    compressor.set_parameter(CParameter::ContentSizeFlag(true))?;
-    compressor.set_parameter(CParameter::ChecksumFlag(false))?;
-    if bytes.len() > 1 << ZSTD_WINDOW_LOG {
-        compressor.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
-    }
-    compressor.compress(bytes)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
     use std::path::Path;
 
     use super::*;
     use crate::collect::contents::Contents;
-
-    #[test]
-    fn every_copy_decodes_to_the_original() {
-        let original: Vec<u8> = (0..50_000_u32).flat_map(|n| (n / 7 % 251).to_le_bytes()).collect();
-        let mut decoded = Vec::new();
-        flate2::read::GzDecoder::new(&gzip(&original, 9).expect("gzip")[..]).read_to_end(&mut decoded).expect("gzip");
-        assert_eq!(decoded, original);
-        decoded.clear();
-        let copy = brotli(&original, 5).expect("brotli");
-        brotli::BrotliDecompress(&mut &copy[..], &mut decoded).expect("brotli");
-        assert_eq!(decoded, original);
-        let copy = zstd(&original, 19).expect("zstd");
-        assert_eq!(zstd::decode_all(&copy[..]).expect("zstd"), original);
-    }
-
-    #[test]
-    fn gzip_names_no_time_no_file_and_no_system() {
-        let copy = gzip(b"aaaaaaaaaaaaaaaaaaaa", 9).expect("gzip");
-        assert_eq!(copy[3], 0, "flags: no file name");
-        assert_eq!(copy[4..8], [0; 4], "no time");
-        assert_eq!(copy[9], 255, "no operating system");
-    }
-
-    #[test]
-    fn the_zstd_window_stays_within_what_browsers_accept() {
-        // More than the window, with little to compress, at the level with the largest window.
-        let original: Vec<u8> = std::iter::repeat_n(b'a', (8 << 20) + 4096).collect();
-        let copy = zstd(&original, 22).expect("zstd");
-        // Frame header (RFC 8878, section 3.1.1.1): descriptor, then the window's exponent.
-        let (descriptor, window) = (copy[4], copy[5]);
-        assert_eq!(descriptor & 0b0010_0000, 0, "not a single segment");
-        assert_eq!(descriptor & 0b0000_0100, 0, "no checksum");
-        assert!(descriptor >> 6 != 0, "the content size is there");
-        assert!(u32::from(window >> 3) + 10 <= ZSTD_WINDOW_LOG);
-    }
 
     #[test]
     fn a_copy_is_kept_only_where_it_is_smaller_by_the_ratio() {
@@ -221,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn compressed_types_and_empty_files_are_skipped() {
+    fn compressed_types_and_tiny_files_are_skipped() {
         let output = |name: &str, bytes: &[u8]| Output {
             hashed: None,
             plain: Some(name.to_owned()),
@@ -230,12 +214,13 @@ mod tests {
         };
         let skipped = ["png".to_owned(), "WOFF2".to_owned()];
         for (name, bytes, expected) in [
-            ("a.css", &b"x"[..], true),
+            ("a.css", &[b'x'; 32][..], true),
+            ("a.css", &[b'x'; 31], false),
             ("a.css", b"", false),
-            ("a.PNG", b"x", false),
-            ("a.woff2", b"x", false),
-            ("png", b"x", true), // a name, not an extension
-            ("a.png/b", b"x", true),
+            ("a.PNG", &[b'x'; 32], false),
+            ("a.woff2", &[b'x'; 32], false),
+            ("png", &[b'x'; 32], true), // a name, not an extension
+            ("a.png/b", &[b'x'; 32], true),
         ] {
             assert_eq!(is_worth_trying(&output(name, bytes), &skipped), expected, "for {name}");
         }

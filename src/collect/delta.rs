@@ -128,6 +128,19 @@ fn dcz(dictionary: Dictionary<'_>, bytes: &[u8], level: u32) -> io::Result<Optio
     Ok(Some(delta))
 }
 
+/// Whether a delta is framed for its dictionary, and unpacks to these bytes.
+pub(super) fn is_sound(coding: DictionaryCoding, delta: &[u8], dictionary: Dictionary<'_>, bytes: &[u8]) -> bool {
+    let magic: &[u8] = match coding {
+        DictionaryCoding::Brotli => &DCB_MAGIC,
+        DictionaryCoding::Zstd => &DCZ_MAGIC,
+    };
+    let Some(stream) = delta.strip_prefix(&framed(magic, dictionary.fingerprint)[..]) else { return false };
+    match coding {
+        DictionaryCoding::Brotli => unpacks_brotli(stream, dictionary.bytes, bytes),
+        DictionaryCoding::Zstd => unpacks_zstd(stream, dictionary.bytes, bytes),
+    }
+}
+
 fn framed(magic: &[u8], fingerprint: &Fingerprint) -> Vec<u8> {
     [magic, fingerprint].concat()
 }

@@ -11,7 +11,10 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use super::Workshop;
+use super::cache::{Answer, Cache, Key};
 use super::carry::Carriage;
+use super::codecs;
 use super::compress::{Compressed, Totals};
 use super::contents::Contents;
 use super::delta::{self, Dictionary};
@@ -19,8 +22,6 @@ use super::error::CollectError;
 use super::fingerprint::fingerprint;
 use super::name::Output;
 use super::plan::Plan;
-use super::progress::Progress;
-use super::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::Encoding;
 use crate::http::encoding::DictionaryCoding;
@@ -33,10 +34,9 @@ pub(super) fn add(
     compressed: &Compressed,
     carriage: &Carriage,
     output: &Path,
-    config: &CollectConfig,
-    staging: &Staging,
-    progress: &Progress,
+    workshop: &Workshop<'_>,
 ) -> Result<Totals, CollectError> {
+    let Workshop { config, cache, staging, progress } = workshop;
     if !config.deltas {
         return Ok(Totals::default());
     }
@@ -57,7 +57,7 @@ pub(super) fn add(
         .par_bridge()
         .map(|task| {
             let output = outputs[&*task.file];
-            let delta = task.make(&output.contents, carriage, config)?;
+            let delta = task.make(&output.contents, carriage, config, cache)?;
             progress.advance(task.work());
             let Some(delta) = delta else { return Ok(None) };
             staging.write(&task.name(), &delta, output.modified)?;
@@ -107,6 +107,7 @@ impl Delta {
         new: &Contents,
         carriage: &Carriage,
         config: &CollectConfig,
+        cache: &Cache,
     ) -> Result<Option<Vec<u8>>, CollectError> {
         let old = fs_err::read(carriage.folder.join(&self.old)).map_err(CollectError::Unreadable)?;
         let fingerprint = fingerprint(&old);
@@ -119,9 +120,22 @@ impl Delta {
             DictionaryCoding::Zstd => config.zstd_level,
         };
         let dictionary = Dictionary { bytes: &old, fingerprint: &fingerprint };
-        let delta = delta::make(self.coding, dictionary, &new.read()?, level);
+        let bytes = new.read()?;
+        let recipe = format!("{} level {level} by {}", self.coding.token(), codecs::releases());
+        let key = Key::new("delta", &[&fingerprint, &new.fingerprint, recipe.as_bytes()]);
+        let is_sound = |delta: &[u8]| delta::is_sound(self.coding, delta, dictionary, &bytes);
+        match cache.find(&key, self.limit, is_sound) {
+            Some(Answer::Copy(delta)) => return Ok(Some(delta)),
+            Some(Answer::NotWorthKeeping(size)) if size > self.limit => return Ok(None),
+            Some(Answer::NotWorthKeeping(_)) | None => {}
+        }
+        let delta = delta::make(self.coding, dictionary, &bytes, level);
         let delta = delta.map_err(|cause| CollectError::Compress { name: self.file.clone(), cause })?;
-        Ok(delta.filter(|delta| delta.len() as u64 <= self.limit))
+        // One that cannot be made is as good as too large.
+        let size = delta.as_ref().map_or(u64::MAX, |delta| delta.len() as u64);
+        let delta = delta.filter(|_| size <= self.limit);
+        cache.keep(&key, &delta.as_deref().map_or(Answer::NotWorthKeeping(size), Answer::Copy));
+        Ok(delta)
     }
 }
 

@@ -12,8 +12,11 @@
 pub mod django;
 
 mod apps;
+mod budget;
 mod bundler;
+mod cache;
 mod carry;
+mod codecs;
 mod compress;
 mod contents;
 mod delta;
@@ -49,6 +52,7 @@ pub use self::python::Surroundings;
 pub use self::summary::Summary;
 pub use self::verify::{Proof, ProofError, verify};
 
+use self::cache::Cache;
 use self::carry::{Carriage, Limits, Release};
 use self::report::Report;
 use self::report::place::Place;
@@ -82,6 +86,14 @@ pub fn collect_from(
     threads.build().map_err(CollectError::Threads)?.install(|| run(folders, config, prefix, now))
 }
 
+/// What the steps that make copies and deltas work with.
+struct Workshop<'a> {
+    config: &'a CollectConfig,
+    cache: &'a Cache,
+    staging: &'a Staging,
+    progress: &'a progress::Progress,
+}
+
 fn run(
     folders: &Folders,
     config: &CollectConfig,
@@ -101,23 +113,26 @@ fn run(
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;
     let before = Release::in_output(output)?;
+    let elsewhere = config.previous.as_deref().map(Release::named).transpose()?;
+    let last = elsewhere.as_ref().or(before.as_ref());
     let mut named = if config.hash { name::hash_names(linked, &staging)? } else { name::keep_names(linked) };
     if !config.keep_originals {
         named.drop_originals();
     }
     let references = named.references;
     let progress = progress::Progress::on_terminal();
-    let compressed = compress::compress(named, config, &staging, &progress)?;
+    let cache = Cache::new(config.cache.as_deref(), config.cache_size.0);
+    let workshop = Workshop { config, cache: &cache, staging: &staging, progress: &progress };
+    let compressed = compress::compress(named, &workshop)?;
     let mut plan = plan::plan(&compressed);
-    let elsewhere = config.previous.as_deref().map(Release::named).transpose()?;
-    let last = elsewhere.as_ref().or(before.as_ref());
     let carriage = match last {
         Some(last) => last.carry_into(&plan.manifest, Limits::new(config, now))?,
         None => Carriage::default(),
     };
     plan.carry(&carriage, output);
-    let deltas = deltas::add(&mut plan, &compressed, &carriage, output, config, &staging, &progress)?;
+    let deltas = deltas::add(&mut plan, &compressed, &carriage, output, &workshop)?;
     target.publish(&plan, &staging, before.as_ref())?;
+    findings.extend(cache.finish());
     let summary = Summary {
         output: output.to_owned(),
         files,
@@ -129,6 +144,7 @@ fn run(
         dropped: carriage.dropped,
         shadowed,
         compression: compressed.totals.clone(),
+        remembered: cache.taken(),
         deltas,
         warnings: findings,
         notes: folders.notes.clone(),

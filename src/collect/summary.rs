@@ -36,6 +36,8 @@ pub struct Summary {
     /// What compression brought, for each coding that was asked for.
     #[serde(serialize_with = "by_name")]
     pub compression: BTreeMap<Coding, Totals>,
+    /// How many of those copies an earlier run had made.
+    pub remembered: usize,
     /// What deltas save over the smallest copies, for browsers that have an earlier version.
     pub deltas: Totals,
     /// What is odd, but did not stop the run.
@@ -95,6 +97,9 @@ impl fmt::Display for Summary {
         }
         for (coding, totals) in &self.compression {
             compression_line(f, name(*coding), totals)?;
+        }
+        if self.remembered > 0 {
+            line(f, "cached", self.remembered, "of these copies, made by an earlier run")?;
         }
         if self.deltas.copies > 0 {
             compression_line(f, "deltas", &self.deltas)?;
@@ -156,6 +161,7 @@ mod tests {
             dropped: 3,
             shadowed: 2,
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
+            remembered: 80,
             deltas: Totals { copies: 12, before: 314_573, after: 31_457 },
             warnings: vec![Finding::about("a.css", "odd")],
             notes: vec!["no static folder in django.contrib.auth".into()],
@@ -171,6 +177,7 @@ Collected 132 files from 1 folder into public in 2.4 s
   dropped         3  of earlier releases, out of use for long enough
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
+  cached         80  of these copies, made by an earlier run
   deltas         12   307.2 KiB ->   30.7 KiB   10 %
   warnings        1  see above";
         assert_eq!(summary.to_string(), expected);

@@ -435,7 +435,10 @@ pub struct CollectConfig {
     pub missing_source_map: values::Severities,
     /// The compressed copies to make. Default: "gzip", "brotli" and "zstd".
     pub encodings: Vec<values::Encoding>,
-    /// 1 to 9. Default: 9.
+    /// 1 to 12. Default: 10.
+    ///
+    /// From 10 on, libdeflate searches for the shortest encoding. 10 takes a twentieth of the time of brotli and saves
+    /// 4 % over zlib's 9; 12 takes twice that and saves another 0.3 %.
     pub gzip_level: u32,
     /// 0 to 11. Default: 11.
     pub brotli_level: u32,
@@ -491,7 +494,7 @@ impl Default for CollectConfig {
             missing_reference: values::Severity::Error.into(),
             missing_source_map: values::Severity::Warn.into(),
             encodings: vec![values::Encoding::Gzip, values::Encoding::Brotli, values::Encoding::Zstd],
-            gzip_level: 9,
+            gzip_level: 10,
             brotli_level: 11,
             zstd_level: 19,
             keep_ratio: 0.95,

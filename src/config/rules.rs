@@ -125,7 +125,7 @@ impl Rules<'_> {
 
     fn collect(&mut self, config: &Config) {
         let collect = &config.collect;
-        self.within(("collect", "gzip_level"), collect.gzip_level, 1..=9);
+        self.within(("collect", "gzip_level"), collect.gzip_level, 1..=12);
         self.within(("collect", "brotli_level"), collect.brotli_level, 0..=11);
         self.within(("collect", "zstd_level"), collect.zstd_level, 1..=22);
         self.within(("collect", "threads"), collect.threads, 0..=1024);
