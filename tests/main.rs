@@ -10,6 +10,7 @@ mod collect;
 mod command_line;
 mod config_example;
 mod connections;
+mod corpus;
 mod deltas;
 mod django;
 mod house;

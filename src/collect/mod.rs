@@ -7,6 +7,8 @@
 //! what readers see. No socket is opened, no code is run, and Django is not asked.
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
+#![doc = ""]
+#![doc = include_str!("compatibility.md")]
 
 mod carry;
 mod compress;
