@@ -12,6 +12,7 @@ mod collect;
 mod command_line;
 mod config_example;
 mod connections;
+mod corpus;
 mod deltas;
 mod django;
 mod django_rewriting;

@@ -8,6 +8,8 @@
 //! `--django`: then [`django`] runs one child process before all else.
 //!
 //! The same sources give the same output, byte for byte, on any machine and any number of threads.
+#![doc = ""]
+#![doc = include_str!("compatibility.md")]
 
 pub mod django;
 
