@@ -118,7 +118,8 @@ impl Command {
     pub fn format(&self) -> Format {
         match self {
             Self::Collect(flags) => flags.format.unwrap_or_default(),
-            Self::Serve(_) | Self::Check(_) | Self::AuditTemplates(_) => Format::Text,
+            Self::AuditTemplates(flags) => flags.format.unwrap_or_default(),
+            Self::Serve(_) | Self::Check(_) => Format::Text,
         }
     }
 
@@ -216,6 +217,9 @@ pub struct AuditFlags {
     /// Also list the names that are only known at run time
     #[arg(long)]
     pub dynamic: bool,
+    /// How to tell what was found: for people, as one document, or as annotations for a workflow [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum)]
+    pub format: Option<Format>,
 }
 
 impl AuditFlags {

@@ -117,7 +117,7 @@ impl Rule {
         match self {
             Self::MissingReference | Self::MissingSourceMap => {
                 "fix the references, or set [collect] missing_reference (missing_source_map for source maps) \
-                 to \"warn\" or \"ignore\", for all files or by pattern"
+                 to \"warn\" or \"ignore\"; for some files only: missing_reference = [\"vendor/*=warn\", \"error\"]"
             }
             Self::Unreadable => {
                 "let the user that runs this read the files, or leave them out with a pattern under [collect] ignore"

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use vestibule::audit::Audit;
 use vestibule::check::Finding;
 use vestibule::cli::{CommandLine, Format};
 use vestibule::collect::Proof;
@@ -27,9 +28,7 @@ fn main() -> ExitCode {
             ended(tell(&told, format), DONE)
         }
         Ok(Outcome::Proved(proof)) => ended(prove(&proof, format), if proof.is_sound() { DONE } else { FAILED }),
-        Ok(Outcome::Audited(audit)) => {
-            ended(printed(&format!("{audit}\n")), if audit.is_sound() { DONE } else { FAILED })
-        }
+        Ok(Outcome::Audited(audit)) => ended(tell_audit(&audit, format), if audit.is_sound() { DONE } else { FAILED }),
         Ok(Outcome::Saved(saved)) => {
             complain(&format!("{saved}\n"));
             DONE
@@ -64,6 +63,14 @@ fn prove(proof: &Proof, format: Format) -> bool {
         return printed(&format!("{proof}\n"));
     }
     tell(&Told { findings: &[&proof.errors[..], &proof.warnings].concat(), ..Told::default() }, format)
+}
+
+/// Tells what came of `audit-templates`; the answer is whether it could be told.
+fn tell_audit(audit: &Audit, format: Format) -> bool {
+    if format == Format::Text {
+        return printed(&format!("{audit}\n"));
+    }
+    tell(&Told { findings: &[&audit.missing[..], &audit.unreadable].concat(), ..Told::default() }, format)
 }
 
 fn report(findings: &[Finding]) -> u8 {

@@ -71,19 +71,29 @@ const PLAIN: &str = "\x1b[0m";
 /// Warnings first, so that what matters most is next to the prompt.
 fn text(told: &Told<'_>, findings: &[Finding]) -> String {
     let (fatal, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.level == Level::Error);
-    let mut lines: Vec<String> = warnings.iter().map(|warning| format!("{YELLOW}warning:{PLAIN} {warning}")).collect();
+    let mut lines = shown(&warnings, |warning| format!("{YELLOW}warning:{PLAIN} {warning}"));
     match &told.failure {
-        None => lines.extend(fatal.iter().map(|finding| format!("{RED}error:{PLAIN} {finding}"))),
+        None => lines.extend(shown(&fatal, |finding| format!("{RED}error:{PLAIN} {finding}"))),
         Some(Failure { message, causes, hint }) => {
             let colon = if fatal.is_empty() { "" } else { ":" };
             lines.push(format!("{RED}error:{PLAIN} {message}{colon}"));
-            lines.extend(fatal.iter().map(|finding| format!("  {finding}")));
+            lines.extend(shown(&fatal, |finding| format!("  {finding}")));
             lines.extend(causes.iter().map(|cause| format!("  because: {cause}")));
             lines.extend(hint.iter().map(|hint| format!("{GREEN}hint:{PLAIN} {hint}")));
         }
     }
     lines.extend(told.summary.map(ToString::to_string));
     lines.into_iter().map(|line| line + "\n").collect()
+}
+
+/// How many findings of one level people are shown. More than that are one mistake made many times, and would
+/// push the first ones off the screen.
+const SHOWN: usize = 100;
+
+fn shown(findings: &[&Finding], line: impl Fn(&Finding) -> String) -> Vec<String> {
+    let more = findings.len().saturating_sub(SHOWN);
+    let rest = (more > 0).then(|| format!("  … and {more} more, which --format json tells"));
+    findings.iter().take(SHOWN).map(|finding| line(finding)).chain(rest).collect()
 }
 
 #[derive(Serialize)]
@@ -211,6 +221,15 @@ mod tests {
 
     fn told(told: &Told<'_>, format: Format) -> Texts {
         tell(told, format, Path::new("/home/me/site"))
+    }
+
+    #[test]
+    fn people_are_shown_so_many_and_told_of_the_rest() {
+        let findings = vec![missing(Level::Error); SHOWN + 2];
+        let failed = Told { findings: &findings, failure: Some(failure()), summary: None };
+        let text = told(&failed, Format::Text).errors;
+        assert_eq!(text.lines().filter(|line| line.contains("x.png")).count(), SHOWN);
+        assert!(text.contains("\n  … and 2 more, which --format json tells\n"), "{text}");
     }
 
     #[test]

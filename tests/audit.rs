@@ -183,6 +183,13 @@ fn the_command_ends_with_1_where_a_name_is_missing() {
     let (code, told) = run(&["site", "--output", "out"]);
     assert_eq!(code, Some(1), "{told}");
     assert!(told.starts_with("error: site/other.html:2:11: \"A.css\" is not in the manifest"), "{told}");
+    let (code, annotations) = run(&["site", "--output", "out", "--format", "github"]);
+    assert_eq!(code, Some(1));
+    assert!(annotations.starts_with("::error file=site/other.html,line=2,col=11"), "{annotations}");
+    let (_, document) = run(&["site", "--output", "out", "--format", "json"]);
+    let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+    let finding = &document["findings"][0];
+    assert_eq!((&finding["reference"], &finding["suggestion"]), (&"A.css".into(), &"a.css".into()));
     assert_eq!(run(&["site", "--output", "nowhere"]).0, Some(2));
     assert_eq!(run(&["nowhere", "--output", "out"]).0, Some(2));
     assert_eq!(run(&["--output", "out"]).0, Some(2));

@@ -261,7 +261,7 @@ fn collect_tells_everything_in_one_document() {
   "error": {
     "message": "found 1 reference that leads nowhere",
     "causes": [],
-    "hint": "fix the references, or set [collect] missing_reference (missing_source_map for source maps) to \"warn\" or \"ignore\", for all files or by pattern"
+    "hint": "fix the references, or set [collect] missing_reference (missing_source_map for source maps) to \"warn\" or \"ignore\"; for some files only: missing_reference = [\"vendor/*=warn\", \"error\"]"
   }
 }
 "#;

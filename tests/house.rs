@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
 const MAP: [(&str, &str); 16] = [
-    ("main", "check cli collect lib serve telling"),
+    ("main", "audit check cli collect lib serve telling"),
     ("lib", "audit check cli collect config finding logging serve"),
     ("cli", ""),
     ("config", "cli"),

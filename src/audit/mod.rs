@@ -25,7 +25,7 @@ use walkdir::{DirEntry, WalkDir};
 
 use self::lookup::Answer;
 use self::templates::Engine;
-use crate::finding::{Finding, Position, counted, grouped};
+use crate::finding::{Finding, Position, Rule, counted, grouped};
 use crate::manifest::Manifest;
 use crate::manifest::json::ManifestError;
 use crate::manifest::nearest::nearest;
@@ -171,7 +171,11 @@ pub fn audit(roots: &[PathBuf], output: Option<&Path>) -> Result<Audit, AuditErr
                 Ok(_) => {}
                 Err(error) => {
                     let path = error.path().unwrap_or(root).display().to_string();
-                    audit.unreadable.push(Finding::about(path, format!("it cannot be read ({error})")));
+                    audit.unreadable.push(Finding::warning(
+                        Rule::Unreadable,
+                        path,
+                        format!("it cannot be read ({error})"),
+                    ));
                 }
             }
         }
@@ -245,7 +249,7 @@ fn look_at(path: &Path, kind: Kind, manifest: &Manifest) -> Audit {
             return audit;
         }
         Err(error) => {
-            audit.unreadable.push(Finding::about(file, format!("it cannot be read ({error})")));
+            audit.unreadable.push(Finding::warning(Rule::Unreadable, file, format!("it cannot be read ({error})")));
             return audit;
         }
     };
@@ -255,23 +259,30 @@ fn look_at(path: &Path, kind: Kind, manifest: &Manifest) -> Audit {
         Kind::Template(engine) => templates::uses(&text, engine),
     };
     for Use { offset, name } in uses {
-        let finding =
-            |message| Finding { position: Some(Position::of(&text, offset)), ..Finding::about(&file, message) };
+        let finding = |message| Finding {
+            position: Some(Position::of(&text, offset)),
+            source: Some(path.to_owned()),
+            ..Finding::error(Rule::MissingReference, &file, message)
+        };
         match name {
             Name::Dynamic(what) => {
                 audit.dynamic.push(finding(format!("{what} is only known at run time")));
             }
             Name::Constant(name) => match lookup::answer(&name, &manifest.paths) {
                 Answer::InManifest | Answer::Folder => audit.found += 1,
-                Answer::Missing { path } => audit.missing.push(finding(message(&name, &path, manifest))),
+                Answer::Missing { path } => {
+                    let near = nearest(manifest.paths.keys().map(String::as_str), path.trim_start_matches('/'));
+                    let message = message(&name, near);
+                    let suggestion = near.map(str::to_owned);
+                    audit.missing.push(Finding { reference: Some(name), suggestion, ..finding(message) });
+                }
             },
         }
     }
     audit
 }
 
-fn message(name: &str, path: &str, manifest: &Manifest) -> String {
-    let near = nearest(manifest.paths.keys().map(String::as_str), path.trim_start_matches('/'));
+fn message(name: &str, near: Option<&str>) -> String {
     let near = near.map_or_else(String::new, |near| format!(" (is {near:?} meant?)"));
     format!("{name:?} is not in the manifest{near}")
 }
