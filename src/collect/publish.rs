@@ -72,7 +72,7 @@ impl Target {
     ) -> Result<(), CollectError> {
         self.check_nothing_is_in_the_way(plan)?;
         self.make_ready(plan, staging)?;
-        for Piece { name, .. } in &plan.pieces {
+        for Piece { name, .. } in plan.pieces.iter().filter(|piece| !staging.is_in_place(&piece.name)) {
             let put = ask(name).and_then(|()| self.put_in_place(staging, name));
             put.map_err(|cause| failure(&self.folder, name, cause))?;
         }
@@ -97,10 +97,12 @@ impl Target {
             }
         }
         staging.write(manifest::FILE_NAME, plan.manifest.to_json().as_bytes(), None)?;
-        staging.note(plan.pieces.iter().map(|piece| piece.name.as_str()))?;
-        let own = plan.pieces.iter().filter(|piece| !matches!(piece.origin, Origin::SameAs(_)));
-        let names: Vec<&str> = own.map(|piece| piece.name.as_str()).chain([manifest::FILE_NAME]).collect();
-        self.sync(staging, &names)
+        let pieces = || plan.pieces.iter().filter(|piece| !staging.is_in_place(&piece.name));
+        staging.note(pieces().map(|piece| piece.name.as_str()))?;
+        let own = pieces().filter(|piece| !matches!(piece.origin, Origin::SameAs(_)));
+        let own = own.map(|piece| piece.name.as_str());
+        let manifest = Some(manifest::FILE_NAME).filter(|name| !staging.is_in_place(name));
+        self.sync(staging, &own.chain(manifest).collect::<Vec<_>>())
     }
 
     /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
@@ -126,7 +128,9 @@ impl Target {
     }
 
     fn put_manifest_in_place(&self, staging: &Staging) -> io::Result<()> {
-        fs_err::rename(staging.path(manifest::FILE_NAME), self.folder.join(manifest::FILE_NAME))?;
+        if !staging.is_in_place(manifest::FILE_NAME) {
+            fs_err::rename(staging.path(manifest::FILE_NAME), self.folder.join(manifest::FILE_NAME))?;
+        }
         File::open(&self.folder)?.sync_all()
     }
 

@@ -2,14 +2,16 @@
 //! is put into place by a rename.
 //!
 //! Rewritten files and compressed copies are written here as soon as they are made: a large tree must not
-//! end in memory. The folder goes away with its value. One that is there at the start belongs to a run that
+//! end in memory. What the output has already, byte for byte, is left where it is: a run over sources that have not
+//! changed writes next to nothing. The folder goes away with its value. One that is there at the start belongs to a run that
 //! died; what that run had already put into place stands in its list, and is removed if nothing names it.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use fs_err::File;
@@ -32,6 +34,8 @@ pub(super) struct Staging {
     output: PathBuf,
     /// What an earlier run may have put into place without getting as far as its manifest.
     pub(super) left_behind: BTreeSet<String>,
+    /// What need not be made ready.
+    in_place: Mutex<BTreeSet<String>>,
 }
 
 impl Staging {
@@ -47,12 +51,33 @@ impl Staging {
             fs_err::remove_dir_all(&folder).map_err(failed)?;
         }
         fs_err::create_dir(&folder).map_err(failed)?;
-        Ok(Self { folder, output: output.to_owned(), left_behind })
+        Ok(Self { folder, output: output.to_owned(), left_behind, in_place: Mutex::default() })
     }
 
-    /// Where a name is made ready.
+    /// Where a name is ready.
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        if self.is_in_place(name) { self.output.join(name) } else { self.folder.join(name) }
+    }
+
+    /// Whether the output has had it already.
+    pub(super) fn is_in_place(&self, name: &str) -> bool {
+        self.in_place().contains(name)
+    }
+
+    fn in_place(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.in_place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks whether the output has the file, as it would be written. No other run writes to it meanwhile.
+    fn find_in_place(&self, name: &str, size: u64, has_the_bytes: impl FnOnce(&Path) -> bool) -> bool {
+        let path = self.output.join(name);
+        let found = path.symlink_metadata().is_ok_and(|found| {
+            found.is_file() && found.len() == size && found.permissions().mode() & 0o7777 == FILE_MODE
+        }) && has_the_bytes(&path);
+        if found {
+            self.in_place().insert(name.to_owned());
+        }
+        found
     }
 
     /// Writes bytes under a name, with the time of their source if they have one. What is there already has
@@ -63,11 +88,20 @@ impl Staging {
         bytes: &[u8],
         modified: impl Into<Option<SystemTime>>,
     ) -> Result<(), CollectError> {
+        let has_them = |path: &Path| fs_err::read(path).is_ok_and(|found| found == bytes);
+        if self.find_in_place(name, bytes.len() as u64, has_them) {
+            return Ok(());
+        }
         self.create_file(name, modified.into(), |file| Ok(file.write_all(bytes)))
     }
 
     /// Writes a copy of a file under a name.
     pub(super) fn copy(&self, name: &str, contents: &Contents, modified: SystemTime) -> Result<(), CollectError> {
+        let has_them =
+            |path: &Path| Contents::on_disk(path).is_ok_and(|found| found.fingerprint == contents.fingerprint);
+        if self.is_in_place(name) || self.find_in_place(name, contents.size, has_them) {
+            return Ok(());
+        }
         self.create_file(name, Some(modified), |file| contents.write_to(file))
     }
 
@@ -80,7 +114,15 @@ impl Staging {
 
     /// Gives what is ready under one name a second one: the same file, where the file system can do that.
     pub(super) fn duplicate(&self, existing: &str, name: &str) -> Result<(), CollectError> {
-        let (from, to) = (self.path(existing), self.path(name));
+        let from = self.path(existing);
+        let original = fs_err::metadata(&from).map_err(|cause| failure(&self.output, existing, cause))?;
+        let is_it = |path: &Path| {
+            fs_err::metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (original.dev(), original.ino()))
+        };
+        if self.is_in_place(existing) && self.find_in_place(name, original.len(), is_it) {
+            return Ok(());
+        }
+        let to = self.folder.join(name);
         self.make_parent(&to, name)?;
         if fs_err::hard_link(&from, &to).is_ok() {
             return Ok(());
@@ -96,7 +138,8 @@ impl Staging {
     /// Notes what is about to be put into place, for the next run in case this one dies.
     pub(super) fn note<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<(), CollectError> {
         let list: String = names.flat_map(|name| [name, "\n"]).collect();
-        let noted = fs_err::write(self.path(LIST), list).and_then(|()| File::open(self.path(LIST))?.sync_all());
+        let path = self.folder.join(LIST);
+        let noted = fs_err::write(&path, list).and_then(|()| File::open(&path)?.sync_all());
         noted.map_err(|cause| failure(&self.output, NAME, cause))
     }
 
@@ -107,7 +150,7 @@ impl Staging {
         write: impl FnOnce(&mut File) -> Result<io::Result<()>, CollectError>,
     ) -> Result<(), CollectError> {
         let failed = |cause| failure(&self.output, name, cause);
-        let path = self.path(name);
+        let path = self.folder.join(name);
         self.make_parent(&path, name)?;
         let mut file = match File::create_new(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
@@ -152,6 +195,32 @@ mod tests {
         assert!(!next.path("a/b.css").exists(), "the old folder is gone");
         drop(next);
         assert!(!output.path().join(NAME).exists());
+    }
+
+    #[test]
+    fn what_the_output_has_already_is_not_written_again() {
+        let output = tempfile::tempdir().expect("a temporary folder");
+        let place = |name: &str, text: &str, mode: u32| {
+            fs_err::write(output.path().join(name), text).expect("written");
+            fs_err::set_permissions(output.path().join(name), Permissions::from_mode(mode)).expect("a mode");
+        };
+        place("same.css", "bytes", FILE_MODE);
+        place("other.css", "BYTES", FILE_MODE);
+        place("secret.css", "bytes", 0o600);
+        std::os::unix::fs::symlink("same.css", output.path().join("link.css")).expect("a link");
+        let staging = Staging::create(output.path()).expect("staging");
+        for (name, in_place) in
+            [("same.css", true), ("other.css", false), ("secret.css", false), ("link.css", false), ("new.css", false)]
+        {
+            staging.write(name, b"bytes", None).expect("written");
+            assert_eq!(staging.is_in_place(name), in_place, "for {name}");
+            assert_eq!(fs_err::read(staging.path(name)).expect("readable"), b"bytes");
+        }
+        staging.duplicate("same.css", "second.css").expect("duplicated");
+        assert!(!staging.is_in_place("second.css"));
+        fs_err::rename(staging.path("second.css"), output.path().join("second.css")).expect("renamed");
+        staging.duplicate("same.css", "second.css").expect("duplicated");
+        assert!(staging.is_in_place("second.css"), "it is the same file by now");
     }
 
     #[test]
