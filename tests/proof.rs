@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use sha2::{Digest as _, Sha256};
 use vestibule::collect::{Proof, ProofError, verify};
+use vestibule::config::CollectConfig;
 use vestibule::config::values::UrlPrefix;
 use vestibule::http::encoding::{Coding, DictionaryCoding};
 use vestibule::manifest::json::hex;
@@ -435,4 +436,24 @@ fn the_command_ends_with_its_numbers_or_with_what_is_wrong() {
     assert_eq!(check(&site).status.code(), Some(1));
     fs_err::remove_file(site.output().join(FILE_NAME)).unwrap();
     assert_eq!(check(&site).status.code(), Some(2));
+}
+
+#[test]
+fn an_output_is_proved_as_it_was_collected_whatever_the_configuration_says_by_then() {
+    let site = Site::new()
+        .file("a.css", "a { background: url(/assets/b.png) }")
+        .file("b.png", "b")
+        .file("c.js", "import './d.js';")
+        .file("d.js", "export const d = 1;")
+        .file("page.html", "<img src=\"b.png\">")
+        .set(|config| {
+            config.javascript_modules = true;
+            config.html = vec!["*.html".to_owned()];
+        });
+    let assets = "/assets/".parse().expect("a prefix");
+    vestibule::collect::collect(&site.config, &assets, std::time::SystemTime::now()).expect("collected");
+    let later = CollectConfig { output: site.config.output.clone(), ..CollectConfig::default() };
+    let proof = vestibule::collect::verify(&later, &UrlPrefix::default()).expect("a proof");
+    assert!(proof.is_sound(), "{proof}");
+    assert_eq!(proof.references, 6, "three in the hashed files, three in the originals");
 }

@@ -31,7 +31,7 @@ struct Folder {
 
 impl Folder {
     fn new() -> Self {
-        let manifest = Manifest { paths: BTreeMap::new(), files: Some(BTreeMap::new()) };
+        let manifest = Manifest { paths: BTreeMap::new(), files: Some(BTreeMap::new()), ..Manifest::default() };
         Self { folder: tempfile::tempdir().expect("a temporary folder"), manifest }
     }
 

@@ -215,6 +215,7 @@ mod tests {
         Manifest {
             paths: names.iter().map(|(plain, name)| ((*plain).to_owned(), (*name).to_owned())).collect(),
             files: Some(names.iter().map(file).collect()),
+            rewriting: None,
         }
     }
 

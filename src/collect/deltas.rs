@@ -263,6 +263,7 @@ mod tests {
         Manifest {
             paths: [("app.js".to_owned(), "app.9.js".to_owned()), ("x.png".to_owned(), "x.png".to_owned())].into(),
             files: Some(files.map(|(name, entry)| (name.to_owned(), entry)).into()),
+            rewriting: None,
         }
     }
 

@@ -61,6 +61,7 @@ use self::report::place::Place;
 use self::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
+use crate::manifest::Rewriting;
 
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
 const STACK_SIZE: usize = 64 << 20;
@@ -127,6 +128,7 @@ fn run(
     let workshop = Workshop { config, cache: &cache, staging: &staging, progress: &progress };
     let compressed = compress::compress(named, &workshop)?;
     let mut plan = plan::plan(&compressed);
+    plan.manifest.rewriting = Some(rewriting(config, prefix));
     let carriage = match last {
         Some(last) => last.carry_into(&plan.manifest, Limits::new(config, now))?,
         None => Carriage::default(),
@@ -156,4 +158,14 @@ fn run(
         page.write(&Report::new(last.map(|last| &last.manifest), &plan.manifest, &summary, now).draw())?;
     }
     Ok(summary)
+}
+
+fn rewriting(config: &CollectConfig, prefix: &UrlPrefix) -> Rewriting {
+    Rewriting {
+        prefix: prefix.as_str().to_owned(),
+        hash: config.hash,
+        javascript_modules: config.javascript_modules,
+        html: config.html.clone(),
+        web_manifests: config.web_manifests.clone(),
+    }
 }

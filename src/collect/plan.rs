@@ -69,7 +69,7 @@ pub(super) fn plan(compressed: &Compressed) -> Plan<'_> {
     let mut seen = BTreeSet::new();
     pieces.retain(|piece| seen.insert(piece.name.clone()));
     pieces.append(&mut plain_pieces);
-    Plan { pieces, manifest: Manifest { paths: paths.clone(), files: Some(files) } }
+    Plan { pieces, manifest: Manifest { paths: paths.clone(), files: Some(files), rewriting: None } }
 }
 
 /// What the manifest says of a file of which nothing else is known.

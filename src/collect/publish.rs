@@ -96,13 +96,12 @@ impl Target {
                 staging.duplicate(existing, name)?;
             }
         }
-        staging.write(manifest::FILE_NAME, plan.manifest.to_json().as_bytes(), None)?;
+        staging.write_manifest(&plan.manifest)?;
         let pieces = || plan.pieces.iter().filter(|piece| !staging.is_in_place(&piece.name));
         staging.note(pieces().map(|piece| piece.name.as_str()))?;
         let own = pieces().filter(|piece| !matches!(piece.origin, Origin::SameAs(_)));
         let own = own.map(|piece| piece.name.as_str());
-        let manifest = Some(manifest::FILE_NAME).filter(|name| !staging.is_in_place(name));
-        self.sync(staging, &own.chain(manifest).collect::<Vec<_>>())
+        self.sync(staging, &own.chain([manifest::FILE_NAME]).collect::<Vec<_>>())
     }
 
     /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
@@ -128,9 +127,7 @@ impl Target {
     }
 
     fn put_manifest_in_place(&self, staging: &Staging) -> io::Result<()> {
-        if !staging.is_in_place(manifest::FILE_NAME) {
-            fs_err::rename(staging.path(manifest::FILE_NAME), self.folder.join(manifest::FILE_NAME))?;
-        }
+        fs_err::rename(staging.path(manifest::FILE_NAME), self.folder.join(manifest::FILE_NAME))?;
         File::open(&self.folder)?.sync_all()
     }
 

@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,7 @@ use fs_err::File;
 
 use super::contents::Contents;
 use super::error::CollectError;
+use crate::manifest::{self, Manifest};
 
 /// The folder's name in the output.
 pub(super) const NAME: &str = ".vestibule-staging";
@@ -93,6 +94,14 @@ impl Staging {
             return Ok(());
         }
         self.create_file(name, modified.into(), |file| Ok(file.write_all(bytes)))
+    }
+
+    /// Writes the manifest.
+    pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), CollectError> {
+        self.create_file(manifest::FILE_NAME, None, |file| {
+            let mut writer = BufWriter::new(file);
+            Ok(manifest.write_json(&mut writer).and_then(|()| writer.flush()))
+        })
     }
 
     /// Writes a copy of a file under a name.

@@ -4,13 +4,14 @@
 //! that a file from a later release is refused and not half understood.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Carried, Entry, FILE_NAME, Manifest};
+use super::{Carried, Entry, FILE_NAME, Manifest, Rewriting};
 use crate::http::encoding::{Coding, DictionaryCoding};
 
 /// The version of the `vestibule` key that this program writes and reads.
@@ -24,7 +25,7 @@ pub enum ManifestError {
     Missing(PathBuf),
     /// It cannot be read.
     #[error("cannot read the manifest; let the user that vestibule runs as read it")]
-    Unreadable(#[source] std::io::Error),
+    Unreadable(#[source] io::Error),
     /// It is not the JSON that it should be; cut short, perhaps.
     #[error("{} is not a manifest of static files; run `vestibule collect` again", .path.display())]
     Malformed {
@@ -54,20 +55,41 @@ pub enum ManifestError {
     },
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 struct OnDisk {
     paths: BTreeMap<String, String>,
     version: String,
-    #[serde(default)]
-    hash: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     vestibule: Option<Ours>,
 }
 
-#[derive(Deserialize, Serialize)]
+#[derive(Deserialize)]
 struct Ours {
     version: u32,
+    rewriting: Option<Rewriting>,
     files: BTreeMap<String, EntryOnDisk>,
+}
+
+/// What is written. It borrows, since the manifest of a large tree is large.
+#[derive(Serialize)]
+struct ToDisk<'m> {
+    paths: &'m BTreeMap<String, String>,
+    version: &'static str,
+    hash: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vestibule: Option<OursToDisk<'m>>,
+}
+
+#[derive(Serialize)]
+struct OursToDisk<'m> {
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rewriting: Option<&'m Rewriting>,
+    #[serde(serialize_with = "entries")]
+    files: &'m BTreeMap<String, Entry>,
+}
+
+fn entries<S: Serializer>(files: &BTreeMap<String, Entry>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(files.iter().map(|(name, entry)| (name, EntryOnDisk::from(entry))))
 }
 
 #[derive(Deserialize, Serialize)]
@@ -110,7 +132,7 @@ impl Manifest {
         let path = folder.join(FILE_NAME);
         let text = match fs_err::read(&path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ManifestError::Missing(folder.to_owned()));
             }
             Err(error) => return Err(ManifestError::Unreadable(error)),
@@ -129,14 +151,17 @@ impl Manifest {
         if !matches!(on_disk.version.as_str(), "1.0" | "1.1") {
             return Err(other_version("version", on_disk.version));
         }
-        let files = match on_disk.vestibule {
+        let (files, rewriting) = match on_disk.vestibule {
             Some(ours) if ours.version != OUR_VERSION => {
                 return Err(other_version("vestibule.version", ours.version.to_string()));
             }
-            Some(ours) => Some(ours.files.into_iter().map(|(name, entry)| (name, entry.into())).collect()),
-            None => None,
+            Some(ours) => {
+                let files = ours.files.into_iter().map(|(name, entry)| (name, entry.into())).collect();
+                (Some(files), ours.rewriting)
+            }
+            None => (None, None),
         };
-        let manifest = Self { paths: on_disk.paths, files };
+        let manifest = Self { paths: on_disk.paths, files, rewriting };
         let is_digest =
             |key: &str| key.len() == 64 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if let Some(key) = manifest.dictionaries().find(|key| !is_digest(key)) {
@@ -162,13 +187,20 @@ impl Manifest {
 
     /// The file's text: one line of JSON with sorted keys, the same for the same tree.
     pub fn to_json(&self) -> String {
-        let files = self.files.as_ref().map(|files| Ours {
-            version: OUR_VERSION,
-            files: files.iter().map(|(name, entry)| (name.clone(), entry.into())).collect(),
-        });
-        let on_disk =
-            OnDisk { paths: self.paths.clone(), version: "1.1".into(), hash: self.release(), vestibule: files };
-        serde_json::to_string(&on_disk).expect("a map with string keys is always JSON")
+        let mut text = Vec::new();
+        self.write_json(&mut text).expect("a vector takes everything");
+        String::from_utf8(text).expect("JSON is UTF-8")
+    }
+
+    /// Writes that text.
+    ///
+    /// # Errors
+    /// When the writer has one.
+    pub fn write_json(&self, writer: impl io::Write) -> io::Result<()> {
+        let ours = |files| OursToDisk { version: OUR_VERSION, rewriting: self.rewriting.as_ref(), files };
+        let vestibule = self.files.as_ref().map(ours);
+        let to_disk = ToDisk { paths: &self.paths, version: "1.1", hash: self.release(), vestibule };
+        serde_json::to_writer(writer, &to_disk).map_err(io::Error::from)
     }
 
     /// The name of this release, from its set of paths: Django's `manifest_hash`, over the same text but
@@ -277,6 +309,7 @@ mod tests {
         Manifest {
             paths: [("a.css".into(), "a.0123456789ab.css".into())].into(),
             files: Some([("a.0123456789ab.css".into(), entry)].into()),
+            rewriting: Some(Rewriting { prefix: "/static/".into(), hash: true, ..Rewriting::default() }),
         }
     }
 

@@ -9,6 +9,8 @@ pub mod nearest;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::http::encoding::{Coding, DictionaryCoding};
 
 /// The manifest's name inside the output folder, as Django's `ManifestFilesMixin.manifest_name` has it.
@@ -29,6 +31,23 @@ pub struct Manifest {
     ///
     /// `None` in a manifest that Django or WhiteNoise wrote; the folder itself then says what there is.
     pub files: Option<BTreeMap<String, Entry>>,
+    /// How references were looked for. `None` where nobody has said so.
+    pub rewriting: Option<Rewriting>,
+}
+
+/// How `collect` looked for references, so that its output can be proved whatever the configuration says by then.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rewriting {
+    /// The path of Django's `STATIC_URL`.
+    pub prefix: String,
+    /// Whether names were hashed and references rewritten at all.
+    pub hash: bool,
+    /// Whether imports in scripts were followed.
+    pub javascript_modules: bool,
+    /// The patterns of HTML files that were looked into.
+    pub html: Vec<String>,
+    /// The patterns of web app manifests that were looked into.
+    pub web_manifests: Vec<String>,
 }
 
 /// One file of the output folder.

@@ -66,8 +66,11 @@ mod tests {
     fn findings(change: impl FnOnce(&mut Manifest), hash: Option<&str>) -> Vec<String> {
         let hashed = Entry { is_immutable: true, ..Entry::default() };
         let files = [("a.css", Entry::default()), ("a.1.css", hashed)].map(|(name, entry)| (name.to_owned(), entry));
-        let mut manifest =
-            Manifest { paths: [("a.css".to_owned(), "a.1.css".to_owned())].into(), files: Some(files.into()) };
+        let mut manifest = Manifest {
+            paths: [("a.css".to_owned(), "a.1.css".to_owned())].into(),
+            files: Some(files.into()),
+            rewriting: None,
+        };
         change(&mut manifest);
         let text = match hash {
             Some(hash) => format!("{{\"hash\": {hash:?}}}"),

@@ -36,7 +36,7 @@ use crate::config::values::UrlPrefix;
 use crate::finding::Finding;
 use crate::http::encoding::Coding;
 use crate::manifest::json::ManifestError;
-use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS};
+use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS, Rewriting};
 
 /// How many files that are not listed are told by name. A folder that another tool filled has thousands.
 const STRAYS_TOLD: usize = 20;
@@ -91,7 +91,8 @@ impl ProofError {
     }
 }
 
-/// Proves the folder `config.output`. The configuration must be the one that it was collected with.
+/// Proves the folder `config.output`. How references were looked for, the manifest says itself; the configuration
+/// says what one that leads nowhere is worth.
 ///
 /// # Errors
 /// When there is nothing to prove. What is wrong with the folder is in the [`Proof`].
@@ -120,13 +121,32 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix) -> Result<Proof, ProofError> 
     let present = present(folder, &mut findings);
     strays(listed, &present, &mut findings);
     let counts = contents::prove(folder, listed, &present, &mut findings);
-    let references = references::prove(folder, &manifest, listed, config, prefix, &mut findings)?;
+    let (config, prefix) = as_collected(config, prefix, manifest.rewriting.as_ref());
+    let references = references::prove(folder, &manifest, listed, &config, &prefix, &mut findings)?;
 
     check_nobody_writes(folder)?;
     if fs_err::read(&path).ok().as_deref() != Some(&text[..]) {
         return Err(ProofError::Changed(folder.to_owned()));
     }
     Ok(Proof::new(folder, listed.len(), references, counts, findings, started.elapsed()))
+}
+
+/// What the output was collected with, as far as it decides which references there are.
+fn as_collected(
+    config: &CollectConfig,
+    prefix: &UrlPrefix,
+    rewriting: Option<&Rewriting>,
+) -> (CollectConfig, UrlPrefix) {
+    let mut config = config.clone();
+    let Some(Rewriting { prefix: collected, hash, javascript_modules, html, web_manifests }) = rewriting.cloned()
+    else {
+        return (config, prefix.clone());
+    };
+    config.hash = hash;
+    config.javascript_modules = javascript_modules;
+    config.html = html;
+    config.web_manifests = web_manifests;
+    (config, collected.parse().unwrap_or_else(|_| prefix.clone()))
 }
 
 /// The lock is asked for and given back: a check must not stand in the way of a deploy.
