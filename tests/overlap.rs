@@ -77,6 +77,9 @@ fn site_of(site: &Site) -> Site {
 fn a_file_is_kept_for_so_many_releases() {
     let site = Site::new().set(|config| config.keep_releases = 2);
     let (site, names) = releases(site, &["a{}", "b{}", "c{}", "d{}"], 0);
+    // What goes stays for one run more, for servers that have not been reloaded.
+    assert!(is_there(&site, &names)[0] && site.manifest().leaving.contains(&names[0]));
+    collected_at(&site, 0);
     assert_eq!(is_there(&site, &names), [false, true, true, true]);
     assert!(!site.output().join(format!("{}.gz", names[0])).exists(), "its copies go with it");
     let files = site.manifest().files.unwrap();
@@ -91,7 +94,60 @@ fn a_file_is_kept_for_so_much_time() {
     assert_eq!(collected_at(&site, 10 * DAY).carried, 1);
     let summary = collected_at(&site, 10 * DAY + 1);
     assert_eq!((summary.carried, summary.dropped), (0, 1));
+    collected_at(&site, 10 * DAY + 1);
     assert_eq!(is_there(&site, &names), [false, true]);
+}
+
+#[test]
+fn a_published_copy_keeps_its_bytes_whatever_the_levels_are_by_now() {
+    let site = Site::new().file("a.css", TEXT.repeat(100)).file("b.css", "@import 'a.css';");
+    site.collected();
+    let before = files_below(site.output());
+    let site = site.set(|config| {
+        config.brotli_level = 1;
+        config.gzip_level = 1;
+    });
+    site.collected();
+    assert!(before == files_below(site.output()), "a server that has not been reloaded reads other bytes");
+    let site = site.set(|config| config.encodings.clear());
+    site.collected();
+    let copy = format!("{}.br", site.hashed("a.css"));
+    assert!(site.manifest().files.unwrap()[&site.hashed("a.css")].variants.is_empty());
+    assert!(site.output().join(&copy).exists(), "it stays for one run more");
+    site.collected();
+    assert!(!site.output().join(&copy).exists());
+}
+
+#[test]
+fn lists_that_somebody_else_has_written_remove_nothing_of_theirs() {
+    let site = Site::new().file("a.css", "a{}");
+    site.collected();
+    let list = "../victim\nstaticfiles.json\n.vestibule.lock\nlink/victim\nsub/../../victim\n";
+    let site = site.file_at("victim", "x").file_at("elsewhere/victim", "x");
+    std::os::unix::fs::symlink("../elsewhere", site.output().join("link")).unwrap();
+    let site = site.file_at("out/.vestibule-staging/.vestibule-pieces", list);
+    site.collected();
+    for kept in ["victim", "elsewhere/victim", "out/staticfiles.json", "out/.vestibule.lock"] {
+        assert!(site.path(kept).exists(), "{kept}");
+    }
+}
+
+#[test]
+fn what_was_changed_in_place_is_not_carried_over() {
+    let (site, names) = releases(Site::new(), &["a{}"], 0);
+    fs_err::write(site.output().join(&names[0]), "X".repeat(60)).unwrap();
+    let (site, _) = releases(site_of(&site), &["b{}"], 0);
+    assert!(!site.manifest().files.unwrap().contains_key(&names[0]));
+}
+
+#[test]
+fn a_long_name_has_no_deltas_and_is_published() {
+    let name = format!("{}.js", "n".repeat(227));
+    let body = |n: usize| (0..400).map(|line| format!("var v{line} = {};\n", line * n)).collect::<String>();
+    let site = Site::new().file(&name, body(1));
+    site.collected();
+    let site = site.file(&name, body(2));
+    assert_eq!(site.collected().carried, 1);
 }
 
 #[test]

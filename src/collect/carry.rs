@@ -16,7 +16,7 @@ use super::error::CollectError;
 use super::plan::{entry, names_of};
 use crate::config::CollectConfig;
 use crate::http::encoding::{Coding, DictionaryCoding};
-use crate::manifest::json::ManifestError;
+use crate::manifest::json::{ManifestError, hex};
 use crate::manifest::{Carried, Entry, Manifest};
 
 /// An earlier output.
@@ -176,7 +176,9 @@ fn still_there(folder: &Path, name: &str, mut entry: Entry) -> Option<Entry> {
     let has = |name: &str, size: u64| {
         fs_err::metadata(folder.join(name)).is_ok_and(|found| found.is_file() && found.len() == size)
     };
-    if !has(name, entry.size) {
+    // What was changed in place must not go on under a name that stands for other bytes.
+    let digest = || Contents::on_disk(&folder.join(name)).ok().map(|contents| hex(&contents.fingerprint));
+    if !has(name, entry.size) || digest()? != entry.sha256 {
         return None;
     }
     entry.variants.retain(|coding, size| has(&format!("{name}{}", coding.suffix()), *size));
@@ -189,7 +191,10 @@ fn still_there(folder: &Path, name: &str, mut entry: Entry) -> Option<Entry> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::collect::fingerprint::fingerprint;
 
     const DAY: u64 = 86400;
 
@@ -210,11 +215,16 @@ mod tests {
     }
 
     fn manifest(names: &[(&str, &str)]) -> Manifest {
-        let file =
-            |(_, name): &(&str, &str)| ((*name).to_owned(), Entry { size: 1, is_immutable: true, ..Entry::default() });
+        let file = |(_, name): &(&str, &str)| {
+            (
+                (*name).to_owned(),
+                Entry { size: 1, sha256: hex(&fingerprint(b"x")), is_immutable: true, ..Entry::default() },
+            )
+        };
         Manifest {
             paths: names.iter().map(|(plain, name)| ((*plain).to_owned(), (*name).to_owned())).collect(),
             files: Some(names.iter().map(file).collect()),
+            leaving: BTreeSet::new(),
             rewriting: None,
         }
     }

@@ -14,12 +14,14 @@ use super::Workshop;
 use super::budget::Budget;
 use super::cache::{Answer, Cache, Key};
 use super::codecs::{Codec, decodes_to};
+use super::contents::Contents;
 use super::error::CollectError;
 use super::fingerprint::Fingerprint;
 use super::name::{Named, Output};
 use super::staging::Staging;
 use crate::config::values::Encoding;
 use crate::http::encoding::Coding;
+use crate::manifest::{Entry, Manifest};
 
 /// Memory for the files in compression: this, or more on a machine with many threads. Two of the largest files of
 /// an ordinary site fit in.
@@ -63,10 +65,11 @@ struct Task {
 
 /// Compresses all contents. Copies that are not worth it are dropped, and the next coding is still tried.
 pub(super) fn compress(named: Named, workshop: &Workshop<'_>) -> Result<Compressed, CollectError> {
-    let Workshop { config, cache, staging, progress } = workshop;
+    let Workshop { config, before, cache, staging, progress } = workshop;
+    let published = Published::of(*before, staging);
     let codings: BTreeSet<Coding> = config.encodings.iter().map(|encoding| coding_of(*encoding)).collect();
     let codecs: Vec<Codec> = codings.iter().map(|coding| Codec::new(*coding, config)).collect();
-    let tasks = tasks(&named, &codecs, &config.skip_compression);
+    let tasks = tasks(&named, &codecs, &published, &config.skip_compression);
     progress.begin(tasks.iter().map(|task| named.outputs[task.outputs[0]].contents.size).sum());
     let threads = rayon::current_num_threads() as u64;
     let budget = Budget::new(MEMORY.max(threads * MEMORY_OF_A_THREAD));
@@ -76,7 +79,10 @@ pub(super) fn compress(named: Named, workshop: &Workshop<'_>) -> Result<Compress
         .par_bridge()
         .map(|task| {
             let output = &named.outputs[task.outputs[0]];
-            let copy = remembered_or_made(output, task.codec, config.keep_ratio, cache, &budget)?;
+            let copy = match published.copy(output, task.codec.coding) {
+                Some(copy) => Some(copy),
+                None => remembered_or_made(output, task.codec, config.keep_ratio, cache, &budget)?,
+            };
             if let Some(copy) = &copy {
                 write(copy, &task, &named, staging)?;
             }
@@ -87,12 +93,40 @@ pub(super) fn compress(named: Named, workshop: &Workshop<'_>) -> Result<Compress
     Ok(gather(named, &codings, copies))
 }
 
+/// The copies in the output. Under a name there is only ever one set of bytes: a server that has not been reloaded
+/// still reads them, and caches know them by a tag that says nothing of levels. So they are kept, sound as they
+/// are, whatever the levels are by now.
+struct Published<'a> {
+    entries: BTreeMap<&'a str, &'a Entry>,
+    staging: &'a Staging,
+}
+
+impl<'a> Published<'a> {
+    fn of(before: Option<&'a Manifest>, staging: &'a Staging) -> Self {
+        let files = before.and_then(|manifest| manifest.files.as_ref()).into_iter().flatten();
+        Self { entries: files.map(|(name, entry)| (entry.location(name), entry)).collect(), staging }
+    }
+
+    fn size(&self, output: &Output, coding: Coding) -> Option<u64> {
+        self.entries.get(&*output.stored())?.variants.get(&coding).copied()
+    }
+
+    fn copy(&self, output: &Output, coding: Coding) -> Option<Vec<u8>> {
+        let size = self.size(output, coding)?;
+        let copy = self.staging.published(&format!("{}{}", output.stored(), coding.suffix())).ok()?;
+        let Contents { size: length, fingerprint, .. } = &output.contents;
+        (copy.len() as u64 == size && decodes_to(&copy, coding, *length, fingerprint)).then_some(copy)
+    }
+}
+
 /// What is to be done, the largest first, so that no thread begins with it when all others are done.
-fn tasks(named: &Named, codecs: &[Codec], skipped: &[String]) -> Vec<Task> {
-    let mut tasks: BTreeMap<(Fingerprint, Codec), Task> = BTreeMap::new();
+fn tasks(named: &Named, codecs: &[Codec], published: &Published<'_>, skipped: &[String]) -> Vec<Task> {
+    let mut tasks: BTreeMap<(Fingerprint, Codec, Option<usize>), Task> = BTreeMap::new();
     for (index, output) in named.outputs.iter().enumerate().filter(|(_, output)| is_worth_trying(output, skipped)) {
         for &codec in codecs.iter().filter(|codec| is_free(named, index, codec.coding)) {
-            let task = tasks.entry((output.contents.fingerprint, codec));
+            // One that is published has its own copy already.
+            let alone = published.size(output, codec.coding).map(|_| index);
+            let task = tasks.entry((output.contents.fingerprint, codec, alone));
             task.or_insert_with(|| Task { codec, outputs: Vec::new() }).outputs.push(index);
         }
     }

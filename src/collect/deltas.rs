@@ -36,7 +36,7 @@ pub(super) fn add(
     output: &Path,
     workshop: &Workshop<'_>,
 ) -> Result<Totals, CollectError> {
-    let Workshop { config, cache, staging, progress } = workshop;
+    let Workshop { config, cache, staging, progress, .. } = workshop;
     if !config.deltas {
         return Ok(Totals::default());
     }
@@ -172,8 +172,14 @@ fn wanted(manifest: &Manifest, carriage: &Carriage, config: &CollectConfig) -> V
     }
     // Two dictionaries whose hashes begin alike would share a name.
     let mut names = BTreeSet::new();
-    wanted.retain(|delta| names.insert(delta.name()));
+    wanted.retain(|delta| fits(&delta.name()) && names.insert(delta.name()));
     wanted
+}
+
+/// Whether file systems take the name, which is longer than that of its file.
+fn fits(name: &str) -> bool {
+    const LONGEST: usize = 255;
+    name.rsplit('/').next().is_some_and(|base_name| base_name.len() <= LONGEST)
 }
 
 /// The earlier versions of a file that browsers keep as dictionaries, the newest first.
@@ -263,6 +269,7 @@ mod tests {
         Manifest {
             paths: [("app.js".to_owned(), "app.9.js".to_owned()), ("x.png".to_owned(), "x.png".to_owned())].into(),
             files: Some(files.map(|(name, entry)| (name.to_owned(), entry)).into()),
+            leaving: BTreeSet::new(),
             rewriting: None,
         }
     }

@@ -58,6 +58,14 @@ pub enum CollectError {
         /// Why it cannot be there.
         why: String,
     },
+    /// The cache would be published.
+    #[error("the cache {} lies inside of {}, and would be published", .cache.display(), .folder.display())]
+    BadCache {
+        /// The cache.
+        cache: PathBuf,
+        /// A source, or the output.
+        folder: PathBuf,
+    },
     /// The output is something else than a folder.
     #[error("the output {} is not a folder", .0.display())]
     OutputIsNoFolder(PathBuf),
@@ -149,6 +157,7 @@ impl CollectError {
             | Self::BadPattern { .. }
             | Self::Overlap { .. }
             | Self::BadReport { .. }
+            | Self::BadCache { .. }
             | Self::OutputIsNoFolder(_)
             | Self::NoFiles(_) => true,
             Self::Django(error) => error.is_operators_mistake(),
@@ -205,6 +214,7 @@ impl CollectError {
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
             Self::BadReport { .. } => "choose a file in a folder that is there, outside of the output and every source",
             Self::Report { .. } => "check who owns the folder of the report and who may write to it",
+            Self::BadCache { .. } => "choose a folder outside of the output and every source for [collect] cache",
             Self::OutputIsNoFolder(_) => "choose another path, or remove what is there",
             Self::NoFiles(_) => {
                 "publishing nothing is never meant; check the folders, and the patterns under [collect] ignore"

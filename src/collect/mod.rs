@@ -45,6 +45,7 @@ mod staging;
 mod summary;
 mod verify;
 
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 pub use self::compress::Totals;
@@ -61,7 +62,8 @@ use self::report::place::Place;
 use self::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
-use crate::manifest::Rewriting;
+use crate::finding::{self, Finding, Rule};
+use crate::manifest::{Entry, Manifest, Rewriting};
 
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
 const STACK_SIZE: usize = 64 << 20;
@@ -92,6 +94,8 @@ pub fn collect_from(
 /// What the steps that make copies and deltas work with.
 struct Workshop<'a> {
     config: &'a CollectConfig,
+    /// What the output has now.
+    before: Option<&'a Manifest>,
     cache: &'a Cache,
     staging: &'a Staging,
     progress: &'a progress::Progress,
@@ -105,6 +109,7 @@ fn run(
 ) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
+    refuse_cache_among_files(folders, config, output)?;
     let page = Place::of(folders, config, output)?;
     let severities = severity::Severities::read(config)?;
     let mut findings = folders.warnings.clone();
@@ -125,7 +130,8 @@ fn run(
     let references = named.references;
     let progress = progress::Progress::on_terminal();
     let cache = Cache::new(config.cache.as_deref(), config.cache_size.0);
-    let workshop = Workshop { config, cache: &cache, staging: &staging, progress: &progress };
+    let listed = before.as_ref().map(|release| &release.manifest);
+    let workshop = Workshop { config, before: listed, cache: &cache, staging: &staging, progress: &progress };
     let compressed = compress::compress(named, &workshop)?;
     let mut plan = plan::plan(&compressed);
     plan.manifest.rewriting = Some(rewriting(config, prefix));
@@ -134,7 +140,13 @@ fn run(
         None => Carriage::default(),
     };
     plan.carry(&carriage, output);
+    if let Some(before) = &before {
+        refuse_changed_bytes(&plan.manifest, &before.manifest, &mut findings)?;
+    }
     let deltas = deltas::add(&mut plan, &compressed, &carriage, output, &workshop)?;
+    if let Some(before) = &before {
+        plan.let_go(&before.manifest);
+    }
     target.publish(&plan, &staging, before.as_ref())?;
     findings.extend(cache.finish());
     let summary = Summary {
@@ -158,6 +170,30 @@ fn run(
         page.write(&Report::new(last.map(|last| &last.manifest), &plan.manifest, &summary, now).draw())?;
     }
     Ok(summary)
+}
+
+/// What lies in the output is public, and what lies in a source will be. The cache is for neither.
+fn refuse_cache_among_files(folders: &Folders, config: &CollectConfig, output: &Path) -> Result<(), CollectError> {
+    let Some(cache) = &config.cache else { return Ok(()) };
+    let real = scan::real_path(cache);
+    let near = folders.list.iter().map(|folder| folder.source.directory.as_path()).chain([output]);
+    match near.into_iter().find(|folder| real.starts_with(scan::real_path(folder))) {
+        Some(folder) => Err(CollectError::BadCache { cache: cache.clone(), folder: folder.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+/// A name that browsers keep for ever must never get other bytes. Ours cannot; those of bundlers can.
+fn refuse_changed_bytes(next: &Manifest, before: &Manifest, findings: &mut Vec<Finding>) -> Result<(), CollectError> {
+    let (Some(next), Some(before)) = (&next.files, &before.files) else { return Ok(()) };
+    for (name, entry) in next.iter().filter(|(_, entry)| entry.is_immutable) {
+        let is_other = |old: &&Entry| old.is_immutable && old.sha256 != entry.sha256;
+        if before.get(name).filter(is_other).is_some() {
+            let message = "it has other bytes than in the release before, under a name that browsers keep for ever";
+            findings.push(Finding::error(Rule::BundlerManifest, name, message));
+        }
+    }
+    if finding::are_fatal(findings) { Err(CollectError::Unsound(std::mem::take(findings))) } else { Ok(()) }
 }
 
 fn rewriting(config: &CollectConfig, prefix: &UrlPrefix) -> Rewriting {

@@ -69,7 +69,10 @@ pub(super) fn plan(compressed: &Compressed) -> Plan<'_> {
     let mut seen = BTreeSet::new();
     pieces.retain(|piece| seen.insert(piece.name.clone()));
     pieces.append(&mut plain_pieces);
-    Plan { pieces, manifest: Manifest { paths: paths.clone(), files: Some(files), rewriting: None } }
+    Plan {
+        pieces,
+        manifest: Manifest { paths: paths.clone(), files: Some(files), leaving: BTreeSet::new(), rewriting: None },
+    }
 }
 
 /// What the manifest says of a file of which nothing else is known.
@@ -116,13 +119,22 @@ impl Plan<'_> {
         }
     }
 
+    /// Lets what readers of the release before may still ask for stay in the output for this release.
+    pub(super) fn let_go(&mut self, before: &Manifest) {
+        let entries = before.files.iter().flatten();
+        let read = entries.flat_map(|(name, entry)| names_of(entry.location(name), entry));
+        let wanted = self.names();
+        self.manifest.leaving = read.filter(|name| !wanted.contains(name)).collect();
+    }
+
     /// Every name that is in the output afterwards, but for the manifest's own.
     pub(super) fn names(&self) -> BTreeSet<String> {
         let already_there = self.manifest.files.iter().flatten().flat_map(|(name, entry)| match entry.carried {
             Some(_) => names_of(name, entry),
             None => deltas_of(name, entry).collect(),
         });
-        self.pieces.iter().map(|piece| piece.name.clone()).chain(already_there).collect()
+        let leaving = self.manifest.leaving.iter().cloned();
+        self.pieces.iter().map(|piece| piece.name.clone()).chain(already_there).chain(leaving).collect()
     }
 }
 

@@ -4,13 +4,14 @@
 //! Rewritten files and compressed copies are written here as soon as they are made: a large tree must not
 //! end in memory. What the output has already, byte for byte, is left where it is: a run over sources that have not
 //! changed writes next to nothing. The folder goes away with its value. One that is there at the start belongs to a run that
-//! died; what that run had already put into place stands in its list, and is removed if nothing names it.
+//! failed or died; what that run had already put into place stands in its list, and is removed if nothing names it.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -37,6 +38,8 @@ pub(super) struct Staging {
     pub(super) left_behind: BTreeSet<String>,
     /// What need not be made ready.
     in_place: Mutex<BTreeSet<String>>,
+    /// Whether something may be in place that no manifest names: then the list outlives this value.
+    owes_a_list: AtomicBool,
 }
 
 impl Staging {
@@ -52,7 +55,15 @@ impl Staging {
             fs_err::remove_dir_all(&folder).map_err(failed)?;
         }
         fs_err::create_dir(&folder).map_err(failed)?;
-        Ok(Self { folder, output: output.to_owned(), left_behind, in_place: Mutex::default() })
+        let owes_a_list = AtomicBool::new(!left_behind.is_empty());
+        let staging = Self { folder, output: output.to_owned(), left_behind, in_place: Mutex::default(), owes_a_list };
+        staging.note(std::iter::empty())?;
+        Ok(staging)
+    }
+
+    /// Nothing is left of this run or of earlier ones that no manifest names.
+    pub(super) fn has_cleaned_up(&self) {
+        self.owes_a_list.store(false, Ordering::Relaxed);
     }
 
     /// Where a name is ready.
@@ -67,6 +78,11 @@ impl Staging {
 
     fn in_place(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.in_place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the output has under a name.
+    pub(super) fn published(&self, name: &str) -> io::Result<Vec<u8>> {
+        fs_err::read(self.output.join(name))
     }
 
     /// Looks whether the output has the file, as it would be written. No other run writes to it meanwhile.
@@ -144,9 +160,14 @@ impl Staging {
         copied.map_err(|cause| failure(&self.output, name, cause))
     }
 
-    /// Notes what is about to be put into place, for the next run in case this one dies.
+    /// Notes what is about to be put into place, for the next run in case this one fails or dies.
     pub(super) fn note<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<(), CollectError> {
-        let list: String = names.flat_map(|name| [name, "\n"]).collect();
+        let mut list: String = self.left_behind.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
+        list.extend(names.flat_map(|name| [name, "\n"]));
+        if list.is_empty() {
+            return Ok(());
+        }
+        self.owes_a_list.store(true, Ordering::Relaxed);
         let path = self.folder.join(LIST);
         let noted = fs_err::write(&path, list).and_then(|()| File::open(&path)?.sync_all());
         noted.map_err(|cause| failure(&self.output, NAME, cause))
@@ -178,7 +199,12 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next run.
+        let list = self.folder.join(LIST);
+        let kept = self.owes_a_list.load(Ordering::Relaxed).then(|| fs_err::read(&list).ok()).flatten();
         let _ = fs_err::remove_dir_all(&self.folder);
+        if let Some(kept) = kept {
+            let _ = fs_err::create_dir(&self.folder).and_then(|()| fs_err::write(&list, kept));
+        }
     }
 }
 
@@ -203,6 +229,10 @@ mod tests {
         assert_eq!(next.left_behind, ["a/b.css", "c d.css"].map(str::to_owned).into());
         assert!(!next.path("a/b.css").exists(), "the old folder is gone");
         drop(next);
+        let third = Staging::create(output.path()).expect("staging");
+        assert_eq!(third.left_behind.len(), 2, "the second run has published nothing, and the list is still owed");
+        third.has_cleaned_up();
+        drop(third);
         assert!(!output.path().join(NAME).exists());
     }
 

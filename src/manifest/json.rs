@@ -3,7 +3,7 @@
 //! Keys of Django: `paths`, `version`, `hash`. Key of ours: `vestibule`, with a version of its own, so
 //! that a file from a later release is refused and not half understood.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -66,6 +66,8 @@ struct OnDisk {
 struct Ours {
     version: u32,
     rewriting: Option<Rewriting>,
+    #[serde(default)]
+    leaving: BTreeSet<String>,
     files: BTreeMap<String, EntryOnDisk>,
 }
 
@@ -84,6 +86,8 @@ struct OursToDisk<'m> {
     version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     rewriting: Option<&'m Rewriting>,
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    leaving: &'m BTreeSet<String>,
     #[serde(serialize_with = "entries")]
     files: &'m BTreeMap<String, Entry>,
 }
@@ -151,17 +155,17 @@ impl Manifest {
         if !matches!(on_disk.version.as_str(), "1.0" | "1.1") {
             return Err(other_version("version", on_disk.version));
         }
-        let (files, rewriting) = match on_disk.vestibule {
+        let (files, rewriting, leaving) = match on_disk.vestibule {
             Some(ours) if ours.version != OUR_VERSION => {
                 return Err(other_version("vestibule.version", ours.version.to_string()));
             }
             Some(ours) => {
                 let files = ours.files.into_iter().map(|(name, entry)| (name, entry.into())).collect();
-                (Some(files), ours.rewriting)
+                (Some(files), ours.rewriting, ours.leaving)
             }
-            None => (None, None),
+            None => (None, None, BTreeSet::new()),
         };
-        let manifest = Self { paths: on_disk.paths, files, rewriting };
+        let manifest = Self { paths: on_disk.paths, files, leaving, rewriting };
         let is_digest =
             |key: &str| key.len() == 64 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if let Some(key) = manifest.dictionaries().find(|key| !is_digest(key)) {
@@ -176,7 +180,7 @@ impl Manifest {
     fn names(&self) -> impl Iterator<Item = &str> {
         let listed = self.files.iter().flat_map(BTreeMap::keys);
         let stored = self.files.iter().flat_map(BTreeMap::values).filter_map(|entry| entry.stored.as_ref());
-        self.paths.values().chain(listed).chain(stored).map(String::as_str)
+        self.paths.values().chain(listed).chain(stored).chain(&self.leaving).map(String::as_str)
     }
 
     /// Part of file names too.
@@ -197,7 +201,12 @@ impl Manifest {
     /// # Errors
     /// When the writer has one.
     pub fn write_json(&self, writer: impl io::Write) -> io::Result<()> {
-        let ours = |files| OursToDisk { version: OUR_VERSION, rewriting: self.rewriting.as_ref(), files };
+        let ours = |files| OursToDisk {
+            version: OUR_VERSION,
+            rewriting: self.rewriting.as_ref(),
+            leaving: &self.leaving,
+            files,
+        };
         let vestibule = self.files.as_ref().map(ours);
         let to_disk = ToDisk { paths: &self.paths, version: "1.1", hash: self.release(), vestibule };
         serde_json::to_writer(writer, &to_disk).map_err(io::Error::from)
@@ -213,7 +222,7 @@ impl Manifest {
 }
 
 /// Whether a name is a relative path of plain components.
-fn stays_inside(name: &str) -> bool {
+pub fn stays_inside(name: &str) -> bool {
     !name.contains(['\0', '\\']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
@@ -309,6 +318,7 @@ mod tests {
         Manifest {
             paths: [("a.css".into(), "a.0123456789ab.css".into())].into(),
             files: Some([("a.0123456789ab.css".into(), entry)].into()),
+            leaving: ["a.ba9876543210.css".to_owned()].into(),
             rewriting: Some(Rewriting { prefix: "/static/".into(), hash: true, ..Rewriting::default() }),
         }
     }

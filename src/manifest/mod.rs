@@ -7,7 +7,7 @@
 pub mod json;
 pub mod nearest;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct Manifest {
     ///
     /// `None` in a manifest that Django or WhiteNoise wrote; the folder itself then says what there is.
     pub files: Option<BTreeMap<String, Entry>>,
+    /// Files of the release before that are in the folder and not in this release, under names that never mean
+    /// anything else. A server that has not been reloaded still reads them; the next run removes them.
+    pub leaving: BTreeSet<String>,
     /// How references were looked for. `None` where nobody has said so.
     pub rewriting: Option<Rewriting>,
 }

@@ -2,7 +2,8 @@
 //! accepts on it. Nothing has been sent then, so any request may wait.
 //!
 //! The time counts from the first request that found nobody, not from each one: a restart of a few seconds is
-//! bridged, and once an application has been away for longer, nobody waits for it in vain.
+//! bridged, and while requests keep finding nobody for longer than that, none of them waits in vain. When nobody
+//! has asked for as long, it is not known whether the application was there in between, and the time begins anew.
 
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,12 +24,19 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Hold {
     limit: Duration,
     connect_timeout: Duration,
-    away_since: Mutex<Option<Instant>>,
+    absence: Mutex<Option<Absence>>,
+}
+
+/// The application's absence, as far as requests have noticed it.
+#[derive(Debug, Clone, Copy)]
+struct Absence {
+    since: Instant,
+    last_noticed: Instant,
 }
 
 impl Hold {
     pub(super) fn new(config: &UpstreamConfig) -> Self {
-        Self { limit: config.hold.0, connect_timeout: config.connect_timeout.0, away_since: Mutex::default() }
+        Self { limit: config.hold.0, connect_timeout: config.connect_timeout.0, absence: Mutex::default() }
     }
 
     /// Opens a connection, as soon as there is somebody to accept it.
@@ -38,11 +46,11 @@ impl Hold {
             let error = match connect(endpoint, self.connect_timeout).await {
                 Err(Failure::Connect(error)) if is_absence(&error) => error,
                 result => {
-                    *self.away_since() = None;
+                    self.is_there();
                     return result;
                 }
             };
-            let waited = self.away_since().get_or_insert_with(Instant::now).elapsed();
+            let waited = self.is_away();
             if self.limit.is_zero() {
                 return Err(Failure::Connect(error));
             }
@@ -54,8 +62,23 @@ impl Hold {
         }
     }
 
-    fn away_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.away_since.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that the application is there.
+    pub(super) fn is_there(&self) {
+        *self.absence() = None;
+    }
+
+    /// Notes that it is not; the answer is for how long that is known.
+    fn is_away(&self) -> Duration {
+        let now = Instant::now();
+        let mut absence = self.absence();
+        let known = absence.filter(|absence| now - absence.last_noticed <= self.limit);
+        let since = known.map_or(now, |absence| absence.since);
+        *absence = Some(Absence { since, last_noticed: now });
+        now - since
+    }
+
+    fn absence(&self) -> MutexGuard<'_, Option<Absence>> {
+        self.absence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,7 +108,7 @@ mod tests {
         assert!(futures_util::FutureExt::now_or_never(&mut connecting).is_none());
         let _listener = UnixListener::bind(&path).unwrap();
         connecting.await.unwrap();
-        assert_eq!(*hold.away_since(), None, "its next absence is a new one");
+        assert!(hold.absence().is_none(), "its next absence is a new one");
     }
 
     #[tokio::test(start_paused = true)]
@@ -97,6 +120,10 @@ mod tests {
         let started = Instant::now();
         assert!(matches!(hold.connect(&endpoint).await, Err(Failure::Away { .. })));
         assert!(started.elapsed() < Duration::from_secs(1), "it was known to be away");
+        sleep(Duration::from_secs(11)).await;
+        let started = Instant::now();
+        assert!(matches!(hold.connect(&endpoint).await, Err(Failure::Away { .. })));
+        assert!(started.elapsed() >= Duration::from_secs(10), "nobody knows what was in between");
     }
 
     #[tokio::test]

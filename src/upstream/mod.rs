@@ -112,7 +112,9 @@ impl Upstream {
     /// # Errors
     /// Why it does not.
     pub async fn probe(&self) -> Result<(), Failure> {
-        connect::connect(&self.address.endpoint, self.config.connect_timeout.0).await.map(drop)
+        connect::connect(&self.address.endpoint, self.config.connect_timeout.0).await?;
+        self.hold.is_there();
+        Ok(())
     }
 
     /// Whether the application accepted a connection within the last second. However many ask, they

@@ -306,6 +306,7 @@ mod tests {
         Manifest {
             paths: files.iter().map(|(plain, entry)| ((*plain).to_owned(), hashed(plain, entry))).collect(),
             files: Some(files.iter().map(|(plain, entry)| (hashed(plain, entry), entry.clone())).collect()),
+            leaving: BTreeSet::new(),
             rewriting: None,
         }
     }

@@ -69,6 +69,7 @@ mod tests {
         let mut manifest = Manifest {
             paths: [("a.css".to_owned(), "a.1.css".to_owned())].into(),
             files: Some(files.into()),
+            leaving: BTreeSet::new(),
             rewriting: None,
         };
         change(&mut manifest);

@@ -16,7 +16,7 @@ mod decode;
 mod proof;
 mod references;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::TryLockError;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -119,7 +119,7 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix) -> Result<Proof, ProofError> 
     let mut findings = Findings::default();
     agreement::agrees_with_itself(&manifest, listed, &text, &mut findings);
     let present = present(folder, &mut findings);
-    strays(listed, &present, &mut findings);
+    strays(listed, &manifest.leaving, &present, &mut findings);
     let counts = contents::prove(folder, listed, &present, &mut findings);
     let (config, prefix) = as_collected(config, prefix, manifest.rewriting.as_ref());
     let references = references::prove(folder, &manifest, listed, &config, &prefix, &mut findings)?;
@@ -203,8 +203,14 @@ fn copy_name(name: &str, coding: Coding) -> String {
 
 /// Files that the manifest does not speak of. Hidden ones belong to other tools, and the originals of the
 /// release before stay for servers that still read them.
-fn strays(listed: &BTreeMap<String, Entry>, present: &BTreeMap<String, Present>, findings: &mut Findings) {
-    let beside = contents::names(listed);
+fn strays(
+    listed: &BTreeMap<String, Entry>,
+    leaving: &BTreeSet<String>,
+    present: &BTreeMap<String, Present>,
+    findings: &mut Findings,
+) {
+    let mut beside = contents::names(listed);
+    beside.extend(leaving.iter().cloned());
     let is_hidden = |name: &str| name.split('/').any(|part| part.starts_with('.'));
     let is_original = |name: &str| name.strip_prefix(ORIGINALS).is_some_and(|rest| rest.starts_with('/'));
     let is_stray = |name: &&String| !beside.contains(*name) && !is_hidden(name) && !is_original(name);
