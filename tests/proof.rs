@@ -452,7 +452,7 @@ fn an_output_is_proved_as_it_was_collected_whatever_the_configuration_says_by_th
         });
     let assets = "/assets/".parse().expect("a prefix");
     vestibule::collect::collect(&site.config, &assets, std::time::SystemTime::now()).expect("collected");
-    let later = CollectConfig { output: site.config.output.clone(), ..CollectConfig::default() };
+    let later = CollectConfig { output: site.config.output, ..CollectConfig::default() };
     let proof = verify(&later, &UrlPrefix::default()).expect("a proof");
     assert!(proof.is_sound(), "{proof}");
     assert_eq!(proof.references, 6, "three in the hashed files, three in the originals");
