@@ -12,8 +12,7 @@ const ABOUT: &str = "The front door of a Django site: static files, TLS, and a p
 const EXAMPLES: &str = "\
 A Django site, from its source to the browser:
 
-  python manage.py collectstatic --no-post-process      all static files, in STATIC_ROOT
-  vestibule collect --source staticfiles --output public
+  vestibule collect --django --output public    asks manage.py's project where its files are
   gunicorn mysite.wsgi --bind unix:/run/mysite.sock
   vestibule serve --listen 0.0.0.0:80 --listen-tls 0.0.0.0:443 \\
       --cert fullchain.pem --key privkey.pem \\

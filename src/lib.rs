@@ -242,7 +242,7 @@ fn collect(mut loaded: Loaded, flags: &CollectFlags) -> Result<Outcome, Error> {
             };
             let learned = question.ask(&surroundings).map_err(CollectError::from)?;
             if let Some(file) = &flags.save {
-                let saved = learned.save(file, &surroundings).map_err(CollectError::from)?;
+                let saved = learned.save(file, &loaded, &surroundings).map_err(CollectError::from)?;
                 return Ok(Outcome::Saved(Box::new(saved)));
             }
             learned.apply(&mut loaded, &surroundings).map_err(CollectError::from)?

@@ -175,7 +175,8 @@ fn the_release_before_may_be_in_another_folder() {
 fn a_release_before_that_was_named_must_be_there() {
     let site = Site::new().file("a.css", "a{}").set(|config| config.previous = Some("no/such/folder".into()));
     let error = site.collect().expect_err("a refusal");
-    assert!(matches!(error, CollectError::Previous(_)), "{error}");
+    assert!(matches!(error, CollectError::NoPrevious(_)) && error.is_operators_mistake(), "{error}");
+    assert!(error.hint().unwrap().contains("name the output of an earlier run"), "{:?}", error.hint());
 }
 
 #[test]

@@ -237,6 +237,11 @@ fn a_project_that_does_not_load_is_told_with_its_place_and_a_hint() {
             &["ModuleNotFoundError", "settings.py:10: import", "is no_such_package installed"],
         ),
         ("x = = 1\n", 1, &["SyntaxError", "settings.py:10: x = = 1"]),
+        (
+            "INSTALLED_APPS += ['settings.nope']\n",
+            1,
+            &["No module named 'settings.nope'", "is settings.nope installed"],
+        ),
         ("import sys\nsys.exit('not today')\n", 1, &["SystemExit: not today", "settings.py:11: sys.exit"]),
         ("INSTALLED_APPS += ['no_such_app']\n", 1, &["No module named 'no_such_app'", "is no_such_app installed"]),
         ("INSTALLED_APPS = []\n", 2, &["django.contrib.staticfiles is not in INSTALLED_APPS"]),
@@ -263,6 +268,28 @@ fn a_project_that_does_not_load_is_told_with_its_place_and_a_hint() {
         }
         assert!(!project.path("public").exists());
     }
+}
+
+#[test]
+fn a_settings_module_that_is_not_there_is_a_mistake() {
+    let project = Project::new("");
+    for module in ["nope.settings", "nope", "blog.settings"] {
+        let refusal = project.refused(Django::Six, &["--django", "--settings", module], 2);
+        let expected = format!("error: there is no settings module {module}\n");
+        assert!(refusal.starts_with(&expected) && refusal.contains("see --settings"), "{refusal}");
+    }
+}
+
+#[test]
+fn what_a_flag_says_is_not_doubted() {
+    let project = Project::new("");
+    let said = project.collected(Django::Six, &["--django", "--output", "elsewhere"]);
+    assert!(!said.contains("warning"), "{said}");
+    let said = project.collected(Django::Six, &["--django", "--output", "elsewhere", "--previous", "elsewhere"]);
+    assert!(!said.contains("warning"), "{said}");
+    let refusal = project.refused(Django::Six, &["--django", "--previous", "nowhere"], 2);
+    assert!(refusal.contains("there is no release in nowhere"), "{refusal}");
+    assert!(refusal.contains("name the output of an earlier run"), "{refusal}");
 }
 
 #[test]
@@ -360,6 +387,38 @@ fn apps_are_saved_by_name_whichever_python_is_asked() {
     assert!(output.status.success(), "{}", said(&output));
     let text = project.read("vestibule.toml");
     assert!(text.contains("apps = [\"django.contrib.admin\", \"blog\"]"), "{text}");
+    // Nothing else says where that Python is, so the file does, and the next run finds them.
+    assert!(said(&output).contains("[collect] virtual_env: it is set to "), "{}", said(&output));
+    assert!(
+        said(&output).contains("Saved 1 source and 2 apps to vestibule.toml\n  `vestibule collect` needs no Django")
+    );
+    let output = project.command(&[]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(project.names().contains("admin/css/base.css"));
+}
+
+#[test]
+fn what_was_saved_holds_where_a_virtual_environment_is_in_path_only() {
+    // As with ENV PATH=/venv/bin:$PATH in a Dockerfile.
+    let project = Project::new(
+        "INSTALLED_APPS.insert(0, 'django.contrib.admin')\n\
+        INSTALLED_APPS += ['django.contrib.auth', 'django.contrib.contenttypes', 'django.contrib.messages']\n",
+    );
+    let path = environment(Django::Six).join("bin");
+    for arguments in [&["--django", "--save"][..], &[]] {
+        let mut command = project.command(arguments);
+        let output = command.env("PATH", &path).env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+    }
+    assert!(project.names().contains("admin/css/base.css"));
+    assert!(!project.read("vestibule.toml").contains("virtual_env"), "it is found without");
+}
+
+#[test]
+fn a_file_cannot_be_saved_in_a_folder_that_is_not_there() {
+    let project = Project::new("");
+    let refusal = project.refused(Django::Six, &["--django", "--save=conf/vestibule.toml"], 2);
+    assert!(refusal.contains("there is no folder conf\n"), "{refusal}");
 }
 
 // ---- apps by name

@@ -31,7 +31,7 @@ pub(super) fn find(app: &str, path: &SearchPath) -> Result<App, Finding> {
         match look_for(part, &places) {
             Sought::Package(folders) => places = folders,
             Sought::Module(file) => return configured(app, &parts[at + 1..], &file, &found, &places, path),
-            Sought::Nothing => return refuse(not_found(&found, part, &places)),
+            Sought::Nothing => return refuse(not_found(&found, part, &places, path)),
         }
         found.push(part);
     }
@@ -126,17 +126,22 @@ fn is_identifier(part: &str) -> bool {
 }
 
 /// What is missing where, with the name that was perhaps meant.
-fn not_found(found: &[&str], part: &str, places: &[PathBuf]) -> String {
+fn not_found(found: &[&str], part: &str, places: &[PathBuf], path: &SearchPath) -> String {
     const ALIKE: f64 = 0.85;
     let whole = |name: &str| found.iter().copied().chain([name]).collect::<Vec<_>>().join(".");
     let known = places.iter().flat_map(|place| packages_in(place));
     let scored = known.map(|name| (strsim::jaro_winkler(&name, part), name)).filter(|(score, _)| *score > ALIKE);
     let nearest = scored.max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(&a.1)));
-    let nearest = nearest.map_or_else(String::new, |(_, name)| format!("; did you mean {:?}?", whole(&name)));
+    let advice = match (nearest, &path.environment) {
+        (Some((_, name)), _) => format!("; did you mean {:?}?", whole(&name)),
+        (None, Some(environment)) if found.is_empty() => format!("; is it installed in {}?", environment.display()),
+        (None, None) if found.is_empty() => "; neither a virtual environment nor a python3 was found".to_owned(),
+        (None, _) => String::new(),
+    };
     let shown =
         |place: &PathBuf| if place == Path::new(".") { "this folder".into() } else { place.display().to_string() };
     let places: Vec<_> = places.iter().map(shown).collect();
-    format!("there is no package {part} in {}{nearest}", places.join(", "))
+    format!("there is no package {part} in {}{advice}", places.join(", "))
 }
 
 /// The names in a folder that could be packages.
@@ -160,7 +165,8 @@ mod tests {
                         class Bare(AppConfig):\n    pass\n\nname = 'module'\n";
             fs_err::write(path, if file.ends_with(".py") { text } else { "" }).unwrap();
         }
-        let path = SearchPath { folders: ["project", "packages"].map(|name| folder.path().join(name)).into() };
+        let folders = ["project", "packages"].map(|name| folder.path().join(name)).into();
+        let path = SearchPath { folders, environment: Some("/srv/env".into()) };
         (folder, path)
     }
 
@@ -202,6 +208,7 @@ mod tests {
             ("blgo", "did you mean \"blog\"?"),
             ("shop.crat", "did you mean \"shop.cart\"?"),
             ("shop.cart.more", "there is no package more in "),
+            ("rest_framework", "; is it installed in /srv/env?"),
             ("blog.apps", "is a module, "),
             ("blog.apps.A.B", "which is a module and not a package"),
             ("blog.apps.Missing", "has no `name` in a class Missing"),
@@ -213,5 +220,8 @@ mod tests {
             let refusal = find(app, &path).expect_err(app);
             assert!(refusal.message.contains(expected), "for {app}: {refusal}");
         }
+        let path = SearchPath { environment: None, ..path };
+        let refusal = find("rest_framework", &path).expect_err("no such package");
+        assert!(refusal.message.ends_with("; neither a virtual environment nor a python3 was found"), "{refusal}");
     }
 }

@@ -77,7 +77,10 @@ impl Release {
 
     /// The release in a folder that was named for it, so that there must be one.
     pub(super) fn named(folder: &Path) -> Result<Self, CollectError> {
-        let manifest = Manifest::load(folder).map_err(CollectError::Previous)?;
+        let manifest = Manifest::load(folder).map_err(|error| match error {
+            ManifestError::Missing(folder) => CollectError::NoPrevious(folder),
+            error => CollectError::Previous(error),
+        })?;
         Ok(Self { folder: folder.to_owned(), manifest })
     }
 

@@ -97,6 +97,9 @@ pub enum CollectError {
     /// The release before cannot be read, so nobody knows which of its files are still asked for.
     #[error("cannot carry over the files of the release before")]
     Previous(#[source] crate::manifest::json::ManifestError),
+    /// The folder that was named for the release before has none.
+    #[error("there is no release in {}, which is named as the one before: no {}", .0.display(), crate::manifest::FILE_NAME)]
+    NoPrevious(PathBuf),
     /// A source could not be read.
     #[error("cannot read a source file")]
     Unreadable(#[source] io::Error),
@@ -159,6 +162,7 @@ impl CollectError {
             | Self::BadReport { .. }
             | Self::BadCache { .. }
             | Self::OutputIsNoFolder(_)
+            | Self::NoPrevious(_)
             | Self::NoFiles(_) => true,
             Self::Django(error) => error.is_operators_mistake(),
             Self::Unsound(_)
@@ -203,8 +207,8 @@ impl CollectError {
             }
             Self::BadSources(findings) | Self::Unsound(findings) => return Some(remedies(findings)),
             Self::BadApps(_) => {
-                "write them as in INSTALLED_APPS; [collect] virtual_env names the environment with them, and a folder \
-                 can be named by itself with --source"
+                "write them as in INSTALLED_APPS; set VIRTUAL_ENV or [collect] virtual_env to the environment that has \
+                 them; a folder can be named by itself with --source"
             }
             Self::Django(error) => return error.hint(),
             Self::BadBundlerManifests(_) => {
@@ -227,6 +231,7 @@ impl CollectError {
             Self::Previous(_) => {
                 "put the right manifest back, or remove it to start anew; the files that it named are then not carried over"
             }
+            Self::NoPrevious(_) => "name the output of an earlier run, or leave out --previous and [collect] previous",
             Self::Changed(_) => "run again when nothing else writes to the source folders",
             Self::Write { cause, .. } if is_full(cause) => {
                 "free some space; while it writes, a run needs room for the old and the new files"

@@ -29,6 +29,8 @@ pub struct Surroundings {
 #[derive(Debug, Clone, Default)]
 pub(super) struct SearchPath {
     pub(super) folders: Vec<PathBuf>,
+    /// The environment whose modules are among them, for messages.
+    pub(super) environment: Option<PathBuf>,
 }
 
 impl Surroundings {
@@ -46,7 +48,7 @@ impl Surroundings {
             folders.push(folder);
             folders.extend(added);
         }
-        Ok(SearchPath { folders })
+        Ok(SearchPath { folders, environment })
     }
 
     /// The Python to ask: that of the virtual environment, or else `python3`.
@@ -82,12 +84,14 @@ impl Surroundings {
         named.or_else(usual).or_else(|| self.systems_prefix())
     }
 
-    /// The prefix of the `python3` in `PATH`: `/usr/local` in Python's own container images.
+    /// The prefix of the `python3` in `PATH`: `/usr/local` in Python's own container images, or a virtual
+    /// environment that is active by its place in `PATH` alone. There `python3` is a link to another Python.
     fn systems_prefix(&self) -> Option<PathBuf> {
         let folders = std::env::split_paths(self.path.as_ref()?);
         let python = folders.map(|folder| folder.join("python3")).find(|python| python.is_file())?;
-        let real = fs_err::canonicalize(python).ok()?;
-        Some(real.parent()?.parent()?.to_owned())
+        let prefix = |python: &Path| Some(python.parent()?.parent()?.to_owned());
+        let virtual_one = prefix(&python).filter(|prefix| prefix.join("pyvenv.cfg").is_file());
+        virtual_one.or_else(|| prefix(&fs_err::canonicalize(python).ok()?))
     }
 }
 
@@ -198,6 +202,25 @@ mod tests {
         let found = surroundings.search_path(None).unwrap().folders;
         let expected = fs_err::canonicalize(folder.path().join("usr/lib/python3.13/site-packages")).unwrap();
         assert!(found.contains(&expected), "{found:?}");
+    }
+
+    #[test]
+    fn a_virtual_environment_in_path_counts_and_not_the_python_that_it_links_to() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in ["usr/bin", "usr/lib/python3.13/site-packages", "venv/bin", "venv/lib/python3.13/site-packages"] {
+            fs_err::create_dir_all(folder.path().join(path)).unwrap();
+        }
+        fs_err::write(folder.path().join("usr/bin/python3"), "").unwrap();
+        fs_err::write(folder.path().join("venv/pyvenv.cfg"), "home = /usr/bin\n").unwrap();
+        let links = [("usr/bin/python3", "venv/bin/python"), ("venv/bin/python", "venv/bin/python3")];
+        for (from, to) in links.map(|(from, to)| (folder.path().join(from), folder.path().join(to))) {
+            std::os::unix::fs::symlink(from, to).unwrap();
+        }
+        let path = std::env::join_paths(["venv/bin", "usr/bin"].map(|bin| folder.path().join(bin))).unwrap();
+        let surroundings = Surroundings { path: Some(path), ..Surroundings::default() };
+        let found = surroundings.search_path(None).unwrap();
+        assert_eq!(found.environment, Some(folder.path().join("venv")));
+        assert!(found.folders.ends_with(&[folder.path().join("venv/lib/python3.13/site-packages")]), "{found:?}");
     }
 
     #[test]

@@ -266,7 +266,7 @@ impl Gathered {
             let message = format!("unknown key {key} in [{table}]{}", nearest(key, &known_keys(Some(table))));
             return self.problem(origin, message);
         }
-        let mut first_error = None;
+        let mut errors: Vec<String> = Vec::new();
         for value in readings {
             match Config::deserialize(single(table, key, value.clone())) {
                 Ok(_) => {
@@ -275,11 +275,13 @@ impl Gathered {
                     self.origins.insert((table.to_owned(), key.to_owned()), origin);
                     return;
                 }
-                Err(error) => first_error = first_error.or(Some(error.message().trim().to_owned())),
+                Err(error) => errors.push(error.message().trim().to_owned()),
             }
         }
         self.doubt(table, key);
-        let message = first_error.unwrap_or_else(|| "it has no value".to_owned());
+        // A reading of the right type says more than that another is none.
+        let telling = errors.iter().find(|error| !error.starts_with("invalid type")).or(errors.first());
+        let message = telling.cloned().unwrap_or_else(|| "it has no value".to_owned());
         self.problem(origin, format!("[{table}] {key}: {message}"));
     }
 
@@ -389,6 +391,13 @@ mod tests {
         let mut expected = Config::default();
         expected.listen.http.push("127.0.0.1:8080".parse().unwrap());
         assert_eq!(gather("", &[], &[]).unwrap().config, expected);
+    }
+
+    #[test]
+    fn a_list_in_a_variable_is_refused_for_what_is_wrong_in_it() {
+        let refusal = gather("", &[("VESTIBULE_COLLECT_ENCODINGS", "brottli")], &[]).unwrap_err();
+        assert_eq!(refusal.len(), 1, "{refusal:?}");
+        assert!(refusal[0].contains("unknown variant `brottli`") && refusal[0].contains("gzip"), "{refusal:?}");
     }
 
     #[test]

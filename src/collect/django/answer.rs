@@ -87,6 +87,8 @@ enum Kind {
     NoDjango,
     OldDjango,
     NoSettings,
+    /// The settings module is not there; its name is the message.
+    NoSettingsModule,
     NoStaticfiles,
     #[default]
     Exception,
@@ -100,6 +102,7 @@ impl Trouble {
             Kind::NoDjango => format!("{python} (Python {}) has no Django", self.message),
             Kind::OldDjango => format!("Django {} is too old to be asked; 4.2 is the first", self.message),
             Kind::NoSettings => "it is not known which settings the project has".to_owned(),
+            Kind::NoSettingsModule => format!("there is no settings module {}", self.message),
             Kind::NoStaticfiles => "django.contrib.staticfiles is not in INSTALLED_APPS".to_owned(),
             Kind::Exception => {
                 let place = match (&self.file, self.line) {
@@ -126,6 +129,9 @@ impl Trouble {
             (Kind::OldDjango, ..) => "name the folders with --source and --app instead".to_owned(),
             (Kind::NoSettings, ..) => {
                 "name them with --settings mysite.settings, or manage.py with --django path/to/manage.py".to_owned()
+            }
+            (Kind::NoSettingsModule, ..) => {
+                "see --settings; without it, $DJANGO_SETTINGS_MODULE or manage.py names the module".to_owned()
             }
             (Kind::NoStaticfiles, ..) => "add it, or name the folders with --source and --app".to_owned(),
             (Kind::Exception, Some(variable), _) => format!(
@@ -180,6 +186,7 @@ mod tests {
             ("no_django", "/v/bin/python (Python 3.9) has no Django", "--python"),
             ("old_django", "Django 3.9 is too old", "--source"),
             ("no_settings", "not known which settings", "--settings"),
+            ("no_settings_module", "there is no settings module 3.9", "see --settings"),
             ("no_staticfiles", "not in INSTALLED_APPS", "--app"),
             ("exception", "does not load: Refusal: 3.9", "manage.py check"),
         ] {

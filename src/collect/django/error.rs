@@ -80,6 +80,9 @@ pub enum DjangoError {
         /// Why.
         why: String,
     },
+    /// The file to save to has no folder to be in.
+    #[error("there is no folder {}", .0.display())]
+    NoFolder(PathBuf),
     /// The file could not be read or written.
     #[error("cannot save to {}; it is as it was", .file.display())]
     Save {
@@ -99,6 +102,7 @@ impl DjangoError {
             | Self::CannotStart { .. }
             | Self::Unusable(_)
             | Self::CannotSave(_)
+            | Self::NoFolder(_)
             | Self::BadFile { .. } => true,
             Self::Trouble { trouble, .. } => trouble.is_operators_mistake(),
             Self::NoPlace(_)
@@ -126,6 +130,7 @@ impl DjangoError {
                 "keep asking Django with --django, or name folders that hold nothing else with [collect] sources"
             }
             Self::BadFile { .. } => "mend the file, or name another with --save",
+            Self::NoFolder(_) => "make it, or name another file with --save",
             Self::NoPlace(_) => "check TMPDIR, and who may write there",
             Self::Save { .. } => "check who owns the file and its folder",
             Self::TooLong { .. } | Self::Garbled(_) => return None,

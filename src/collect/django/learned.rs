@@ -12,9 +12,9 @@ use super::answer::{Answer, FinderFolder, Storage};
 use super::error::DjangoError;
 use crate::collect::apps;
 use crate::collect::folders::{Folder, Folders};
-use crate::collect::python::Surroundings;
+use crate::collect::python::{SearchPath, Surroundings};
 use crate::config::Config;
-use crate::config::load::Loaded;
+use crate::config::load::{Loaded, Origin};
 use crate::config::values::{Source, UrlPrefix};
 use crate::finding::{Finding, Rule};
 
@@ -50,6 +50,8 @@ pub(super) struct Place {
 pub(super) struct Frozen {
     pub(super) sources: Vec<Source>,
     pub(super) apps: Vec<String>,
+    /// The environment that has the apps, if `collect` would not look there by itself.
+    pub(super) virtual_env: Option<PathBuf>,
     pub(super) warnings: Vec<Finding>,
 }
 
@@ -141,7 +143,7 @@ impl Learned {
     /// `STATIC_URL` is set neither here nor there.
     pub fn apply(self, loaded: &mut Loaded, surroundings: &Surroundings) -> Result<Folders, DjangoError> {
         let mut folders = Folders { warnings: self.warnings.clone(), ..Folders::default() };
-        let frozen = self.freeze(surroundings);
+        let frozen = self.freeze(surroundings, loaded.config.collect.virtual_env.as_deref());
         let config = &loaded.config.collect;
         let says_folders = !config.sources.is_empty() || !config.apps.is_empty();
         if says_folders && (&config.sources, &config.apps) != (&frozen.sources, &frozen.apps) {
@@ -149,7 +151,10 @@ impl Learned {
             folders.warnings.push(Finding::warning(Rule::Settings, "[collect]", message));
         }
         let is_written = |table: &str, key: &str| loaded.origin(table, key).is_some();
-        folders.warnings.extend(self.differences(&loaded.config, is_written));
+        // Who names something for this one run knows what he does.
+        let is_lasting =
+            |table: &str, key: &str| loaded.origin(table, key).is_some_and(|origin| !matches!(origin, Origin::Flag(_)));
+        folders.warnings.extend(self.differences(&loaded.config, is_lasting));
         let (ignore, modules) = (is_written("collect", "ignore"), is_written("collect", "javascript_modules"));
         let prefix = is_written("static", "prefix");
 
@@ -187,8 +192,8 @@ impl Learned {
         Ok(folders)
     }
 
-    /// What the configuration says, and Django says otherwise.
-    pub(super) fn differences(&self, config: &Config, is_written: impl Fn(&str, &str) -> bool) -> Vec<Finding> {
+    /// What the configuration says, and Django says otherwise, of the options that are written for good.
+    fn differences(&self, config: &Config, is_written: impl Fn(&str, &str) -> bool) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut differ = |key: &str, written: String, name: &str, told: String| {
             let message = format!("it is {written} and stays, though {name} is {told}");
@@ -198,14 +203,16 @@ impl Learned {
         if let Some(told) = self.prefix.as_ref().filter(|told| is_written("static", "prefix") && *told != prefix) {
             differ("[static] prefix", format!("{:?}", prefix.as_str()), "STATIC_URL", format!("{:?}", told.as_str()));
         }
-        let (key, written) = match &config.collect.output {
-            Some(output) => ("[collect] output", Some(output)),
-            None => ("[static] directory", config.assets.directory.as_ref()),
+        let (table, key, written) = match &config.collect.output {
+            Some(output) => ("collect", "output", Some(output)),
+            None => ("static", "directory", config.assets.directory.as_ref()),
         };
         if let (Some(written), Some(told)) = (written, &self.output)
+            && is_written(table, key)
             && absolute(written) != absolute(told)
         {
-            differ(key, format!("{}", written.display()), "STATIC_ROOT", format!("{}", told.display()));
+            let option = format!("[{table}] {key}");
+            differ(&option, format!("{}", written.display()), "STATIC_ROOT", format!("{}", told.display()));
         }
         let modules = config.collect.javascript_modules;
         if is_written("collect", "javascript_modules") && modules != self.javascript_modules {
@@ -225,18 +232,22 @@ impl Learned {
     /// Apps are named where `collect` would find the same folder by the name, so that it may be
     /// elsewhere when an image is built. `sources` win over `apps`: where Django has another order, and
     /// that matters, what comes before the last such folder becomes a source too.
-    pub(super) fn freeze(&self, surroundings: &Surroundings) -> Frozen {
+    ///
+    /// `virtual_env` is what the configuration will say. If it says nothing, and the apps are not where
+    /// `collect` would look, Django's own environment is named.
+    pub(super) fn freeze(&self, surroundings: &Surroundings, virtual_env: Option<&Path>) -> Frozen {
         // An environment without a folder of modules gives no names, and then the folders are sources.
-        let path = surroundings.search_path(Some(&self.environment)).unwrap_or_default();
-        let real = |path: &Path| fs_err::canonicalize(path).ok();
-        let by_name = |place: &&Place| {
-            let app = place.app.as_deref()?;
-            let found = apps::find(app, &path).ok()?;
-            let [folder] = found.folders.as_slice() else { return None };
-            let is_same = place.folder.only.is_none() && real(folder)? == real(&place.folder.source.directory)?;
-            is_same.then(|| app.to_owned())
-        };
-        let apps: Vec<Option<String>> = self.places.iter().map(|place| by_name(&place)).collect();
+        let names_in =
+            |environment: Option<&Path>| self.found_by_name(&surroundings.search_path(environment).unwrap_or_default());
+        let mut frozen = Frozen::default();
+        let mut apps = names_in(virtual_env);
+        if virtual_env.is_none() {
+            let asked = names_in(Some(&self.environment));
+            if asked.iter().flatten().count() > apps.iter().flatten().count() {
+                apps = asked;
+                frozen.name_environment(&self.environment);
+            }
+        }
         let mut sources_end = 0;
         for (at, place) in self.places.iter().enumerate().filter(|(at, _)| apps[*at].is_none()) {
             let before = self.places[..at].iter().zip(&apps).filter(|(_, app)| app.is_some());
@@ -244,7 +255,6 @@ impl Learned {
                 sources_end = at;
             }
         }
-        let mut frozen = Frozen::default();
         for (at, (place, app)) in self.places.iter().zip(apps).enumerate() {
             match app {
                 Some(app) if at >= sources_end => frozen.apps.push(app),
@@ -252,6 +262,19 @@ impl Learned {
             }
         }
         frozen
+    }
+
+    /// For each folder the app by whose name `collect` finds that very folder.
+    fn found_by_name(&self, path: &SearchPath) -> Vec<Option<String>> {
+        let real = |path: &Path| fs_err::canonicalize(path).ok();
+        let by_name = |place: &Place| {
+            let app = place.app.as_deref()?;
+            let found = apps::find(app, path).ok()?;
+            let [folder] = found.folders.as_slice() else { return None };
+            let is_same = place.folder.only.is_none() && real(folder)? == real(&place.folder.source.directory)?;
+            is_same.then(|| app.to_owned())
+        };
+        self.places.iter().map(by_name).collect()
     }
 
     /// Folders of which Django takes only a part, which no configuration can say.
@@ -267,6 +290,17 @@ impl Learned {
 }
 
 impl Frozen {
+    fn name_environment(&mut self, environment: &Path) {
+        let environment = relative(environment).unwrap_or_else(|| environment.to_owned());
+        let message = format!(
+            "it is set to {}, where `collect` would not have looked for the apps; where they are elsewhere, in an image, \
+             say, drop it, or set VESTIBULE_COLLECT_VIRTUAL_ENV there",
+            environment.display()
+        );
+        self.warnings.push(Finding::warning(Rule::Settings, "[collect] virtual_env", message));
+        self.virtual_env = Some(environment);
+    }
+
     fn add_source(&mut self, place: &Place) {
         let Source { prefix, directory } = &place.folder.source;
         let name = directory.display().to_string();
@@ -420,7 +454,7 @@ mod tests {
             });
             let environment = self.0.path().join("env").to_str().expect("UTF-8").to_owned();
             let learned = learn(Answer { folders: folders.collect(), environment, ..answer() }).expect("an answer");
-            let frozen = learned.freeze(&Surroundings::default());
+            let frozen = learned.freeze(&Surroundings::default(), None);
             let last_two = |source: &Source| {
                 let parts: Vec<_> = source.directory.iter().rev().take(2).collect();
                 if parts[0] == "static" { parts[1].to_string_lossy().into() } else { parts[0].to_string_lossy().into() }

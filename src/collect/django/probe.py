@@ -189,13 +189,20 @@ def explain(error):
     """What went wrong, and the last place in the project's own code on the way to it."""
     frames = traceback.extract_tb(error.__traceback__)
     files = [frame for frame in reversed(frames) if not frame.filename.startswith("<")]
-    place = next((frame for frame in files if is_own(frame.filename)), files[0] if files else None)
+    # Else in a package; a line of the standard library tells nobody anything.
+    own = (frame for frame in files if is_own(frame.filename))
+    installed = (frame for frame in files if is_installed(frame.filename))
+    place = next(own, None) or next(installed, None)
     file, line, code = (place.filename, place.lineno, place.line) if place else (None, None, None)
     if isinstance(error, SyntaxError) and error.filename:
         file, line, code = error.filename, error.lineno, (error.text or "").strip()
     message = str(error.code) if isinstance(error, SystemExit) else str(error)
+    kind = error.kind if isinstance(error, Refusal) else "exception"
+    settings = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+    if isinstance(error, ModuleNotFoundError) and error.name and (settings + ".").startswith(error.name + "."):
+        kind, message = "no_settings_module", settings
     return {
-        "kind": error.kind if isinstance(error, Refusal) else "exception",
+        "kind": kind,
         "type": type(error).__name__,
         "message": message[:MESSAGE_LIMIT],
         "file": file,
@@ -210,10 +217,15 @@ def is_own(filename):
     """Whether a file is the project's, as opposed to Python's, a package's, or this one."""
     path = os.path.abspath(filename)
     foreign = [os.path.dirname(os.__file__), sys.prefix, sys.base_prefix]
-    parts = path.split(os.sep)
-    if "site-packages" in parts or "dist-packages" in parts:
+    if is_installed(path):
         return False
     return not any(path.startswith(folder.rstrip(os.sep) + os.sep) for folder in foreign if folder not in ("/", "/usr"))
+
+
+def is_installed(filename):
+    """Whether a file is that of an installed package."""
+    parts = os.path.abspath(filename).split(os.sep)
+    return "site-packages" in parts or "dist-packages" in parts
 
 
 def missing_variable(error):

@@ -13,8 +13,9 @@ use super::error::DjangoError;
 use super::learned::{Frozen, Learned, relative};
 use crate::collect::python::Surroundings;
 use crate::config::CollectConfig;
+use crate::config::load::{DEFAULT_FILE, Loaded, Origin};
 use crate::config::values::Source;
-use crate::finding::{Finding, Rule};
+use crate::finding::{Finding, Rule, counted};
 
 /// The longest list that is written on one line.
 const LINE: usize = 100;
@@ -25,6 +26,8 @@ pub struct Saved {
     file: PathBuf,
     sources: usize,
     apps: usize,
+    /// Whether `collect` reads the file without being told.
+    is_default: bool,
     warnings: Vec<Finding>,
 }
 
@@ -33,12 +36,10 @@ impl fmt::Display for Saved {
         for warning in &self.warnings {
             writeln!(f, "warning: {warning}")?;
         }
-        let Self { file, sources, apps, .. } = self;
-        let file = file.display();
-        write!(
-            f,
-            "Saved {sources} sources and {apps} apps to {file}\n  `vestibule collect --config {file}` needs no Django"
-        )
+        let file = self.file.display();
+        let (sources, apps) = (counted(self.sources, "source"), counted(self.apps, "app"));
+        let option = if self.is_default { String::new() } else { format!(" --config {file}") };
+        write!(f, "Saved {sources} and {apps} to {file}\n  `vestibule collect{option}` needs no Django")
     }
 }
 
@@ -47,10 +48,13 @@ impl Learned {
     ///
     /// # Errors
     /// What Django does cannot be said in the file, or the file cannot be read or written.
-    pub fn save(&self, file: &Path, surroundings: &Surroundings) -> Result<Saved, DjangoError> {
+    pub fn save(&self, file: &Path, loaded: &Loaded, surroundings: &Surroundings) -> Result<Saved, DjangoError> {
         let partial = self.partial();
         if !partial.is_empty() {
             return Err(DjangoError::CannotSave(partial));
+        }
+        if let Some(folder) = file.parent().filter(|folder| *folder != Path::new("") && !folder.exists()) {
+            return Err(DjangoError::NoFolder(folder.to_owned()));
         }
         let failed = |cause: io::Error| DjangoError::Save { file: file.to_owned(), cause };
         // What is written to is the file itself, and not a link to it.
@@ -60,7 +64,14 @@ impl Learned {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(error)),
         };
-        let mut frozen = self.freeze(surroundings);
+        // The next run reads this file, and the environment as it is now.
+        let variable = matches!(loaded.origin("collect", "virtual_env"), Some(Origin::Variable(_)));
+        let virtual_env = match variable {
+            true => loaded.config.collect.virtual_env.clone(),
+            false => text.as_deref().and_then(virtual_env_in),
+        };
+        let next = Surroundings { config_file: Some(file.to_owned()), ..surroundings.clone() };
+        let mut frozen = self.freeze(&next, virtual_env.as_deref());
         let (text, kept) = self
             .written(text.as_deref(), &frozen)
             .map_err(|why| DjangoError::BadFile { file: file.to_owned(), why })?;
@@ -68,7 +79,14 @@ impl Learned {
         let mut warnings = self.warnings.clone();
         warnings.append(&mut frozen.warnings);
         warnings.extend(kept);
-        Ok(Saved { file: file.to_owned(), sources: frozen.sources.len(), apps: frozen.apps.len(), warnings })
+        let is_default = file == Path::new(DEFAULT_FILE) && loaded.file.as_deref().is_none_or(|read| read == file);
+        Ok(Saved {
+            file: file.to_owned(),
+            sources: frozen.sources.len(),
+            apps: frozen.apps.len(),
+            is_default,
+            warnings,
+        })
     }
 
     /// The new text of the file, and what in it stays although Django says otherwise.
@@ -90,6 +108,9 @@ impl Learned {
         let collect = table(&mut document, "collect")?;
         set_list(collect, "sources", frozen.sources.iter().map(Source::to_string));
         set_list(collect, "apps", frozen.apps.iter().cloned());
+        if let Some(environment) = &frozen.virtual_env {
+            collect.insert("virtual_env", value(environment.display().to_string()));
+        }
         let defaults = CollectConfig::default();
         let has_output = collect.contains_key("output");
         if !collect.contains_key("ignore") && self.ignore != defaults.ignore {
@@ -114,8 +135,23 @@ impl Learned {
                 }
             }
         }
+        if self.output.is_none() && !has_output && table_has_no(&document, "static", "directory") {
+            let message = "it is not set, and the file names no output either; name one with --output, or under [static] \
+                           directory";
+            kept.push(Finding::warning(Rule::Settings, "STATIC_ROOT", message));
+        }
         Ok((format!("{header}{document}"), kept))
     }
+}
+
+/// `[collect] virtual_env` in a text that need not be sound.
+fn virtual_env_in(text: &str) -> Option<PathBuf> {
+    let document = text.parse::<DocumentMut>().ok()?;
+    document.get("collect")?.get("virtual_env")?.as_str().map(PathBuf::from)
+}
+
+fn table_has_no(document: &DocumentMut, table: &str, key: &str) -> bool {
+    document.get(table).and_then(|table| table.get(key)).is_none()
 }
 
 /// The table of that name, which is made if need be.
@@ -189,7 +225,7 @@ mod tests {
         Frozen {
             sources: sources.iter().map(|text| text.parse().expect("a source")).collect(),
             apps: apps.iter().map(|&app| app.to_owned()).collect(),
-            warnings: Vec::new(),
+            ..Frozen::default()
         }
     }
 
@@ -232,6 +268,30 @@ mod tests {
         // What is gone is gone.
         let (text, _) = learned().written(Some(&text), &frozen(&["static"], &[])).expect("a sound file");
         assert!(text.contains("apps = []\n"), "{text}");
+    }
+
+    #[test]
+    fn the_environment_is_written_and_a_missing_output_is_told() {
+        let frozen = Frozen { virtual_env: Some("env".into()), ..frozen(&["static"], &["blog"]) };
+        let learned = Learned { output: None, ..learned() };
+        let (text, kept) = learned.written(None, &frozen).expect("a new file");
+        let config: Config = toml::from_str(&text).expect(&text);
+        assert_eq!(config.collect.virtual_env, Some("env".into()));
+        assert_eq!(virtual_env_in(&text), Some("env".into()));
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        assert!(kept[0].message.contains("name one with --output"), "{kept:?}");
+    }
+
+    #[test]
+    fn one_source_is_no_plural_and_the_default_file_needs_no_option() {
+        let saved = |file: &str, is_default| {
+            Saved { file: file.into(), sources: 1, apps: 2, is_default, warnings: Vec::new() }.to_string()
+        };
+        assert_eq!(
+            saved("vestibule.toml", true),
+            "Saved 1 source and 2 apps to vestibule.toml\n  `vestibule collect` needs no Django"
+        );
+        assert!(saved("other.toml", false).ends_with("\n  `vestibule collect --config other.toml` needs no Django"));
     }
 
     #[test]
