@@ -8,7 +8,8 @@ use thiserror::Error;
 use super::django::DjangoError;
 use crate::finding::{Finding, Level};
 
-/// Why a run failed. The output folder is then as it was before.
+/// Why a run failed. What was published before is then still there; after `Stale` and `Report` the new
+/// release is published.
 #[derive(Debug, Error)]
 pub enum CollectError {
     /// Nothing to collect from.
@@ -21,15 +22,13 @@ pub enum CollectError {
     #[error("{}", listed(.0, cannot_use))]
     BadSources(Vec<Finding>),
     /// Apps that are not there.
-    #[error("{}", listed(.0, |found| format!("cannot find {}", counted(found.len(), ["app", "apps"]))))]
+    #[error("{}", listed(.0, cannot_find))]
     BadApps(Vec<Finding>),
     /// Django could not be asked.
     #[error(transparent)]
     Django(#[from] DjangoError),
     /// Manifests of bundlers that are not sound, or that name files which are not there.
-    #[error("{}", listed(.0, |found| format!(
-        "cannot use what bundlers say: found {}", counted(found.len(), ["mistake", "mistakes"])
-    )))]
+    #[error("{}", listed(.0, mistakes_of_bundlers))]
     BadBundlerManifests(Vec<Finding>),
     /// A pattern that is none.
     #[error("{glob:?} under [collect] {key} is not a pattern")]
@@ -117,8 +116,8 @@ pub enum CollectError {
         #[source]
         cause: io::Error,
     },
-    /// A compressed copy of an earlier run could not be removed.
-    #[error("the files are published in {}, but an outdated compressed copy beside them could not be removed", .output.display())]
+    /// A file that no release needs any more could not be removed.
+    #[error("the files are published in {}, but a file there that no release needs any more could not be removed", .output.display())]
     Stale {
         /// The output folder.
         output: PathBuf,
@@ -184,7 +183,10 @@ impl CollectError {
     /// What was found in the files, if that is why it failed: errors and warnings.
     pub fn findings(&self) -> &[Finding] {
         match self {
-            Self::BadSources(findings) | Self::Unsound(findings) => findings,
+            Self::BadSources(findings)
+            | Self::BadApps(findings)
+            | Self::BadBundlerManifests(findings)
+            | Self::Unsound(findings) => findings,
             _ => &[],
         }
     }
@@ -193,6 +195,8 @@ impl CollectError {
     pub fn headline(&self) -> String {
         match self {
             Self::BadSources(findings) => cannot_use(&fatal(findings)),
+            Self::BadApps(findings) => cannot_find(&fatal(findings)),
+            Self::BadBundlerManifests(findings) => mistakes_of_bundlers(&fatal(findings)),
             Self::Unsound(findings) => found(&fatal(findings)),
             other => other.to_string(),
         }
@@ -205,15 +209,14 @@ impl CollectError {
             Self::NoOutput => {
                 "name one with --output DIR, or under [collect] output or [static] directory; with --django, set STATIC_ROOT"
             }
-            Self::BadSources(findings) | Self::Unsound(findings) => return Some(remedies(findings)),
+            Self::BadSources(findings) | Self::BadBundlerManifests(findings) | Self::Unsound(findings) => {
+                return Some(remedies(findings));
+            }
             Self::BadApps(_) => {
                 "write them as in INSTALLED_APPS; set VIRTUAL_ENV or [collect] virtual_env to the environment that has \
                  them; a folder can be named by itself with --source"
             }
             Self::Django(error) => return error.hint(),
-            Self::BadBundlerManifests(_) => {
-                "build the bundle again, and name its manifest under [collect] bundler_manifests"
-            }
             Self::BadPattern { .. } => "write it as a shell pattern, as in \"*.scss\" or \"node_modules\"",
             Self::Overlap { .. } => "choose an output folder outside of every source folder",
             Self::BadReport { .. } => "choose a file in a folder that is there, outside of the output and every source",
@@ -264,6 +267,14 @@ pub(super) fn listed(findings: &[Finding], headline: impl Fn(&[&Finding]) -> Str
 
 fn cannot_use(findings: &[&Finding]) -> String {
     format!("cannot use {}", counted(findings.len(), ["source folder", "source folders"]))
+}
+
+fn cannot_find(findings: &[&Finding]) -> String {
+    format!("cannot find {}", counted(findings.len(), ["app", "apps"]))
+}
+
+fn mistakes_of_bundlers(findings: &[&Finding]) -> String {
+    format!("cannot use what bundlers say: found {}", counted(findings.len(), ["mistake", "mistakes"]))
 }
 
 fn found(findings: &[&Finding]) -> String {
@@ -320,6 +331,20 @@ mod tests {
             let error = CollectError::Unsound(findings);
             assert_eq!(error.to_string(), expected);
             assert_eq!(error.headline(), expected.split(":\n").next().unwrap());
+        }
+    }
+
+    #[test]
+    fn findings_of_every_kind_are_told_in_parts() {
+        let one = || vec![Finding::error(Rule::UnknownApp, "shop", "odd")];
+        for (error, headline) in [
+            (CollectError::BadSources(one()), "cannot use 1 source folder"),
+            (CollectError::BadApps(one()), "cannot find 1 app"),
+            (CollectError::BadBundlerManifests(one()), "cannot use what bundlers say: found 1 mistake"),
+            (CollectError::Unsound(one()), "cannot publish 1 file"),
+        ] {
+            assert_eq!((error.findings(), error.headline().as_str()), (&one()[..], headline));
+            assert_eq!(error.to_string(), format!("{headline}:\n  shop: odd"));
         }
     }
 
