@@ -186,7 +186,8 @@ impl CollectError {
             Self::BadSources(findings)
             | Self::BadApps(findings)
             | Self::BadBundlerManifests(findings)
-            | Self::Unsound(findings) => findings,
+            | Self::Unsound(findings)
+            | Self::Django(DjangoError::Unusable(findings) | DjangoError::CannotSave(findings)) => findings,
             _ => &[],
         }
     }
@@ -198,6 +199,10 @@ impl CollectError {
             Self::BadApps(findings) => cannot_find(&fatal(findings)),
             Self::BadBundlerManifests(findings) => mistakes_of_bundlers(&fatal(findings)),
             Self::Unsound(findings) => found(&fatal(findings)),
+            // Only the texts that list findings have more than one line.
+            Self::Django(error @ (DjangoError::Unusable(_) | DjangoError::CannotSave(_))) => {
+                error.to_string().lines().next().unwrap_or_default().trim_end_matches(':').to_owned()
+            }
             other => other.to_string(),
         }
     }
@@ -342,6 +347,8 @@ mod tests {
             (CollectError::BadApps(one()), "cannot find 1 app"),
             (CollectError::BadBundlerManifests(one()), "cannot use what bundlers say: found 1 mistake"),
             (CollectError::Unsound(one()), "cannot publish 1 file"),
+            (DjangoError::Unusable(one()).into(), "cannot use 1 answer of Django"),
+            (DjangoError::CannotSave(one()).into(), "cannot save 1 folder"),
         ] {
             assert_eq!((error.findings(), error.headline().as_str()), (&one()[..], headline));
             assert_eq!(error.to_string(), format!("{headline}:\n  shop: odd"));
