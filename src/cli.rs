@@ -29,7 +29,7 @@ Examples:
   vestibule collect --source static --source vendor=node_modules/htmx.org/dist --output public
   vestibule collect --config vestibule.toml
   vestibule collect --config vestibule.toml --format github --report release.html
-  vestibule collect --config vestibule.toml --check     proves what the second one wrote
+  vestibule collect --config vestibule.toml --check     reads that output again and proves it
   vestibule collect --app django.contrib.admin --app rest_framework --source static --output public
   vestibule collect --django                  asks the project here, through its own Python, once
   vestibule collect --django --save           writes the answers to vestibule.toml; from then on

@@ -99,7 +99,7 @@ impl fmt::Display for Summary {
             compression_line(f, name(*coding), totals)?;
         }
         if self.remembered > 0 {
-            line(f, "cached", self.remembered, "of these copies, made by an earlier run")?;
+            line(f, "cached", self.remembered, "copies and deltas, made by an earlier run")?;
         }
         if self.deltas.copies > 0 {
             compression_line(f, "deltas", &self.deltas)?;
@@ -177,7 +177,7 @@ Collected 132 files from 1 folder into public in 2.4 s
   dropped         3  of earlier releases, out of use for long enough
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
-  cached         80  of these copies, made by an earlier run
+  cached         80  copies and deltas, made by an earlier run
   deltas         12   307.2 KiB ->   30.7 KiB   10 %
   warnings        1  see above";
         assert_eq!(summary.to_string(), expected);
