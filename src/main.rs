@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write as _, stdout};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use serde_json::json;
 use vestibule::audit::Audit;
 use vestibule::check::Finding;
 use vestibule::cli::{CommandLine, Format};
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     let format = line.command.format();
     let code = match vestibule::run(&line.command) {
         Ok(Outcome::Collected(summary)) => {
-            let told = Told { summary: Some(&summary), findings: &summary.warnings, failure: None };
+            let told = Told { summary: Some(&summary), findings: &summary.warnings, ..Told::default() };
             ended(tell(&told, format), DONE)
         }
         Ok(Outcome::Proved(proof)) => ended(prove(&proof, format), if proof.is_sound() { DONE } else { FAILED }),
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 fn explain(error: &Error, format: Format) {
     let failure = Failure::new(error, error.headline(), error.hint());
     // It has failed already; the exit code says so whether this can be read or not.
-    tell(&Told { summary: None, findings: error.findings(), failure: Some(failure) }, format);
+    tell(&Told { findings: error.findings(), failure: Some(failure), ..Told::default() }, format);
 }
 
 /// Whether it could be told.
@@ -62,7 +63,10 @@ fn prove(proof: &Proof, format: Format) -> bool {
     if format == Format::Text {
         return printed(&format!("{proof}\n"));
     }
-    tell(&Told { findings: &[&proof.errors[..], &proof.warnings].concat(), ..Told::default() }, format)
+    let Proof { files, references, variants, deltas, .. } = proof;
+    let numbers = json!({ "files": files, "references": references, "variants": variants, "deltas": deltas });
+    let findings = [&proof.errors[..], &proof.warnings].concat();
+    tell(&Told { findings: &findings, numbers: Some(numbers), ..Told::default() }, format)
 }
 
 /// Tells what came of `audit-templates`; the answer is whether it could be told.
@@ -70,7 +74,11 @@ fn tell_audit(audit: &Audit, format: Format) -> bool {
     if format == Format::Text {
         return printed(&format!("{audit}\n"));
     }
-    tell(&Told { findings: &[&audit.missing[..], &audit.unreadable].concat(), ..Told::default() }, format)
+    let Audit { files, found, missing, dynamic, .. } = audit;
+    let numbers =
+        json!({ "files": files, "found": found, "missing": missing.len(), "known_at_run_time": dynamic.len() });
+    let findings = [&missing[..], &audit.unreadable].concat();
+    tell(&Told { findings: &findings, numbers: Some(numbers), ..Told::default() }, format)
 }
 
 fn report(findings: &[Finding]) -> u8 {

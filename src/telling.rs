@@ -23,6 +23,8 @@ const DOCUMENT_VERSION: u32 = 1;
 pub struct Told<'a> {
     /// What was done.
     pub summary: Option<&'a Summary>,
+    /// How much was looked at, where nothing was done.
+    pub numbers: Option<serde_json::Value>,
     /// What was found, errors and warnings.
     pub findings: &'a [Finding],
     /// Why it failed.
@@ -100,7 +102,7 @@ fn shown(findings: &[&Finding], line: impl Fn(&Finding) -> String) -> Vec<String
 struct Document<'a> {
     version: u32,
     outcome: &'static str,
-    numbers: Option<&'a Summary>,
+    numbers: Option<serde_json::Value>,
     findings: Vec<DocumentFinding<'a>>,
     error: Option<&'a Failure>,
 }
@@ -123,7 +125,7 @@ fn document(told: &Told<'_>, folder: &Path) -> String {
     let document = Document {
         version: DOCUMENT_VERSION,
         outcome: if is_failed { "failed" } else { "done" },
-        numbers: told.summary,
+        numbers: told.summary.and_then(|summary| serde_json::to_value(summary).ok()).or_else(|| told.numbers.clone()),
         findings: told.findings.iter().map(|finding| in_parts(finding, folder)).collect(),
         error: told.failure.as_ref(),
     };
@@ -226,7 +228,7 @@ mod tests {
     #[test]
     fn people_are_shown_so_many_and_told_of_the_rest() {
         let findings = vec![missing(Level::Error); SHOWN + 2];
-        let failed = Told { findings: &findings, failure: Some(failure()), summary: None };
+        let failed = Told { findings: &findings, failure: Some(failure()), summary: None, numbers: None };
         let text = told(&failed, Format::Text).errors;
         assert_eq!(text.lines().filter(|line| line.contains("x.png")).count(), SHOWN);
         assert!(text.contains("\n  … and 2 more, which --format json tells\n"), "{text}");
@@ -235,7 +237,7 @@ mod tests {
     #[test]
     fn people_get_the_warnings_first_and_everything_that_is_fatal_below_the_error() {
         let findings = [missing(Level::Error), missing(Level::Warning)];
-        let failed = Told { findings: &findings, failure: Some(failure()), summary: None };
+        let failed = Told { findings: &findings, failure: Some(failure()), summary: None, numbers: None };
         let line = "css/a.css:2:14: refers to \"x.png\", but there is no \"css/x.png\"";
         let expected = format!(
             "{YELLOW}warning:{PLAIN} {line}\n{RED}error:{PLAIN} cannot write a.css:\n  {line}\n  because: 100% full\n\
@@ -256,7 +258,7 @@ mod tests {
             ..missing(Level::Warning)
         };
         let findings = [missing(Level::Error), hostile];
-        let failed = Told { findings: &findings, failure: Some(failure()), summary: None };
+        let failed = Told { findings: &findings, failure: Some(failure()), summary: None, numbers: None };
         let expected = "\
 ::error file=static/css/a.css,line=2,col=14,title=missing-reference::css/a.css:2:14: refers to \"x.png\", but there is no \"css/x.png\"
 ::warning file=a%2Cb%3Ac%25.css,title=missing-reference::css/a.css: 50%25%0D%0A::warning::x

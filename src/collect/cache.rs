@@ -7,7 +7,8 @@
 //!
 //! Nobody has to trust the folder. An entry carries a checksum and is ignored, made anew and replaced
 //! when that is wrong; it is opened without following links; and whoever takes a copy out checks that
-//! it decodes to the file, for a folder that CI systems pass around is a folder that others may write to.
+//! it decodes to the file, for a folder that CI systems pass around is a folder that others may write to. The worst
+//! that they can do is to say that a copy is not worth keeping.
 //! Whatever goes wrong with it is one warning at the end of the run.
 //!
 //! Runs share it without a lock: an entry is written beside and renamed, whole or not at all, and not

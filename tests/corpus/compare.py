@@ -164,15 +164,20 @@ def run_ours(binary: Path, source: Path, output: Path, modules: bool, result: Re
     """Collects into `output`, and if that is refused, once more with missing files forgiven."""
     done = collect_ours(binary, source, output, modules, "error")
     if done.returncode:
-        said = done.stderr.splitlines()
-        result.refusals = [line.strip() for line in said if line.startswith("  ")]
-        result.ours = f"refuses: {len(result.refusals)} missing" if result.refusals else f"fails: {said[:1]}"
+        result.refusals = told(done, "error")
+        said = result.refusals or [done.stdout + done.stderr]
+        result.ours = f"refuses: {len(result.refusals)} missing" if result.refusals else f"fails: {said}"
         result.wrong += [f"vestibule refuses without a reason: {line}" for line in wrong_refusals(source, said)]
         done = collect_ours(binary, source, output, modules, "ignore")
         if done.returncode:
-            result.wrong.append(f"vestibule fails although missing files are forgiven: {done.stderr}")
-    told = (done.stdout + done.stderr).splitlines()
-    result.warnings = [line.removeprefix("warning: ") for line in told if line.startswith("warning: ")]
+            result.wrong.append(f"vestibule fails although missing files are forgiven: {done.stdout}")
+    result.warnings = told(done, "warning")
+
+
+def told(done: subprocess.CompletedProcess, level: str) -> list[str]:
+    """The findings of one level, a line each, as people get them."""
+    findings = [finding for finding in json.loads(done.stdout)["findings"] if finding["level"] == level]
+    return [":".join(str(part) for part in (f["file"], f["line"], f["column"]) if part) + f": {f['message']}" for f in findings]
 
 
 def collect_ours(binary: Path, source: Path, output: Path, modules: bool, missing: str) -> subprocess.CompletedProcess:
@@ -181,16 +186,18 @@ def collect_ours(binary: Path, source: Path, output: Path, modules: bool, missin
         CONFIGURATION.format(source=source, output=output, modules=str(modules).lower(), missing=missing)
     )
     return subprocess.run(
-        [binary, "collect", "--config", config], capture_output=True, text=True, timeout=PATIENCE, env={}
+        [binary, "collect", "--config", config, "--format", "json"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        env={},
     )
 
 
 def wrong_refusals(source: Path, said: list[str]) -> list[str]:
     """The reasons that are none: a refusal must name a file that really is not there."""
-    reasons = [line for line in said if line.startswith("  ")]
-    missing = [re.search(r'but there is no "(.*?)"', reason) for reason in reasons]
-    wrong = [reason for reason, name in zip(reasons, missing) if not name or (source / name[1]).exists()]
-    return wrong if reasons else said
+    missing = [re.search(r'but there is no "(.*?)"', reason) for reason in said]
+    return [reason for reason, name in zip(said, missing) if not name or (source / name[1]).exists()]
 
 
 # ---- the references of an output
