@@ -17,8 +17,12 @@
 //! ```text
 //! main -> cli -> config::load -> collect
 //!   (django) -> folders -> scan -> bundler -> link (find_links, resolve) -> name (order, rewrite, fingerprint)
-//!   -> compress -> plan (carry, deltas) -> publish -> manifest
+//!   -> compress (cache) -> plan (carry, deltas) -> publish -> manifest; then the report
 //! ```
+//! What is made on the way lies in `collect::staging` until it is published. `collect --check` goes the other way:
+//! manifest -> `collect::verify`; `audit-templates` holds templates against the manifest: [`audit`]. What they
+//! find is told by [`telling`].
+//!
 //! A static request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
@@ -45,13 +49,13 @@
 //! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
 //!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to
 //!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
-//!    tokio's threads where a file is read: `assets::respond` and `http::body`; the access log and standard error
-//!    have a thread each.
-//! 5. The environment is read in [`run`] only, and handed to [`config::load`]; whether to print in colour is asked
-//!    where it is printed.
+//!    tokio's threads where a file is read (`assets::respond`, `http::body`) and for a reload (`serve`); the access
+//!    log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and a few of their own
+//!    that end where they begin.
+//! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
-//! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, and `collect` draws its
-//!    progress on a terminal.
+//! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard
+//!    error, and `collect` draws its progress on a terminal.
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration.
 //! 9. No other program is run, but for `collect --django`: then one Python, before all else, with a deadline.
 //!
@@ -60,6 +64,7 @@
 // What the operator says.
 pub mod cli;
 pub mod config;
+mod environment;
 pub mod logging;
 
 // What is said of a file.
@@ -92,10 +97,9 @@ pub mod check;
 // How it is told.
 pub mod telling;
 
-use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
@@ -103,7 +107,7 @@ use self::audit::{Audit, AuditError};
 use self::check::Finding;
 use self::cli::{CollectFlags, Command};
 use self::collect::django::{Question, Saved};
-use self::collect::{CollectError, Folders, Proof, ProofError, Summary, Surroundings};
+use self::collect::{CollectError, Folders, Proof, ProofError, Summary};
 use self::config::load::{ConfigError, Loaded, Reading, load, read};
 use self::serve::{Ending, ServeError, Server, signals};
 
@@ -203,7 +207,7 @@ pub fn run(command: &Command) -> Result<Outcome, Error> {
         Command::Serve(flags) => {
             let loaded = reading.sound()?;
             let (file, options) = (flags.config.clone(), command.options());
-            let reread = Box::new(move || load(file.as_deref(), environment(), &options));
+            let reread = Box::new(move || load(file.as_deref(), environment::variables(), &options));
             let ending = with_runtime(|runtime| {
                 runtime.block_on(async {
                     let orders = signals::orders()?;
@@ -230,7 +234,7 @@ fn collect(mut loaded: Loaded, flags: &CollectFlags) -> Result<Outcome, Error> {
         config.output = config.output.or(loaded.config.assets.directory);
         return Ok(Outcome::Proved(Box::new(collect::verify(&config, &loaded.config.assets.prefix)?)));
     }
-    let surroundings = surroundings(&loaded);
+    let surroundings = environment::surroundings(&loaded);
     let folders = match &flags.django {
         None => Folders::named(&loaded.config.collect, &surroundings)?,
         Some(manage_py) => {
@@ -250,47 +254,14 @@ fn collect(mut loaded: Loaded, flags: &CollectFlags) -> Result<Outcome, Error> {
     };
     let mut config = loaded.config.collect;
     config.output = config.output.or(loaded.config.assets.directory);
-    config.cache = cache_folder(config.cache, |name| std::env::var_os(name));
-    let summary = collect::collect_from(&folders, &config, &loaded.config.assets.prefix, now()?)?;
+    config.cache = environment::cache_folder(config.cache);
+    let now = environment::now().map_err(Error::Epoch)?;
+    let summary = collect::collect_from(&folders, &config, &loaded.config.assets.prefix, now)?;
     Ok(Outcome::Collected(Box::new(summary)))
 }
 
-/// What `collect` must know of the machine to find Python and its modules.
-fn surroundings(loaded: &Loaded) -> Surroundings {
-    let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Surroundings {
-        virtual_env: std::env::var_os("VIRTUAL_ENV").filter(|path| !path.is_empty()).map(PathBuf::from),
-        path: std::env::var_os("PATH"),
-        settings_module: text("DJANGO_SETTINGS_MODULE"),
-        config_file: loaded.file.clone(),
-    }
-}
-
 fn read_configuration(command: &Command) -> Reading {
-    read(command.config_file().map(PathBuf::as_path), environment(), &command.options())
-}
-
-/// The environment, without what is not text: no option of ours can be that.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-}
-
-/// The time by which a release is dated: that of a reproducible build, if there is one.
-fn now() -> Result<SystemTime, Error> {
-    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(SystemTime::now()) };
-    let seconds = text.to_str().and_then(|text| text.parse().ok());
-    let time = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    time.ok_or_else(|| Error::Epoch(text.to_string_lossy().into_owned()))
-}
-
-/// Where compressed copies are kept: the configured folder, none if that is "", or else the user's own folder for
-/// such things, if there is one (XDG Base Directory Specification).
-fn cache_folder(configured: Option<PathBuf>, variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    // A relative path in these variables is to be ignored.
-    let folder = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let of_the_user =
-        || Some(folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?.join("vestibule"));
-    configured.or_else(of_the_user).filter(|path| !path.as_os_str().is_empty())
+    read(command.config_file().map(PathBuf::as_path), environment::variables(), &command.options())
 }
 
 /// Lends a runtime, and does not wait for what hangs in it afterwards: a disk or a name server that
@@ -300,27 +271,4 @@ fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> io::Result<T> {
     let done = work(&runtime);
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(done)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cache_is_where_the_operator_says_or_the_user_keeps_such_things() {
-        for (configured, xdg, home, expected) in [
-            (Some("/srv/cache"), "/xdg", "/home/anna", Some("/srv/cache")),
-            (Some("cache"), "/xdg", "/home/anna", Some("cache")),
-            (Some(""), "/xdg", "/home/anna", None),
-            (None, "/xdg", "/home/anna", Some("/xdg/vestibule")),
-            (None, "", "/home/anna", Some("/home/anna/.cache/vestibule")),
-            (None, "relative", "/home/anna", Some("/home/anna/.cache/vestibule")),
-            (None, "", "", None), // a system user without a home
-        ] {
-            let variable = |name: &str| Some(if name == "HOME" { home } else { xdg }.into());
-            let folder = cache_folder(configured.map(PathBuf::from), variable);
-            assert_eq!(folder, expected.map(PathBuf::from), "{configured:?} {xdg:?} {home:?}");
-        }
-        assert_eq!(cache_folder(None, |_| None), None);
-    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
-const MAP: [(&str, &str); 16] = [
+const MAP: [(&str, &str); 17] = [
     ("main", "audit check cli collect lib serve telling"),
-    ("lib", "audit check cli collect config finding logging serve"),
+    ("lib", "audit check cli collect config environment finding logging serve"),
+    ("environment", "collect config"),
     ("cli", ""),
     ("config", "cli"),
     ("logging", "config"),
