@@ -172,6 +172,17 @@ fn the_release_before_may_be_in_another_folder() {
 }
 
 #[test]
+fn the_release_in_the_output_is_carried_over_beside_the_one_that_is_named() {
+    let (first, old) = releases(Site::new(), &["a{}"], 0);
+    let previous = first.output().to_owned();
+    let (second, live) = releases(Site::new(), &["b{}"], 0);
+    let second = second.file("a.css", "c{}".repeat(20)).set(|config| config.previous = Some(previous));
+    assert_eq!(collected_at(&second, 0).carried, 2);
+    assert_eq!(is_there(&second, &[old, live].concat()), [true, true]);
+    check_whole(second.output());
+}
+
+#[test]
 fn a_release_before_that_was_named_must_be_there() {
     let site = Site::new().file("a.css", "a{}").set(|config| config.previous = Some("no/such/folder".into()));
     let error = site.collect().expect_err("a refusal");

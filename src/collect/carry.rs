@@ -112,6 +112,11 @@ impl Release {
         Ok(entries)
     }
 
+    /// What was changed in place must not go on under a name that stands for other bytes.
+    fn is_whole(&self, name: &str, entry: &Entry) -> bool {
+        Contents::on_disk(&self.folder.join(name)).is_ok_and(|found| hex(&found.fingerprint) == entry.sha256)
+    }
+
     /// The files that stay in `next`.
     pub(super) fn carry_into(&self, next: &Manifest, limits: Limits) -> Result<Carriage, CollectError> {
         let mut carriage = Carriage { folder: self.folder.clone(), ..Carriage::default() };
@@ -126,6 +131,9 @@ impl Release {
                 if is_the_same(next, &name, &entry) {
                     carriage.deltas.insert(name, entry.deltas);
                 }
+                continue;
+            }
+            if !self.is_whole(&name, &entry) {
                 continue;
             }
             let plain = plain_names.get(name.as_str()).copied();
@@ -179,9 +187,7 @@ fn still_there(folder: &Path, name: &str, mut entry: Entry) -> Option<Entry> {
     let has = |name: &str, size: u64| {
         fs_err::metadata(folder.join(name)).is_ok_and(|found| found.is_file() && found.len() == size)
     };
-    // What was changed in place must not go on under a name that stands for other bytes.
-    let digest = || Contents::on_disk(&folder.join(name)).ok().map(|contents| hex(&contents.fingerprint));
-    if !has(name, entry.size) || digest()? != entry.sha256 {
+    if !has(name, entry.size) {
         return None;
     }
     entry.variants.retain(|coding, size| has(&format!("{name}{}", coding.suffix()), *size));

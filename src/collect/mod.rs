@@ -140,6 +140,12 @@ fn run(
         None => Carriage::default(),
     };
     plan.carry(&carriage, output);
+    // With another release named, the one in the output has been in use as well.
+    let own = match (&elsewhere, &before) {
+        (Some(_), Some(before)) => before.carry_into(&plan.manifest, Limits::new(config, now))?,
+        _ => Carriage::default(),
+    };
+    plan.carry(&own, output);
     if let Some(before) = &before {
         refuse_changed_bytes(&plan.manifest, &before.manifest, &mut findings)?;
     }
@@ -156,8 +162,8 @@ fn run(
         hashed: compressed.paths.iter().filter(|(plain, hashed)| plain != hashed).count(),
         bundled,
         references,
-        carried: carriage.kept.len(),
-        dropped: carriage.dropped,
+        carried: carriage.kept.len() + own.kept.len(),
+        dropped: carriage.dropped + own.dropped,
         shadowed,
         compression: compressed.totals.clone(),
         remembered: cache.taken(),
