@@ -10,8 +10,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize as _;
-use toml::Value;
-use toml::de::{DeTable, DeValue, ValueDeserializer};
+use toml::de::{DeArray, DeTable, DeValue, ValueDeserializer};
+use toml::{Spanned, Value};
 
 use super::values::ListenAddress;
 use super::{Config, ListenConfig, rules};
@@ -93,6 +93,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// Where a key in a table of a list is written, or that table itself if it does not have the key. `number` counts
+    /// from 0.
+    pub fn origin_in_list(&self, table: &str, number: usize, key: &str) -> Option<Origin> {
+        self.origin(table, &list_key(number, key)).or_else(|| self.origin(table, &list_key(number, "")))
+    }
+
     /// Where an option is written; `None` when it has its default.
     pub fn origin(&self, table: &str, key: &str) -> Option<Origin> {
         self.origins.get(&(table.to_owned(), key.to_owned())).cloned()
@@ -210,6 +216,15 @@ impl Gathered {
                     let message = format!("unknown table [{table}]{}", nearest(&table, &known_keys(None)));
                     self.problem(origin, message);
                 }
+                DeValue::Array(items) if is_list(&table) => {
+                    for item in items {
+                        self.add_item(&table, item, &place);
+                    }
+                }
+                _ if is_list(&table) => {
+                    self.doubts.tables.insert(table.to_string());
+                    self.problem(origin, format!("{table} is a list of tables; write [[{table}]] before each"));
+                }
                 DeValue::Table(content) => {
                     for (key, value) in content {
                         let origin = place(key.span().start);
@@ -228,6 +243,35 @@ impl Gathered {
                     self.doubts.tables.insert(table.into_owned());
                     self.problem(origin, message);
                 }
+            }
+        }
+    }
+
+    /// Takes one table of a list, whole or not at all: its keys may need each other.
+    fn add_item(&mut self, table: &str, item: Spanned<DeValue<'_>>, place: &impl Fn(usize) -> Origin) {
+        let span = item.span();
+        let keys: Vec<_> = item.get_ref().as_table().into_iter().flatten().collect();
+        let origins: Vec<_> = keys.iter().map(|(key, _)| (key.to_string(), place(key.span().start))).collect();
+        let items = DeValue::Array(DeArray::from_iter([item.clone()]));
+        let mut whole = DeTable::new();
+        whole.insert(Spanned::new(span.clone(), table.into()), Spanned::new(span.clone(), items));
+        let alone = ValueDeserializer::from(Spanned::new(span.clone(), DeValue::Table(whole)));
+        let read = Config::deserialize(alone).and_then(|_| Value::deserialize(ValueDeserializer::from(item)));
+        match read {
+            Ok(value) => {
+                let list = self.root.entry(table).or_insert_with(|| Value::Array(Vec::new()));
+                let list = list.as_array_mut().expect("only lists are put here");
+                let number = list.len();
+                list.push(value);
+                self.origins.insert((table.to_owned(), list_key(number, "")), place(span.start));
+                for (key, origin) in origins {
+                    self.origins.insert((table.to_owned(), list_key(number, &key)), origin);
+                }
+            }
+            Err(error) => {
+                self.doubts.tables.insert(table.to_owned());
+                let at = place(error.span().unwrap_or(span).start);
+                self.problem(at, format!("[[{table}]]: {}", error.message().trim()));
             }
         }
     }
@@ -261,6 +305,9 @@ impl Gathered {
 
     /// Takes the first of the possible readings that fits the option.
     fn add(&mut self, (table, key): (&str, &str), readings: impl IntoIterator<Item = Value>, origin: Origin) {
+        if is_list(table) {
+            return self.problem(origin, format!("[[{table}]] is a list of tables, and stands in the file only"));
+        }
         if !known_keys(Some(table)).iter().any(|known| known == key) {
             self.doubts.tables.insert(table.to_owned());
             let message = format!("unknown key {key} in [{table}]{}", nearest(key, &known_keys(Some(table))));
@@ -298,8 +345,12 @@ impl Gathered {
             .expect("each option was read alone, and none knows of another");
         let mut loaded = Loaded { config, file, origins: std::mem::take(&mut self.origins) };
         self.choose_default_listener(&mut loaded.config.listen, port);
-        for ((table, key), problem) in rules::broken(&loaded.config, &self.doubts) {
-            self.problems.push(Problem { origin: loaded.origin(table, key), ..problem });
+        for rules::Broken { table, key, number, problem } in rules::broken(&loaded.config, &self.doubts) {
+            let origin = match number {
+                Some(number) => loaded.origin_in_list(table, number, key),
+                None => loaded.origin(table, key),
+            };
+            self.problems.push(Problem { origin, ..problem });
         }
         self.problems.sort_by(|a, b| a.origin.cmp(&b.origin));
         Reading { loaded, problems: self.problems, doubts: self.doubts }
@@ -351,12 +402,28 @@ fn readings(text: &str) -> Vec<Value> {
     [Value::String(text.to_owned())].into_iter().chain(parsed).chain([Value::Array(list)]).collect()
 }
 
+/// Under which key the place of a key is kept that stands in the table `number` of a list.
+fn list_key(number: usize, key: &str) -> String {
+    format!("{number}.{key}")
+}
+
+/// Whether a table of this name may stand in the file more than once, as `[[name]]`.
+pub fn is_list(table: &str) -> bool {
+    // serde reads a struct from a list as well, and a list from nothing else.
+    let reads = |content| Config::deserialize(toml::Table::from_iter([(table.to_owned(), content)])).is_ok();
+    reads(Value::Array(Vec::new())) && !reads(Value::Table(toml::Table::new()))
+}
+
 /// The names of all tables, or of all keys in one table.
 ///
 /// serde knows them, and tells them when it meets a key that cannot be.
 pub fn known_keys(table: Option<&str>) -> Vec<String> {
     let impossible = match table {
         None => toml::Table::from_iter([(String::new(), Value::Boolean(true))]),
+        Some(table) if is_list(table) => {
+            let item = Value::Table(toml::Table::from_iter([(String::new(), Value::Boolean(true))]));
+            toml::Table::from_iter([(table.to_owned(), Value::Array(vec![item]))])
+        }
         Some(table) => single(table, "", Value::Boolean(true)),
     };
     let Err(error) = Config::deserialize(impossible) else { return Vec::new() };
@@ -547,21 +614,56 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static upstream limits timeouts health log collect";
+        let expected = "listen tls https hosts static upstream limits timeouts health log redirects collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));
             assert!(!keys.is_empty(), "[{table}] has no known keys");
             for key in keys {
                 // A value that fits nothing: the key is known, its value is refused.
-                let error = Config::deserialize(single(
-                    &table,
-                    &key,
-                    Value::Datetime(toml::value::Datetime { date: None, time: None, offset: None }),
-                ));
+                let nothing = Value::Datetime(toml::value::Datetime { date: None, time: None, offset: None });
+                let mut alone = single(&table, &key, nothing);
+                if is_list(&table) {
+                    alone[&table] = Value::Array(vec![alone[&table].clone()]);
+                }
+                let error = Config::deserialize(alone);
                 assert!(!error.is_err_and(|error| error.message().contains("unknown field")), "[{table}] {key}");
             }
         }
+    }
+
+    #[test]
+    fn a_list_of_tables_keeps_its_order_and_its_places() {
+        let text = "[[redirects]]\nfrom = \"/a\"\nto = \"/b\"\n\n[[redirects]]\nfrom = \"/c/*\"\nto = \"/d/*\"\nstatus = 302\n";
+        let loaded = gather(text, &[], &[]).unwrap();
+        let statuses: Vec<_> = loaded.config.redirects.iter().map(|redirect| redirect.status.0).collect();
+        assert_eq!(statuses, [308, 302]);
+        let place = |number, key| loaded.origin_in_list("redirects", number, key).unwrap().to_string();
+        assert_eq!(place(1, "to"), "v.toml:7:1");
+        assert_eq!(place(0, "status"), "v.toml:1:1"); // the table's own, since the key is not there
+    }
+
+    #[test]
+    fn a_table_of_a_list_that_is_wrong_is_told_with_its_place() {
+        for (text, expected) in [
+            ("[[redirects]]\nfrom = \"/a\"", "v.toml:1:1: [[redirects]]: missing field `to`"),
+            (
+                "[[redirects]]\nfrm = \"/a\"",
+                "v.toml:2:1: [[redirects]]: unknown field `frm`, expected one of `from`, `to`, `status`",
+            ),
+            (
+                "[[redirects]]\nfrom = \"/a\"\nto = \"/b\"\nstatus = 200",
+                "v.toml:4:10: [[redirects]]: 200 is no redirect; write 301, 302, 303, 307 or 308",
+            ),
+            (
+                "[redirects]\nfrom = \"/a\"",
+                "v.toml:1:2: redirects is a list of tables; write [[redirects]] before each",
+            ),
+        ] {
+            assert_eq!(gather(text, &[], &[]).unwrap_err(), [expected], "for {text}");
+        }
+        let refusal = gather("", &[("VESTIBULE_REDIRECTS_FROM", "/a")], &[]).unwrap_err();
+        assert!(refusal[0].contains("stands in the file only"), "{refusal:?}");
     }
 
     #[test]

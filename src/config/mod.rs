@@ -43,6 +43,8 @@ pub struct Config {
     pub health: HealthConfig,
     /// What is written down.
     pub log: LogConfig,
+    /// Paths that have moved.
+    pub redirects: Vec<RedirectConfig>,
     /// How `collect` builds the folder of static files.
     pub collect: CollectConfig,
 }
@@ -140,6 +142,20 @@ pub struct HostsConfig {
     ///
     /// Another name gets 400 without waking the application.
     pub allowed: Vec<HostPattern>,
+}
+
+/// `[[redirects]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedirectConfig {
+    /// The path that has moved, or all below it: "/old/", "/blog/*".
+    pub from: values::PathPattern,
+    /// Where it is now: a path or a whole URL; a * at its end stands for what the * of `from` stood for. The query goes
+    /// along, unless there is one here.
+    pub to: values::RedirectTarget,
+    /// 301, 302, 303, 307 or 308. Default: 308, which is kept, and leaves a POST a POST.
+    #[serde(default)]
+    pub status: values::RedirectStatus,
 }
 
 /// `[static]`

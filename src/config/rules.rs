@@ -12,14 +12,24 @@ use super::load::{Doubts, Problem};
 /// A table and a key.
 type Key = (&'static str, &'static str);
 
-/// Everything that breaks a rule, without its place.
-pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<(Key, Problem)> {
+/// Something that breaks a rule, without its place.
+pub(super) struct Broken {
+    pub(super) table: &'static str,
+    pub(super) key: &'static str,
+    /// Which table of a list.
+    pub(super) number: Option<usize>,
+    pub(super) problem: Problem,
+}
+
+/// Everything that breaks a rule.
+pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     let mut rules = Rules { doubts, broken: Vec::new() };
     rules.certificate(config);
     rules.hsts(config);
     rules.health(config);
     rules.spans(config);
     rules.numbers(config);
+    rules.redirects(config);
     rules.collect(config);
     rules.broken
 }
@@ -29,7 +39,7 @@ const NO_TIME: &str = "must be longer than nothing, or no request could ever pas
 
 struct Rules<'d> {
     doubts: &'d Doubts,
-    broken: Vec<(Key, Problem)>,
+    broken: Vec<Broken>,
 }
 
 impl Rules<'_> {
@@ -40,7 +50,15 @@ impl Rules<'_> {
         if is_wrong && is_certain {
             let (table, key) = keys[0];
             let message = format!("[{table}] {key}: {message}");
-            self.broken.push(((table, key), Problem { origin: None, message }));
+            self.broken.push(Broken { table, key, number: None, problem: Problem { origin: None, message } });
+        }
+    }
+
+    /// The same for a key of the table `number` of a list.
+    fn refuse_in_list(&mut self, is_wrong: bool, (table, key): Key, number: usize, message: &str) {
+        if is_wrong {
+            let problem = Problem { origin: None, message: format!("[[{table}]] {key}: {message}") };
+            self.broken.push(Broken { table, key, number: Some(number), problem });
         }
     }
 
@@ -121,6 +139,23 @@ impl Rules<'_> {
         self.refuse(!HEADS.contains(&limits.header_size.0), &[("limits", "header_size")], message);
         let key = ("upstream", "response_header_size");
         self.refuse(!HEADS.contains(&upstream.response_header_size.0), &[key], message);
+    }
+
+    fn redirects(&mut self, config: &Config) {
+        for (number, redirect) in config.redirects.iter().enumerate() {
+            self.refuse_in_list(
+                redirect.to.takes_rest && !redirect.from.is_prefix,
+                ("redirects", "to"),
+                number,
+                "ends with *, and `from` does not: there is nothing that it could stand for",
+            );
+            self.refuse_in_list(
+                redirect.to.location == redirect.from.path && redirect.to.takes_rest == redirect.from.is_prefix,
+                ("redirects", "to"),
+                number,
+                "leads to itself",
+            );
+        }
     }
 
     fn collect(&mut self, config: &Config) {

@@ -21,7 +21,18 @@ macro_rules! deserialize_from_str {
     )+};
 }
 
-deserialize_from_str!(ListenAddress, UnixMode, TrustedPeer, UrlPrefix, UrlPath, HostPattern, UpstreamAddress, Source,);
+deserialize_from_str!(
+    ListenAddress,
+    UnixMode,
+    TrustedPeer,
+    UrlPrefix,
+    UrlPath,
+    HostPattern,
+    UpstreamAddress,
+    Source,
+    PathPattern,
+    RedirectTarget,
+);
 
 /// Where to listen: `HOST:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -174,6 +185,73 @@ impl FromStr for UrlPath {
         match text.strip_prefix('/').map(|inner| inner.strip_suffix('/').unwrap_or(inner)) {
             Some(inner) if inner.split('/').all(is_plain_segment) => Ok(Self(text.into())),
             _ => Err(format!("{text:?} is not a URL path; write one that begins with a slash, as in \"/-/live\"")),
+        }
+    }
+}
+
+/// A URL path, or all that begin with it: "/old/", "/old/*".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathPattern {
+    /// The path without the *.
+    pub path: String,
+    /// Whether what is below is meant too.
+    pub is_prefix: bool,
+}
+
+impl FromStr for PathPattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (path, is_prefix) = text.strip_suffix('*').map_or((text, false), |path| (path, true));
+        let is_sound = path == "/" || path.split('/').skip(1).all(|part| part.is_empty() || is_plain_segment(part));
+        if path.starts_with('/') && is_sound && !path.contains(['*', '?', '#']) {
+            return Ok(Self { path: path.into(), is_prefix });
+        }
+        Err(format!("{text:?} is not a path; write one as in \"/old/\", or \"/old/*\" for all below it"))
+    }
+}
+
+/// Where a redirect leads: a path, or a URL with http or https.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedirectTarget {
+    /// The target without the *.
+    pub location: String,
+    /// Whether the rest of the path is put behind it.
+    pub takes_rest: bool,
+}
+
+impl FromStr for RedirectTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (location, takes_rest) = text.strip_suffix('*').map_or((text, false), |location| (location, true));
+        let is_url =
+            |scheme| location.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'));
+        // Two slashes would lead to another host.
+        let is_path = location.starts_with('/') && !location.starts_with("//");
+        let is_sound = location.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"<>\\^`{|}*".contains(&byte));
+        if is_sound && (is_path || is_url("https://") || is_url("http://")) {
+            return Ok(Self { location: location.into(), takes_rest });
+        }
+        Err(format!("{text:?} leads nowhere; write a path, or a URL as in \"https://example.com/new/*\""))
+    }
+}
+
+/// The status of a redirect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedirectStatus(pub u16);
+
+impl Default for RedirectStatus {
+    fn default() -> Self {
+        Self(308)
+    }
+}
+
+impl<'de> Deserialize<'de> for RedirectStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u16::deserialize(deserializer)? {
+            status @ (301 | 302 | 303 | 307 | 308) => Ok(Self(status)),
+            status => Err(de::Error::custom(format!("{status} is no redirect; write 301, 302, 303, 307 or 308"))),
         }
     }
 }

@@ -4,3 +4,4 @@ pub mod access_log;
 pub mod body_limit;
 pub mod client_address;
 pub mod redirect_to_https;
+pub mod redirects;

@@ -13,6 +13,7 @@ use super::ServeError;
 use crate::assets::Assets;
 use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
+use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
 use crate::upstream::tunnel::Tunnels;
@@ -36,6 +37,8 @@ pub struct Site {
     pub bounds: Arc<Bounds>,
     /// The static files, if there are any.
     pub assets: Option<Assets>,
+    /// The paths that have moved.
+    pub redirects: Redirects,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
     /// The upgraded connections, those that began under a site before this one included.
@@ -69,8 +72,9 @@ impl Site {
             None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream, &tunnels))),
         };
         let (hsts, redirect_port) = (hsts(&config.https), redirect_port(&config));
+        let redirects = Redirects::new(&config.redirects);
         let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
-        Ok(Self { config, bounds, assets, upstream, tunnels, tls, hsts, redirect_port })
+        Ok(Self { config, bounds, assets, redirects, upstream, tunnels, tls, hsts, redirect_port })
     }
 }
 

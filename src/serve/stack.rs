@@ -7,6 +7,7 @@
 //!   well-formed         what is not a sound request goes no further
 //!   allowed host        before the application is woken
 //!   redirect to https   before anything of the site is shown in the clear
+//!   redirects           what has moved, in files and pages alike
 //!   static files        if they own the path; the application never sees it
 //!   body limit          only the application reads bodies
 //!   application
@@ -74,6 +75,9 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
     if let (Scheme::Http, Some(port)) = (request.client.scheme, site.redirect_port) {
         let redirect = redirect_to_https::redirect(&host, port, &request.head.uri);
         return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
+    }
+    if let Some(redirect) = site.redirects.redirect(&request.head.uri) {
+        return redirect;
     }
     if let Some(assets) = site.assets.as_ref().filter(|assets| assets.owns(request.head.uri.path())) {
         return assets.respond(&request.head, &request.client).await;
