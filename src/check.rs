@@ -8,6 +8,8 @@ use tokio::runtime::Runtime;
 
 use crate::assets::Assets;
 use crate::config::load::Reading;
+use crate::gate::Gate;
+use crate::layers::error_pages::ErrorPages;
 use crate::serve::chain;
 use crate::tls::certificates::{self, Description, Trouble};
 use crate::tls::{self, Tickets};
@@ -42,6 +44,7 @@ pub fn check(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
     findings.extend(certificate(reading));
     findings.extend(application(reading, runtime));
     findings.extend(hosts(reading));
+    findings.extend(gate(reading));
     findings
 }
 
@@ -97,6 +100,16 @@ fn deltas(reading: &Reading, files: usize) -> Option<Finding> {
 /// Tells that an option is not given, unless it was given and told as wrong.
 fn absent(reading: &Reading, (table, key): (&str, &str), notice: &str) -> Option<Finding> {
     (!reading.doubts.covers(table, key)).then(|| Finding::Notice(notice.to_owned()))
+}
+
+/// Sound passwords and pages are nothing to tell of.
+fn gate(reading: &Reading) -> Vec<Finding> {
+    let config = &reading.loaded.config;
+    let gate = Gate::new(&config.access, &config.rate_limits, &config.staging, &config.gate);
+    let pages = config.pages.errors.as_deref().map(ErrorPages::read).transpose();
+    let gate = gate.err().map(|error| Finding::Wrong(chain(&error)));
+    let pages = pages.err().map(|error| format!("{}{error}", at(reading, "pages", "errors")));
+    gate.into_iter().chain(pages.map(Finding::Wrong)).collect()
 }
 
 fn certificate(reading: &Reading) -> Option<Finding> {

@@ -37,6 +37,8 @@
 //!        any failure -> failure
 //! -> layers outward -> hyper -> socket
 //! ```
+//! Before either, [`gate`] decides who may come in at all.
+//!
 //! Startup ([`serve::Server::bind`]): configuration, static files, certificate, ports; all that can fail
 //! fails there. Stop ([`serve::Server::run`]): listeners closed, running requests finished within a
 //! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap.
@@ -83,6 +85,9 @@ pub mod http;
 // The two kinds of answer.
 pub mod assets;
 pub mod upstream;
+
+// Who may come in.
+pub mod gate;
 
 // What happens to every request, and to every connection.
 pub mod layers;

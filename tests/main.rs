@@ -16,6 +16,7 @@ mod corpus;
 mod deltas;
 mod django;
 mod django_rewriting;
+mod gate;
 mod house;
 mod integrity;
 mod overlap;

@@ -614,7 +614,7 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static upstream limits timeouts health log redirects collect";
+        let expected = "listen tls https hosts static upstream limits timeouts health log access rate_limits gate staging maintenance pages redirects collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));

@@ -8,7 +8,7 @@ pub mod load;
 mod rules;
 pub mod values;
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +43,18 @@ pub struct Config {
     pub health: HealthConfig,
     /// What is written down.
     pub log: LogConfig,
+    /// Paths that are not for everybody.
+    pub access: Vec<AccessConfig>,
+    /// How often a client may come.
+    pub rate_limits: Vec<RateLimitConfig>,
+    /// The bounds of both.
+    pub gate: GateLimits,
+    /// The whole site as a preview behind a password.
+    pub staging: StagingConfig,
+    /// While the application rests.
+    pub maintenance: MaintenanceConfig,
+    /// What is put on pages.
+    pub pages: PagesConfig,
     /// Paths that have moved.
     pub redirects: Vec<RedirectConfig>,
     /// How `collect` builds the folder of static files.
@@ -142,6 +154,111 @@ pub struct HostsConfig {
     ///
     /// Another name gets 400 without waking the application.
     pub allowed: Vec<HostPattern>,
+    /// The one name under which people shall find the site: what is asked for under another allowed one is redirected
+    /// there (308). Default: none.
+    ///
+    /// As from www.example.com to example.com, or the other way round. Health answers stay.
+    pub canonical: Option<values::HostName>,
+}
+
+/// `[[access]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AccessConfig {
+    /// The path, or all below it: "/admin/*". It is compared with the decoded path, with runs of slashes as one.
+    pub path: values::PathPattern,
+    /// The networks that may come; all others get 403. Default: none, which means all.
+    #[serde(default)]
+    pub allow: Vec<values::TrustedPeer>,
+    /// The networks that may not. Default: none.
+    #[serde(default)]
+    pub deny: Vec<values::TrustedPeer>,
+    /// A file of names and bcrypt hashes, as `htpasswd -B` writes it; who knows none gets 401. Default: none.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// What browsers say when they ask for the password. Default: "restricted".
+    #[serde(default)]
+    pub realm: values::Realm,
+}
+
+/// `[[rate_limits]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimitConfig {
+    /// The path, or all below it: "/accounts/login/", "/api/*".
+    pub path: values::PathPattern,
+    /// How many requests of one client, an IPv4 address or an IPv6 /64, ...
+    pub requests: NonZeroU32,
+    /// ... in which time, evenly. Who comes more often gets 429 with `Retry-After`.
+    pub per: HumanDuration,
+    /// How many of them may come at once. Default: as many as `requests`.
+    #[serde(default)]
+    pub burst: Option<NonZeroU32>,
+    /// "requests", or "failed_logins": POST requests that are not answered with a redirect, as Django's login
+    /// views do when it worked. Default: "requests".
+    #[serde(default)]
+    pub count: values::Counted,
+}
+
+/// `[gate]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GateLimits {
+    /// Of how many clients each of the `rate_limits` keeps count; who came longest ago is forgotten first.
+    /// Default: 100,000; 10,000,000 at most.
+    pub rate_limit_clients: NonZeroUsize,
+    /// How many passwords of one file may be checked or wait for it. Default: 64. Then 503.
+    pub password_checks: usize,
+}
+
+impl Default for GateLimits {
+    fn default() -> Self {
+        Self { rate_limit_clients: NonZeroUsize::new(100_000).expect("100,000 is not zero"), password_checks: 64 }
+    }
+}
+
+/// `[staging]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StagingConfig {
+    /// Serve the site as a preview: behind a password, not to be indexed (`X-Robots-Tag` and robots.txt), kept by no
+    /// shared cache, without `Strict-Transport-Security`. Default: false. Health answers stay open.
+    pub enabled: bool,
+    /// The names and bcrypt hashes of those who may see it, as `htpasswd -B` writes them. No default; needed.
+    pub password_file: Option<PathBuf>,
+    /// Paths that need no password, as for the webhooks of a payment service. Default: none.
+    pub open: Vec<values::PathPattern>,
+}
+
+/// `[maintenance]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MaintenanceConfig {
+    /// While this file exists, every request for the application gets 503; static files are answered. What is in it
+    /// is the page, as HTML. No default. It is noticed within a second.
+    pub file: Option<PathBuf>,
+    /// Networks that see the site nevertheless. Default: none.
+    pub allow: Vec<values::TrustedPeer>,
+    /// When to come again (`Retry-After`). Default: 5 minutes.
+    pub retry_after: HumanDuration,
+}
+
+impl Default for MaintenanceConfig {
+    fn default() -> Self {
+        Self { file: None, allow: Vec::new(), retry_after: HumanDuration::seconds(300) }
+    }
+}
+
+/// `[pages]`
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PagesConfig {
+    /// A folder with pages for the errors that vestibule answers with: 502.html, 429.html, or 5xx.html for all that have
+    /// none. No default. The application's own error pages stay.
+    pub errors: Option<PathBuf>,
+    /// Put the headers of Django's SecurityMiddleware and XFrameOptionsMiddleware on all answers that do not have them:
+    /// `X-Content-Type-Options`, `Referrer-Policy`, `X-Frame-Options`, `Cross-Origin-Opener-Policy`. Default: false.
+    pub security_headers: bool,
 }
 
 /// `[[redirects]]`

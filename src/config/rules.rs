@@ -5,6 +5,7 @@
 //! wrong has been told already, so no rule that looks at it speaks.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::Config;
 use super::load::{Doubts, Problem};
@@ -30,6 +31,7 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.spans(config);
     rules.numbers(config);
     rules.redirects(config);
+    rules.gate(config);
     rules.collect(config);
     rules.broken
 }
@@ -139,6 +141,34 @@ impl Rules<'_> {
         self.refuse(!HEADS.contains(&limits.header_size.0), &[("limits", "header_size")], message);
         let key = ("upstream", "response_header_size");
         self.refuse(!HEADS.contains(&upstream.response_header_size.0), &[key], message);
+    }
+
+    fn gate(&mut self, config: &Config) {
+        self.within(("gate", "rate_limit_clients"), config.gate.rate_limit_clients.get(), 1..=10_000_000);
+        self.within(("gate", "password_checks"), config.gate.password_checks, 1..=10_000);
+        for (number, limit) in config.rate_limits.iter().enumerate() {
+            // More often than that the schedule would have no steps.
+            let too_often = limit.per.0 / limit.requests.get() < Duration::from_micros(1);
+            self.refuse_in_list(too_often, ("rate_limits", "per"), number, "must be longer for so many requests");
+        }
+        for (number, rule) in config.access.iter().enumerate() {
+            let says_nothing = rule.allow.is_empty() && rule.deny.is_empty() && rule.password_file.is_none();
+            self.refuse_in_list(says_nothing, ("access", "path"), number, "needs allow, deny or password_file with it");
+        }
+        self.refuse(
+            config.staging.enabled && config.staging.password_file.is_none(),
+            &[("staging", "enabled"), ("staging", "password_file")],
+            "needs password_file; make one with `htpasswd -cB FILE NAME`",
+        );
+        let canonical = config.hosts.canonical.as_ref();
+        let is_allowed = |name: &str| {
+            config.hosts.allowed.is_empty() || config.hosts.allowed.iter().any(|pattern| pattern.matches(name))
+        };
+        self.refuse(
+            canonical.is_some_and(|name| !is_allowed(&name.0)),
+            &[("hosts", "canonical"), ("hosts", "allowed")],
+            "is not in [hosts] allowed, so nobody could go there",
+        );
     }
 
     fn redirects(&mut self, config: &Config) {

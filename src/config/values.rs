@@ -32,6 +32,8 @@ deserialize_from_str!(
     Source,
     PathPattern,
     RedirectTarget,
+    HostName,
+    Realm,
 );
 
 /// Where to listen: `HOST:PORT` or `unix:PATH`.
@@ -209,6 +211,64 @@ impl FromStr for PathPattern {
         }
         Err(format!("{text:?} is not a path; write one as in \"/old/\", or \"/old/*\" for all below it"))
     }
+}
+
+impl PathPattern {
+    /// Whether a path is meant.
+    pub fn covers(&self, path: &str) -> bool {
+        if self.is_prefix { path.starts_with(&self.path) } else { path == self.path }
+    }
+}
+
+/// One name of a site, without a port: `example.com`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl FromStr for HostName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_sound = |label: &str| {
+            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        };
+        match text.split('.').all(is_sound) {
+            true => Ok(Self(text.to_ascii_lowercase())),
+            false => Err(format!("{text:?} is not a name; write one without scheme and port, as in \"example.com\"")),
+        }
+    }
+}
+
+/// What browsers say when they ask for a password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realm(pub String);
+
+impl Default for Realm {
+    fn default() -> Self {
+        Self("restricted".into())
+    }
+}
+
+impl FromStr for Realm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_plain = |byte: u8| (byte.is_ascii_graphic() || byte == b' ') && !b"\"\\".contains(&byte);
+        match text.bytes().all(is_plain) {
+            true => Ok(Self(text.into())),
+            false => Err(format!("{text:?} is not a realm; write letters, digits and spaces")),
+        }
+    }
+}
+
+/// What a rate limit counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Counted {
+    /// Every request.
+    #[default]
+    Requests,
+    /// POST requests that are not answered with a redirect.
+    FailedLogins,
 }
 
 /// Where a redirect leads: a path, or a URL with http or https.

@@ -8,6 +8,10 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use super::Response;
 use super::body::Body;
 
+/// Marks an answer that vestibule gives by itself, in its extensions: an operator's page may take the place of its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Own;
+
 /// A plain-text answer of one line that no cache may keep.
 ///
 /// Its length is written out, so that it stays right when the body is taken away for `HEAD`.
@@ -25,6 +29,9 @@ pub fn plain(status: StatusCode, text: &'static str) -> Response {
 pub fn status(status: StatusCode) -> Response {
     let text = match status {
         StatusCode::BAD_REQUEST => "400 Bad Request\n",
+        StatusCode::FORBIDDEN => "403 Forbidden\n",
+        StatusCode::UNAUTHORIZED => "401 Unauthorized\n",
+        StatusCode::TOO_MANY_REQUESTS => "429 Too Many Requests\n",
         StatusCode::NOT_FOUND => "404 Not Found\n",
         StatusCode::METHOD_NOT_ALLOWED => "405 Method Not Allowed\n",
         StatusCode::NOT_ACCEPTABLE => "406 Not Acceptable\n",
@@ -39,5 +46,7 @@ pub fn status(status: StatusCode) -> Response {
         StatusCode::GATEWAY_TIMEOUT => "504 Gateway Timeout\n",
         _ => "500 Internal Server Error\n",
     };
-    plain(status, text)
+    let mut response = plain(status, text);
+    response.extensions_mut().insert(Own);
+    response
 }

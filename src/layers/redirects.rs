@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use ::http::header::{HeaderValue, LOCATION};
+use ::http::header::{HOST, HeaderValue, LOCATION};
+use ::http::request::Parts;
 use ::http::{StatusCode, Uri};
 
 use crate::config::RedirectConfig;
-use crate::http::{Response, answers};
+use crate::http::{Response, Scheme, answers};
 
 /// Every redirect, ready to be looked up.
 #[derive(Debug, Default)]
@@ -38,6 +39,18 @@ impl Redirects {
         response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
         Some(response)
     }
+}
+
+/// The answer that names the same target under another host, on the port that the client wrote.
+pub fn to_host(host: &str, scheme: Scheme, head: &Parts) -> Option<Response> {
+    let written = head.headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let port = written.rsplit_once(':').map(|(_, port)| port).filter(|port| port.parse::<u16>().is_ok());
+    let port = port.map_or_else(String::new, |port| format!(":{port}"));
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let location = HeaderValue::try_from(format!("{}://{host}{port}{target}", scheme.as_str())).ok()?;
+    let mut response = answers::plain(StatusCode::PERMANENT_REDIRECT, "This site has another name.\n");
+    response.headers_mut().insert(LOCATION, location);
+    Some(response)
 }
 
 fn location(redirect: &RedirectConfig, target: &Uri) -> String {
@@ -108,6 +121,20 @@ mod tests {
                 .as_ref()
                 .map(|response| (response.status().as_u16(), response.headers()[LOCATION].to_str().expect("a text")));
             assert_eq!(found, expected, "for {target}");
+        }
+    }
+
+    #[test]
+    fn another_name_of_the_site_leads_to_its_own() {
+        for (host, expected) in [
+            ("www.example.com", "https://example.com/a?b"),
+            ("www.example.com:8443", "https://example.com:8443/a?b"),
+            ("[::1]", "https://example.com/a?b"),
+            ("[::1]:8443", "https://example.com:8443/a?b"),
+        ] {
+            let request = ::http::Request::builder().uri("/a?b").header(HOST, host).body(()).expect("a request");
+            let response = to_host("example.com", Scheme::Https, &request.into_parts().0).expect("a redirect");
+            assert_eq!(response.headers()[LOCATION], expected, "for {host}");
         }
     }
 

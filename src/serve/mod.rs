@@ -28,6 +28,7 @@ use crate::assets::AssetsError;
 use crate::config::ListenConfig;
 use crate::config::load::{ConfigError, Loaded, Origin};
 use crate::config::values::ListenAddress;
+use crate::gate::GateError;
 use crate::layers::access_log::{AccessLog, Writer};
 use crate::tls::{Tickets, TlsError, certificates};
 
@@ -43,6 +44,12 @@ pub enum ServeError {
     /// The certificate is not sound.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A file of passwords is not sound.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// The folder of error pages cannot be read.
+    #[error("cannot read the pages of [pages] errors")]
+    ErrorPages(#[source] io::Error),
     /// An address cannot be listened on.
     #[error("{}cannot listen on {address}", .origin.as_ref().map(|at| format!("{at}: ")).unwrap_or_default())]
     Bind {
@@ -63,7 +70,7 @@ impl ServeError {
     /// Whether the operator can mend it by writing something else, as opposed to what the system refuses.
     pub fn is_operators_mistake(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Bind { .. } => true,
+            Self::Config(_) | Self::Gate(_) | Self::ErrorPages(_) | Self::Bind { .. } => true,
             Self::Assets(error) => error.is_operators_mistake(),
             Self::Tls(TlsError::Certificate(error)) => error.is_operators_mistake(),
             Self::Tls(TlsError::Library(_)) | Self::AccessLog(_) => false,

@@ -13,6 +13,9 @@ use super::ServeError;
 use crate::assets::Assets;
 use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
+use crate::gate::Gate;
+use crate::gate::maintenance::Maintenance;
+use crate::layers::error_pages::ErrorPages;
 use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
@@ -37,6 +40,12 @@ pub struct Site {
     pub bounds: Arc<Bounds>,
     /// The static files, if there are any.
     pub assets: Option<Assets>,
+    /// Who may come in.
+    pub gate: Gate,
+    /// While the application rests.
+    pub maintenance: Option<Maintenance>,
+    /// The operator's pages for errors.
+    pub error_pages: ErrorPages,
     /// The paths that have moved.
     pub redirects: Redirects,
     /// The application, if there is one.
@@ -71,10 +80,29 @@ impl Site {
             Some(before) => before.upstream.clone(),
             None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream, &tunnels))),
         };
-        let (hsts, redirect_port) = (hsts(&config.https), redirect_port(&config));
+        // A preview is not the place to make browsers promise anything.
+        let hsts = hsts(&config.https).filter(|_| !config.staging.enabled);
+        let (hsts, redirect_port) = (hsts, redirect_port(&config));
+        let gate = Gate::new(&config.access, &config.rate_limits, &config.staging, &config.gate)?;
+        let maintenance = Maintenance::new(&config.maintenance);
+        let error_pages = config.pages.errors.as_deref().map(ErrorPages::read).transpose();
+        let error_pages = error_pages.map_err(ServeError::ErrorPages)?.unwrap_or_default();
         let redirects = Redirects::new(&config.redirects);
         let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
-        Ok(Self { config, bounds, assets, redirects, upstream, tunnels, tls, hsts, redirect_port })
+        Ok(Self {
+            config,
+            bounds,
+            assets,
+            gate,
+            maintenance,
+            error_pages,
+            redirects,
+            upstream,
+            tunnels,
+            tls,
+            hsts,
+            redirect_port,
+        })
     }
 }
 

@@ -6,12 +6,14 @@
 //!   health              before the host check and the redirect: a probe knows no host name
 //!   well-formed         what is not a sound request goes no further
 //!   allowed host        before the application is woken
-//!   redirect to https   before anything of the site is shown in the clear
+//!   one name            the canonical one, and https, before anything of the site is shown in the clear
+//!   gate                rate limits, networks, passwords
 //!   redirects           what has moved, in files and pages alike
 //!   static files        if they own the path; the application never sees it
+//!   maintenance         the application rests; static files do not
 //!   body limit          only the application reads bodies
 //!   application
-//! strict transport security on whatever comes back
+//! what the operator wants on whatever comes back: error pages, security headers, strict transport security
 //! ```
 
 use std::convert::Infallible;
@@ -25,9 +27,10 @@ use tracing::debug;
 
 use super::accept::Stack;
 use super::site::{Live, Site};
+use crate::gate;
 use crate::http::{Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
-use crate::layers::{body_limit, client_address, redirect_to_https};
+use crate::layers::{body_limit, client_address, redirect_to_https, redirects, security_headers};
 
 /// Builds the service that answers every request of every connection.
 pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
@@ -38,7 +41,17 @@ pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
             let site = live.site();
             let (scheme, hsts) = (request.client.scheme, site.hsts.clone());
             let version = request.head.version;
+            let wants_page = site.error_pages.may_dress(&request.head);
             let mut response = answer(&live, &site, request).await;
+            if let Some(wish) = wants_page {
+                site.error_pages.dress(&mut response, wish);
+            }
+            if site.config.pages.security_headers {
+                security_headers::add(response.headers_mut());
+            }
+            if site.gate.is_staging() {
+                gate::mark_as_preview(response.headers_mut());
+            }
             if live.is_stopping() && version != Version::HTTP_2 {
                 // An upgraded connection has a life of its own.
                 response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
@@ -72,10 +85,27 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         debug!(id = %request.id, client = ?request.client.address, %host, "the host is not in [hosts] allowed");
         return answers::status(StatusCode::BAD_REQUEST);
     }
+    let name = site.config.hosts.canonical.as_ref().map_or(&*host, |name| &*name.0);
     if let (Scheme::Http, Some(port)) = (request.client.scheme, site.redirect_port) {
-        let redirect = redirect_to_https::redirect(&host, port, &request.head.uri);
+        let redirect = redirect_to_https::redirect(name, port, &request.head.uri);
         return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
     }
+    if name != host {
+        let redirect = redirects::to_host(name, request.client.scheme, &request.head);
+        return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
+    }
+    match site.gate.admit(&request.head, &request.client).await {
+        Ok(pass) => {
+            let response = answer_inside(site, request).await;
+            site.gate.settle(pass, response.status());
+            response
+        }
+        Err(refused) => *refused,
+    }
+}
+
+/// The answer for who may come in.
+async fn answer_inside(site: &Site, request: Request) -> Response {
     if let Some(redirect) = site.redirects.redirect(&request.head.uri) {
         return redirect;
     }
@@ -85,6 +115,9 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
     let Some(upstream) = &site.upstream else {
         return answers::status(StatusCode::NOT_FOUND);
     };
+    if let Some(response) = site.maintenance.as_ref().and_then(|rest| rest.answer(request.client.address)) {
+        return response;
+    }
     match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
         // Boxed, since its future is some kilobytes, and every static answer would be moved about with
         // room for it: that was a quarter of the cost of one over HTTP/2.
