@@ -272,7 +272,7 @@ fn read_configuration(command: &Command) -> Reading {
 /// Lends a runtime, and does not wait for what hangs in it afterwards: a disk or a name server that
 /// does not answer must not keep the program from ending.
 fn with_runtime<T>(work: impl FnOnce(&Runtime) -> T) -> io::Result<T> {
-    let runtime = Builder::new_multi_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let done = work(&runtime);
     runtime.shutdown_timeout(Duration::from_secs(1));
     Ok(done)

@@ -544,6 +544,7 @@ mod tests {
             ("limits", "header_size", "\"16 MiB\"", "\"17 MiB\""),
             ("limits", "header_count", "10000", "10001"),
             ("limits", "http2_streams", "1", "0"),
+            ("limits", "threads", "1024", "1025"),
             ("upstream", "connections", "1000000", "1000001"),
             ("upstream", "response_header_size", "\"8 KiB\"", "0"),
             ("collect", "threads", "1024", "1025"),

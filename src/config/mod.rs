@@ -407,6 +407,10 @@ pub struct LimitsConfig {
     pub body_size: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,
+    /// Threads that serve connections. Default: 0, one for each core that the program may use.
+    ///
+    /// Lower it to leave cores to the application. A change needs a restart.
+    pub threads: usize,
 }
 
 impl Default for LimitsConfig {
@@ -417,6 +421,7 @@ impl Default for LimitsConfig {
             header_count: NonZeroUsize::new(100).expect("100 is not zero"),
             body_size: ByteSize::mebibytes(100),
             http2_streams: 100,
+            threads: 0,
         }
     }
 }

@@ -2,9 +2,11 @@
 //! until it ends. Every wait has a deadline here, because hyper's own need a timer per request.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::Response;
@@ -18,16 +20,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::{Service, ServiceExt as _};
 use tracing::{debug, warn};
 
+use super::gather::{Gathered, gather};
 use super::linger::Lingering;
-use super::listen::{Listener, Peer, Stream};
+use super::listen::{Accepting, Moving, Peer, Stream};
 use super::site::{Bounds, Live};
 use super::streams::Streams;
-use super::watch::{Activity, Heads, Verdict, Watched, WatchedBody};
+use super::watch::{Activity, Heads, REST, Verdict, Watched, WatchedBody};
+use super::workers::Place;
 use crate::config::TimeoutsConfig;
 use crate::http::body::{Body, BodyError};
 use crate::http::{Client, Request, RequestId, Scheme};
@@ -83,34 +89,106 @@ pub enum Security {
 }
 
 /// A connection of hyper's, of either protocol.
-trait Graceful: Future<Output = hyper::Result<()>> {
+trait Graceful {
+    /// Does what can be done now; ends when the connection does.
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+
     /// Takes no further request; ends when the running ones have their answers.
-    fn finish(self: Pin<&mut Self>);
+    fn finish(&mut self);
+
+    /// Gives memory back that is not needed for now.
+    fn shrink(&mut self);
 }
 
-impl<I, S, B> Graceful for http1::UpgradeableConnection<I, S>
+impl<I, S, B> Graceful for Box<http1::UpgradeableConnection<I, S>>
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BodyError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
     B: http_body::Body<Error: Into<BodyError>> + 'static,
 {
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Pin::new(&mut **self).poll(cx)
     }
+
+    fn finish(&mut self) {
+        Pin::new(&mut **self).graceful_shutdown();
+    }
+
+    /// [`Left::Resting`] gives back far more.
+    fn shrink(&mut self) {}
 }
 
-impl<I, S, B> Graceful for http2::Connection<I, S, Streams>
+/// A connection whose writes are gathered.
+struct Multiplexed<T, C> {
+    connection: Pin<Box<C>>,
+    gathered: Gathered<T>,
+}
+
+impl<T, I, S, B> Graceful for Multiplexed<T, http2::Connection<I, S, Streams>>
 where
+    T: AsyncWrite + Unpin,
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BodyError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
     B: http_body::Body<Error: Into<BodyError>> + 'static,
     Streams: Http2ServerConnExec<S::Future, B>,
 {
-    fn finish(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        let outcome = self.connection.as_mut().poll(cx);
+        self.gathered.write_out(cx);
+        outcome
     }
+
+    fn finish(&mut self) {
+        self.connection.as_mut().graceful_shutdown();
+    }
+
+    fn shrink(&mut self) {
+        self.gathered.shrink();
+    }
+}
+
+/// A client's stream, with TLS or without.
+trait Readable {
+    /// Waits until there is something to read, or to be told.
+    fn readable(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Readable for Stream {
+    async fn readable(&self) {
+        // What is wrong with it, the next read tells.
+        let _ = match self {
+            Either::Left(stream) => stream.readable().await,
+            Either::Right(stream) => stream.readable().await,
+        };
+    }
+}
+
+impl Readable for TlsStream<Stream> {
+    async fn readable(&self) {
+        let (stream, session) = self.get_ref();
+        if session.wants_read() {
+            stream.readable().await;
+        }
+    }
+}
+
+/// What has become of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// It has ended.
+    Nothing,
+    /// It is between two requests, and may be for long.
+    Resting,
+}
+
+/// Why the task of a connection goes on.
+enum Event {
+    Ended(hyper::Result<()>),
+    Stop,
+    Flood,
+    Timer,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +198,8 @@ enum Protocol {
 }
 
 impl<S: Stack> Door<S> {
-    /// Accepts until told to stop. The listener is closed when this returns.
-    pub async fn accept_from(self, listener: Listener, security: Security) {
+    /// Accepts until told to stop. The listener's descriptor is closed when this returns.
+    pub async fn accept_from(self, listener: Accepting, security: Security, place: Place) {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -135,13 +213,24 @@ impl<S: Stack> Door<S> {
                         () = self.stop.cancelled() => return,
                         permit = permits.acquire_owned() => permit.expect("the semaphore is never closed"),
                     };
-                    let door = self.clone();
-                    let activity = Activity::begin(permit);
-                    self.connections.spawn(async move {
-                        if let Err(reason) = door.welcome(stream, peer, security, activity).await {
-                            debug!(client = ?peer.address, %reason, "connection ended");
+                    let (door, seat, activity) = (self.clone(), place.seat(), Activity::begin(permit));
+                    match seat.elsewhere().cloned() {
+                        None => {
+                            self.connections.spawn(async move {
+                                door.receive(Ok(stream), peer, security, activity).await;
+                                drop(seat);
+                            });
                         }
-                    });
+                        Some(handle) => {
+                            let moving = Moving::leave(stream);
+                            let received = async move {
+                                let stream = moving.and_then(Moving::enter);
+                                door.receive(stream, peer, security, activity).await;
+                                drop(seat);
+                            };
+                            self.connections.spawn_on(received, &handle);
+                        }
+                    }
                 }
                 Err(error) if is_the_clients(&error) => debug!(%error, "a client left before it was accepted"),
                 Err(error) => {
@@ -150,6 +239,16 @@ impl<S: Stack> Door<S> {
                     sleep(Duration::from_millis(100)).await;
                 }
             }
+        }
+    }
+
+    async fn receive(self, stream: io::Result<Stream>, peer: Peer, security: Security, activity: Arc<Activity>) {
+        let ended = match stream {
+            Ok(stream) => self.welcome(stream, peer, security, activity).await,
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = ended {
+            debug!(client = ?peer.address, %reason, "connection ended");
         }
     }
 
@@ -213,7 +312,7 @@ impl<S: Stack> Door<S> {
         activity: Arc<Activity>,
     ) -> Result<(), String>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
     {
         let client = Client {
             address: peer.address.map(|address| address.ip()),
@@ -222,10 +321,13 @@ impl<S: Stack> Door<S> {
             local_port: peer.local_port,
         };
         let logged = client.clone();
-        let stream = Watched::new(stream, first, activity.clone());
+        let mut stream = Watched::new(stream, first, activity.clone());
         let (stack, requests, linger) = (self.stack.clone(), activity.clone(), bounds.timeouts.linger.0);
-        let service = service_fn(move |request: ::http::Request<Incoming>| {
+        let mut service = service_fn(move |request: ::http::Request<Incoming>| {
             let in_flight = requests.request();
+            if !request.body().is_end_stream() {
+                requests.body_comes();
+            }
             let answer = stack.clone().oneshot(request_of(request, client.clone(), linger));
             async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
         });
@@ -239,8 +341,24 @@ impl<S: Stack> Door<S> {
                     .max_headers(limits.header_count.get())
                     .max_header_size(limits.header_size.as_usize())
                     .max_buf_size(limits.header_size.as_usize().max(64 * 1024));
-                let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-                self.watch(connection, Heads::Timed, timeouts, &activity).await
+                loop {
+                    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+                    let mut connection = Box::new(connection);
+                    let left = self.watch(&mut connection, Heads::Timed, timeouts, &activity).await;
+                    let parts = match left {
+                        Ok(Left::Resting) => connection.into_parts(),
+                        Ok(Left::Nothing) => break Ok(()),
+                        Err(error) => break Err(error),
+                    };
+                    let Some(parts) = parts else { break Ok(()) };
+                    (stream, service) = (parts.io.into_inner(), parts.service);
+                    if parts.read_buf.is_empty() {
+                        self.rest(&stream, timeouts, &activity).await;
+                    } else {
+                        activity.head_begins();
+                        stream.put_back(parts.read_buf);
+                    }
+                }
             }
             Protocol::Http2 => {
                 let mut builder = http2::Builder::new(Streams { allowed: timeouts.send.0 });
@@ -251,8 +369,10 @@ impl<S: Stack> Door<S> {
                     // Finds clients that vanished without a word while an answer is under way.
                     .keep_alive_interval(Duration::from_secs(20))
                     .max_send_buf_size(128 * 1024);
-                let connection = builder.serve_connection(TokioIo::new(stream), service);
-                self.watch(connection, Heads::Untimed, timeouts, &activity).await
+                let (stream, gathered) = gather(stream);
+                let connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
+                let mut connection = Multiplexed { connection, gathered };
+                self.watch(&mut connection, Heads::Untimed, timeouts, &activity).await.map(drop)
             }
         };
         match outcome {
@@ -266,61 +386,98 @@ impl<S: Stack> Door<S> {
         }
     }
 
-    /// Drives a connection to its end, cutting it when it is overdue.
+    /// Waits without any buffer until the client says something, or something else is to be done. What it
+    /// is, [`Self::watch`] finds out.
+    async fn rest<T: Readable>(&self, stream: &Watched<T>, timeouts: &TimeoutsConfig, activity: &Activity) {
+        let Some(stream) = stream.stream() else { return };
+        tokio::select! {
+            () = stream.readable() => {}
+            () = self.stop.cancelled() => {}
+            () = sleep_until(activity.idle_until(timeouts)) => {}
+        }
+    }
+
+    /// Drives a connection to its end or until it rests, cutting it when it is overdue.
     async fn watch<C>(
         &self,
-        connection: C,
+        connection: &mut C,
         heads: Heads,
         timeouts: &TimeoutsConfig,
         activity: &Activity,
-    ) -> Result<(), hyper::Error>
+    ) -> Result<Left, hyper::Error>
     where
         C: Graceful,
     {
-        let mut connection = pin!(connection);
-        let mut timer = pin!(sleep_until(Instant::now()));
+        // When to look again while nothing is overdue.
+        let soon = |until: Instant| if heads == Heads::Timed { until.min(Instant::now() + REST) } else { until };
+        let first = match activity.verdict(Instant::now(), heads, timeouts) {
+            Verdict::Wait(until) => soon(until),
+            _ => Instant::now(),
+        };
+        let mut timer = pin!(sleep_until(first));
+        let (mut stop, mut flood) = (pin!(self.stop.cancelled()), pin!(activity.too_many_abandoned()));
         let (mut stopping, mut finishing, mut flooded) = (false, false, false);
+        let mut is_asked = false;
         // An idle HTTP/1.1 connection has nothing left to send. HTTP/2 may have: the last pieces, which the
         // client's window holds back.
         let grace = if heads == Heads::Timed { LAST_REQUEST } else { LAST_PIECES };
         loop {
-            let mut finish = tokio::select! {
-                outcome = connection.as_mut() => return outcome,
-                () = self.stop.cancelled(), if !stopping => {
+            let event = poll_fn(|cx| {
+                if let Poll::Ready(outcome) = connection.poll_on(cx) {
+                    return Poll::Ready(Event::Ended(outcome));
+                }
+                // These two lock what all connections share, or all streams of this one. Asked once, they wake
+                // this task; until then a glance is enough.
+                if !stopping && (!is_asked || self.live.is_stopping()) && stop.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Stop);
+                }
+                if !flooded && (!is_asked || activity.is_flooded()) && flood.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Event::Flood);
+                }
+                is_asked = true;
+                timer.as_mut().poll(cx).map(|()| Event::Timer)
+            });
+            let mut finish = match event.await {
+                Event::Ended(outcome) => return outcome.map(|()| Left::Nothing),
+                Event::Stop => {
                     stopping = true;
                     timer.as_mut().reset(Instant::now() + LAST_REQUEST);
                     // HTTP/2 has a way to say so, and takes what is under way. HTTP/1.1 has `Connection: close`
                     // with the next answer only; closed at once, it would lose a request that is on its way.
                     heads == Heads::Untimed
                 }
-                () = activity.too_many_abandoned(), if !flooded => {
+                Event::Flood => {
                     flooded = true;
                     true
                 }
-                () = timer.as_mut() => match activity.verdict(Instant::now(), heads, timeouts) {
+                Event::Timer => match activity.verdict(Instant::now(), heads, timeouts) {
                     Verdict::Wait(_) if stopping || finishing => {
                         // Who floods may not even answer the farewell, and is not waited for.
                         if finishing && (flooded || activity.is_idle()) {
-                            return Ok(());
+                            return Ok(Left::Nothing);
                         }
                         timer.as_mut().reset(Instant::now() + grace);
                         true
                     }
+                    Verdict::Wait(_) if heads == Heads::Timed && activity.rests(Instant::now()) => {
+                        return Ok(Left::Resting);
+                    }
                     Verdict::Wait(until) => {
-                        timer.as_mut().reset(until);
+                        timer.as_mut().reset(soon(until));
+                        connection.shrink();
                         false
                     }
                     Verdict::Idle if !finishing => true,
                     verdict => {
                         debug!(?verdict, "a client was cut off");
-                        return Ok(());
+                        return Ok(Left::Nothing);
                     }
                 },
             };
             finish &= !finishing;
             if finish {
                 finishing = true;
-                connection.as_mut().finish();
+                connection.finish();
                 timer.as_mut().reset(Instant::now() + grace);
             }
         }
@@ -338,7 +495,9 @@ fn request_of(request: ::http::Request<Incoming>, client: Client, linger: Durati
 
 /// Reads as much as it takes to tell HTTP/2 from HTTP/1.1.
 async fn sniff(stream: &mut Stream) -> io::Result<(Protocol, Bytes)> {
-    let mut first = BytesMut::with_capacity(8 * 1024);
+    // Browsers open connections that they may never use. These cost no buffer.
+    stream.readable().await;
+    let mut first = BytesMut::with_capacity(2 * 1024);
     loop {
         if stream.read_buf(&mut first).await? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

@@ -3,7 +3,9 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -18,13 +20,55 @@ const BACKLOG: i32 = 4096;
 /// How many bytes the kernel takes of a connection beyond what is on its way already.
 const UNSENT: u32 = 256 * 1024;
 
-/// A bound socket.
+/// A bound socket, of which every thread has its own descriptor.
 #[derive(Debug)]
 pub enum Listener {
     /// TCP.
-    Tcp(TcpListener),
-    /// A unix socket, whose file is removed when it is dropped.
-    Unix(UnixListener, SocketFile),
+    Tcp(std::net::TcpListener),
+    /// A unix socket, whose file is removed when the last descriptor is dropped.
+    Unix(net::UnixListener, Arc<SocketFile>),
+}
+
+/// A listener in the hands of a thread's runtime.
+#[derive(Debug)]
+pub enum Accepting {
+    /// TCP, with the port.
+    Tcp(TcpListener, u16),
+    /// A unix socket.
+    Unix(UnixListener, Arc<SocketFile>),
+}
+
+/// A connection that moves from one thread's runtime to another's.
+#[derive(Debug)]
+pub enum Moving {
+    /// Over TCP.
+    Tcp(std::net::TcpStream),
+    /// Over a unix socket.
+    Unix(net::UnixStream),
+}
+
+impl Moving {
+    /// Takes a connection from the runtime that accepted it.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn leave(stream: Stream) -> io::Result<Self> {
+        Ok(match stream {
+            Either::Left(stream) => Self::Tcp(stream.into_std()?),
+            Either::Right(stream) => Self::Unix(stream.into_std()?),
+        })
+    }
+
+    /// Puts it into the hands of the running thread's runtime.
+    ///
+    /// # Errors
+    /// When the system refuses, for want of memory.
+    pub fn enter(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Tcp(stream) => Either::Left(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Either::Right(UnixStream::from_std(stream)?),
+        })
+    }
 }
 
 /// The file of a unix socket that is ours.
@@ -67,24 +111,29 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// The same socket for another thread.
     ///
     /// # Errors
-    /// When the system refuses it; most often because no file descriptor is left.
-    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
-        match self {
+    /// When no descriptor is left.
+    pub fn share(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Unix(listener, file) => Self::Unix(listener.try_clone()?, file.clone()),
+        })
+    }
+
+    /// Begins to accept with the runtime in whose context this is called.
+    ///
+    /// # Errors
+    /// When the system refuses, for want of memory.
+    pub fn accepting(self) -> io::Result<Accepting> {
+        Ok(match self {
             Self::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
-                // Answers go out in few large writes; waiting for more would only delay the last one.
-                stream.set_nodelay(true)?;
-                let local_port = stream.local_addr()?.port();
-                Ok((Either::Left(stream), Peer { address: Some(canonical(address)), local_port }))
+                let port = listener.local_addr()?.port();
+                Accepting::Tcp(TcpListener::from_std(listener)?, port)
             }
-            Self::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Either::Right(stream), Peer { address: None, local_port: 0 }))
-            }
-        }
+            Self::Unix(listener, file) => Accepting::Unix(UnixListener::from_std(listener)?, file),
+        })
     }
 
     /// The address as the operator would write it, with the port that was really taken.
@@ -99,12 +148,34 @@ impl Listener {
     }
 }
 
+impl Accepting {
+    /// The next connection.
+    ///
+    /// # Errors
+    /// When the system refuses it; most often because no file descriptor is left.
+    pub async fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match self {
+            Self::Tcp(listener, local_port) => {
+                let (stream, address) = listener.accept().await?;
+                // Answers go out in few large writes; waiting for more would only delay the last one.
+                stream.set_nodelay(true)?;
+                let peer = Peer { address: Some(canonical(address)), local_port: *local_port };
+                Ok((Either::Left(stream), peer))
+            }
+            Self::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Either::Right(stream), Peer { address: None, local_port: 0 }))
+            }
+        }
+    }
+}
+
 /// An IPv4 client of an IPv6 socket has its IPv4 address everywhere: in logs, limits and headers.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // A restart must not wait for connections of the last run that linger in TIME_WAIT.
@@ -119,7 +190,7 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_tcp_notsent_lowat(UNSENT)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 async fn bind_unix(path: &Path, mode: UnixMode) -> io::Result<Listener> {
@@ -132,11 +203,12 @@ async fn bind_unix(path: &Path, mode: UnixMode) -> io::Result<Listener> {
     }
     // Nobody may connect before the access rights are set, so the socket gets its name last.
     let hidden = hidden_name(path);
-    let listener = UnixListener::bind(&hidden)?;
+    let listener = net::UnixListener::bind(&hidden)?;
+    listener.set_nonblocking(true)?;
     let placed = fs_err::set_permissions(&hidden, std::fs::Permissions::from_mode(mode.0))
         .and_then(|()| fs_err::rename(&hidden, path));
     match placed {
-        Ok(()) => Ok(Listener::Unix(listener, SocketFile(path.to_owned()))),
+        Ok(()) => Ok(Listener::Unix(listener, Arc::new(SocketFile(path.to_owned())))),
         Err(error) => {
             // It may be gone already; the first error is the one to tell.
             let _ = fs_err::remove_file(&hidden);
@@ -163,7 +235,7 @@ mod tests {
     async fn a_socket_that_a_killed_run_left_behind_is_taken_over() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        drop(net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
         bind_unix(&path, UnixMode(0o600)).await.unwrap();
     }
@@ -172,7 +244,7 @@ mod tests {
     async fn a_socket_that_another_process_serves_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("s");
-        let _living = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let _living = net::UnixListener::bind(&path).unwrap();
         assert_eq!(bind_unix(&path, UnixMode(0o600)).await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 

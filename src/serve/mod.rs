@@ -4,6 +4,7 @@
 //! is told to stop. The order of both is the order of the lines below.
 
 pub mod accept;
+pub mod gather;
 pub mod linger;
 pub mod listen;
 pub mod signals;
@@ -11,6 +12,7 @@ pub mod site;
 pub mod stack;
 pub mod streams;
 pub mod watch;
+pub mod workers;
 
 use std::io;
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use tracing::{debug, error, info, warn};
 use self::accept::{Door, Security};
 use self::listen::Listener;
 use self::site::{Live, Site};
+use self::workers::Workers;
 use crate::assets::AssetsError;
 use crate::config::ListenConfig;
 use crate::config::load::{ConfigError, Loaded, Origin};
@@ -61,6 +64,9 @@ pub enum ServeError {
         #[source]
         cause: io::Error,
     },
+    /// The threads that are to serve do not start.
+    #[error("cannot start the threads that serve")]
+    Workers(#[source] io::Error),
     /// The access log has no thread to write it.
     #[error("cannot start the access log")]
     AccessLog(#[source] io::Error),
@@ -73,7 +79,7 @@ impl ServeError {
             Self::Config(_) | Self::Gate(_) | Self::ErrorPages(_) | Self::Bind { .. } => true,
             Self::Assets(error) => error.is_operators_mistake(),
             Self::Tls(TlsError::Certificate(error)) => error.is_operators_mistake(),
-            Self::Tls(TlsError::Library(_)) | Self::AccessLog(_) => false,
+            Self::Tls(TlsError::Library(_)) | Self::AccessLog(_) | Self::Workers(_) => false,
         }
     }
 
@@ -93,6 +99,7 @@ impl ServeError {
                 }
                 _ => None,
             },
+            Self::Workers(_) => Some("lower [limits] threads, or allow more of them (TasksMax, LimitNPROC)".into()),
             Self::Tls(TlsError::Certificate(certificates::CertificateError::Mismatch { .. })) => {
                 Some("give the two files that were issued together, the certificate first".into())
             }
@@ -108,6 +115,7 @@ pub type Reread = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 pub struct Server {
     live: Arc<Live>,
     listeners: Vec<(Listener, Security)>,
+    workers: Workers,
     tickets: Tickets,
     log: AccessLog,
     writer: Writer,
@@ -142,9 +150,10 @@ impl Server {
         let tickets = Tickets::new()?;
         let site = Site::prepare(loaded.config.clone(), None, &tickets)?;
         let listeners = listeners(&loaded).await?;
+        let workers = Workers::start(loaded.config.limits.threads).map_err(ServeError::Workers)?;
         let (log, writer) = AccessLog::start(loaded.config.log.access).map_err(ServeError::AccessLog)?;
         announce(&site, &loaded);
-        Ok(Self { live: Arc::new(Live::new(site)), listeners, tickets, log, writer, reread })
+        Ok(Self { live: Arc::new(Live::new(site)), listeners, workers, tickets, log, writer, reread })
     }
 
     /// The addresses that were taken, with the ports that port 0 became.
@@ -159,7 +168,7 @@ impl Server {
             let scheme = if security == Security::Tls { "https" } else { "http" };
             info!("listening on {address} ({scheme})");
         }
-        let Self { live, listeners, tickets, log, writer, reread } = self;
+        let Self { live, listeners, workers, tickets, log, writer, reread } = self;
         let door = Door {
             stack: stack::build(live.clone(), &log),
             log: log.clone(),
@@ -168,9 +177,24 @@ impl Server {
             stop: CancellationToken::new(),
         };
         let accepting = TaskTracker::new();
-        for (listener, security) in listeners {
-            accepting.spawn(door.clone().accept_from(listener, security));
+        for (place, (listener, security)) in
+            workers.places().flat_map(|place| listeners.iter().map(move |one| (place.clone(), one)))
+        {
+            let (door, security, handle) = (door.clone(), *security, place.handle().clone());
+            let shared = listener.share();
+            accepting.spawn_on(
+                async move {
+                    // A thread that cannot accept leaves it to the others.
+                    match shared.and_then(Listener::accepting) {
+                        Ok(listener) => door.accept_from(listener, security, place).await,
+                        Err(error) => error!(%error, "a thread cannot accept connections"),
+                    }
+                },
+                &handle,
+            );
         }
+        // What is left are the threads' own descriptors, and a port is closed with the last of them.
+        drop(listeners);
         let reread = Arc::new(reread);
         while let Some(Order::Reload) = orders.recv().await {
             reload(&live, &reread, &tickets).await;
@@ -179,6 +203,8 @@ impl Server {
         drop((door, log));
         accepting.close();
         let ending = drain(&live, &stop, [&accepting, &connections], &mut orders).await;
+        // Connections that are cut here still have their lines in the log.
+        workers.end();
         writer.finish();
         ending
     }
@@ -246,6 +272,9 @@ async fn reload(live: &Live, reread: &Arc<Reread>, tickets: &Tickets) {
     let made = tokio::task::spawn_blocking(move || -> Result<Site, ServeError> {
         let mut config = reread()?.config;
         keep_listeners(&mut config.listen, &before.config.listen);
+        if std::mem::replace(&mut config.limits.threads, before.config.limits.threads) != before.config.limits.threads {
+            warn!("[limits] threads stays as it was until the next restart");
+        }
         Site::prepare(config, Some(&before), &tickets)
     });
     match made.await {

@@ -4,14 +4,13 @@
 //! this one. The socket is not blocked then, and hyper no longer asks the body for more, so nothing
 //! below would notice; the application's connection would be held for ever.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hyper::rt::Executor;
-use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::debug;
 
 tokio::task_local! {
@@ -24,7 +23,6 @@ tokio::task_local! {
 pub struct Taking {
     /// Since when a piece of the body lies ready and no further one was asked for.
     waiting_since: Mutex<Option<Instant>>,
-    first: Notify,
 }
 
 impl Taking {
@@ -36,7 +34,6 @@ impl Taking {
     /// Notes that a piece was handed over, and that more are to come.
     pub fn handed_over(&self) {
         self.set(Some(Instant::now()));
-        self.first.notify_one();
     }
 
     /// Notes that more is wanted.
@@ -48,18 +45,8 @@ impl Taking {
         *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner) = since;
     }
 
-    /// Returns when nothing was taken for so long.
-    async fn stalled(&self, allowed: Duration) {
-        // Most bodies are handed over in one piece, and never need a timer.
-        self.first.notified().await;
-        loop {
-            let since = *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = Instant::now();
-            match since.map(|since| since + allowed) {
-                Some(deadline) if deadline <= now => return,
-                deadline => sleep_until(deadline.unwrap_or(now + allowed)).await,
-            }
-        }
+    fn since(&self) -> Option<Instant> {
+        *self.waiting_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -75,13 +62,49 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let (taking, allowed) = (Arc::<Taking>::default(), self.allowed);
-        tokio::spawn(CURRENT.scope(taking.clone(), async move {
-            tokio::select! {
-                _ = stream => {}
-                () = taking.stalled(allowed) => debug!("a client takes nothing of its answer; the stream was reset"),
+        let mut stream = Box::pin(Stream { inner: stream, taking: Arc::default(), allowed: self.allowed, timer: None });
+        // Most answers are there at once, and then there is no task to make. Whatever is not asks again in
+        // a task of its own, so that nobody needs to be woken on account of this first time.
+        if stream.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            tokio::spawn(stream);
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// One stream, until it ends or its client has taken nothing for too long.
+    struct Stream<F> {
+        #[pin]
+        inner: F,
+        taking: Arc<Taking>,
+        allowed: Duration,
+        // Most bodies are handed over in one piece, and never need one.
+        timer: Option<Pin<Box<Sleep>>>,
+    }
+}
+
+impl<F: Future> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if CURRENT.sync_scope(this.taking.clone(), || this.inner.poll(cx)).is_ready() {
+            return Poll::Ready(());
+        }
+        // The body is asked for more in the poll above and nowhere else, so nothing changes behind its back.
+        loop {
+            let Some(deadline) = this.taking.since().map(|since| since + *this.allowed) else { return Poll::Pending };
+            if deadline <= Instant::now() {
+                debug!("a client takes nothing of its answer; the stream was reset");
+                return Poll::Ready(());
             }
-        }));
+            let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            match timer.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                // It was set for a piece before this one.
+                Poll::Ready(()) => timer.as_mut().reset(deadline),
+            }
+        }
     }
 }
 
@@ -91,23 +114,35 @@ mod tests {
 
     const ALLOWED: Duration = Duration::from_secs(60);
 
+    /// A stream that hands over a piece, waits, asks for more, and so on.
+    fn stream(pauses: Vec<Duration>) -> Stream<impl Future> {
+        let inner = async move {
+            let taking = Taking::current().unwrap();
+            for pause in pauses {
+                taking.handed_over();
+                tokio::time::sleep(pause).await;
+                taking.wanted();
+            }
+            // The application is slow now, not the client.
+            tokio::time::sleep(ALLOWED * 10).await;
+        };
+        Stream { inner, taking: Arc::default(), allowed: ALLOWED, timer: None }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_has_stalled_and_who_takes_slowly_has_not() {
-        let taking = Arc::<Taking>::default();
-        let watched = taking.clone();
-        let stalled = tokio::spawn(async move { watched.stalled(ALLOWED).await });
-        for _ in 0..10 {
-            taking.handed_over();
-            tokio::time::sleep(ALLOWED - Duration::from_secs(1)).await;
-            taking.wanted();
-            assert!(!stalled.is_finished());
-        }
-        // The application is slow now, not the client.
-        tokio::time::sleep(ALLOWED * 10).await;
-        assert!(!stalled.is_finished());
-        taking.handed_over();
+    async fn who_takes_slowly_has_not_stalled() {
         let begun = Instant::now();
-        stalled.await.unwrap();
-        assert!(begun.elapsed() >= ALLOWED && begun.elapsed() <= ALLOWED * 2);
+        let pause = ALLOWED - Duration::from_secs(1);
+        stream(vec![pause; 10]).await;
+        assert_eq!(begun.elapsed().as_secs(), (pause * 10 + ALLOWED * 10).as_secs());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_has_stalled() {
+        let begun = Instant::now();
+        stream(vec![Duration::from_secs(50), ALLOWED * 2]).await;
+        let elapsed = begun.elapsed();
+        let allowed = Duration::from_secs(50) + ALLOWED;
+        assert!(elapsed >= allowed && elapsed <= allowed + ALLOWED, "{elapsed:?}");
     }
 }

@@ -8,7 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Activity {
     blocked_since: AtomicU64,
     /// Answers that the client did not wait for.
     abandoned: AtomicUsize,
+    /// Whether a request came with a body. Where it ends is known to nobody but the protocol's library.
+    had_body: AtomicBool,
     /// Rung when they are too many.
     too_many: Notify,
     /// The place among the permitted connections, given back when the last stream of this one is gone.
@@ -70,6 +72,7 @@ impl Activity {
             head_since: AtomicU64::new(1),
             blocked_since: AtomicU64::new(0),
             abandoned: AtomicUsize::new(0),
+            had_body: AtomicBool::new(false),
             too_many: Notify::new(),
             _permit: permit,
         })
@@ -88,6 +91,34 @@ impl Activity {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
         InFlight { activity: self.clone(), complete: false }
+    }
+
+    /// Notes that a request has a body.
+    pub fn body_comes(&self) {
+        self.had_body.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client has given up so many requests that it looks like a flood.
+    pub fn is_flooded(&self) -> bool {
+        self.abandoned.load(Ordering::Relaxed) >= ABANDONED
+    }
+
+    /// Whether an HTTP/1.1 connection is between two requests, and has been for a moment: nothing of it is
+    /// in the hands of the protocol's library, which may let go of it then.
+    pub fn rests(&self, now: Instant) -> bool {
+        let is_between =
+            self.is_idle() && self.head_since.load(Ordering::Relaxed) == 0 && !self.had_body.load(Ordering::Relaxed);
+        is_between && now.saturating_duration_since(self.at(self.idle_since.load(Ordering::Relaxed))) >= REST
+    }
+
+    /// When an idle connection is to be closed.
+    pub fn idle_until(&self, timeouts: &TimeoutsConfig) -> Instant {
+        self.at(self.idle_since.load(Ordering::Relaxed)) + timeouts.idle.0
+    }
+
+    /// Notes that a head has begun, of which the first bytes came together with the request before.
+    pub fn head_begins(&self) {
+        self.head_since.store(self.now(), Ordering::Relaxed);
     }
 
     /// Returns when the client has given up so many requests that it looks like a flood: each may have
@@ -129,6 +160,10 @@ impl Activity {
     }
 }
 
+/// After how long without a request a connection gives its buffers back. Browsers ask for what belongs
+/// to a page within a moment.
+pub const REST: Duration = Duration::from_secs(1);
+
 /// How many requests of one connection a client may give up before it is asked to open another one.
 const ABANDONED: usize = 1000;
 
@@ -165,6 +200,19 @@ impl<T> Watched<T> {
         Self { inner, first, activity }
     }
 
+    /// The stream itself, when nothing of `first` is left.
+    pub fn stream(&self) -> Option<&T> {
+        self.first.is_empty().then_some(&self.inner)
+    }
+
+    /// Puts bytes before all others that are still to be read.
+    pub fn put_back(&mut self, bytes: Bytes) {
+        self.first = match self.first.is_empty() {
+            true => bytes,
+            false => [bytes, self.first.clone()].concat().into(),
+        };
+    }
+
     fn note_read(&self) {
         let activity = &self.activity;
         // Only the first bytes of a head begin its time; those that follow must not prolong it.
@@ -190,6 +238,10 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
             let length = self.first.len().min(buffer.remaining());
             buffer.put_slice(&self.first[..length]);
             self.first.advance(length);
+            if self.first.is_empty() {
+                // An empty rest would hold the whole of it in memory.
+                self.first = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
