@@ -374,23 +374,23 @@ impl Entry {
     }
 
     fn json(&self, out: &mut Vec<u8>) -> io::Result<()> {
-        let text = |value: &'_ Option<HeaderValue>| value.as_ref().map(|v| Lossy(v.clone()));
+        let text = |value| Option::<&HeaderValue>::map(value, Lossy);
         let line = JsonLine {
-            time: humantime::format_rfc3339_millis(SystemTime::now()),
+            time: Clock(SystemTime::now()),
             client: self.client,
             scheme: self.scheme.as_str(),
             method: self.method.as_str(),
-            host: text(&self.host),
-            target: self.target(),
+            host: text(self.host.as_ref()),
+            target: Target(self.target_as_sent()),
             protocol: protocol(self.version),
             status: self.status.as_u16(),
             bytes: self.bytes,
             duration: seconds(self.started.elapsed()),
             upstream: self.upstream.map(seconds),
-            encoding: text(&self.encoding),
+            encoding: text(self.encoding.as_ref()),
             request_id: self.id,
-            user_agent: text(&self.user_agent),
-            referer: text(&self.referer),
+            user_agent: text(self.user_agent.as_ref()),
+            referer: text(self.referer.as_ref()),
             aborted: !self.complete,
             error: self.error.as_deref(),
         };
@@ -422,7 +422,11 @@ impl Entry {
     /// The target, with what is not ASCII encoded: some of it is a command to a terminal, or the end of a
     /// line to who reads the log.
     fn target(&self) -> PercentEncode<'_> {
-        utf8_percent_encode(self.uri.path_and_query().map_or("*", |target| target.as_str()), CONTROLS)
+        utf8_percent_encode(self.target_as_sent(), CONTROLS)
+    }
+
+    fn target_as_sent(&self) -> &str {
+        self.uri.path_and_query().map_or("*", |target| target.as_str())
     }
 }
 
@@ -448,11 +452,57 @@ fn colour_of(status: StatusCode) -> &'static str {
     }
 }
 
-/// A header value as text; what is not UTF-8 in it is marked.
-struct Lossy(HeaderValue);
+/// The text itself where it is nothing but what a typewriter has, which nearly all is: then there is
+/// nothing to look for in it.
+fn harmless(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok().filter(|_| bytes.iter().all(|byte| matches!(byte, b' '..=b'~')))
+}
 
-impl Serialize for Lossy {
+/// A time in UTC to the millisecond.
+struct Clock(SystemTime);
+
+thread_local! {
+    /// The last millisecond and its text: many lines of a busy site have the same.
+    static LAST: RefCell<(Duration, String)> = const { RefCell::new((Duration::MAX, String::new())) };
+}
+
+impl Serialize for Clock {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let since = self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        LAST.with_borrow_mut(|(last, text)| {
+            if *last != since {
+                use fmt::Write as _;
+                text.clear();
+                let time = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since);
+                write!(text, "{time}").map_err(serde::ser::Error::custom)?;
+                *last = since;
+            }
+            serializer.serialize_str(text)
+        })
+    }
+}
+
+/// The target, encoded as by [`Entry::target`].
+struct Target<'a>(&'a str);
+
+impl Serialize for Target<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match harmless(self.0.as_bytes()) {
+            Some(text) => serializer.serialize_str(text),
+            None => serializer.collect_str(&utf8_percent_encode(self.0, CONTROLS)),
+        }
+    }
+}
+
+/// A header value as text; what is not UTF-8 in it is marked.
+struct Lossy<'a>(&'a HeaderValue);
+
+impl Serialize for Lossy<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Some(text) = harmless(self.0.as_bytes()) {
+            return serializer.serialize_str(text);
+        }
         let text = String::from_utf8_lossy(self.0.as_bytes());
         let ends_a_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
         match text.contains(ends_a_line) {
@@ -468,15 +518,13 @@ fn shown<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::
 
 #[derive(Serialize)]
 struct JsonLine<'a> {
-    #[serde(serialize_with = "shown")]
-    time: humantime::Rfc3339Timestamp,
+    time: Clock,
     client: Option<IpAddr>,
     scheme: &'a str,
     method: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<Lossy>,
-    #[serde(serialize_with = "shown")]
-    target: PercentEncode<'a>,
+    host: Option<Lossy<'a>>,
+    target: Target<'a>,
     protocol: &'a str,
     status: u16,
     bytes: u64,
@@ -484,13 +532,13 @@ struct JsonLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<Lossy>,
+    encoding: Option<Lossy<'a>>,
     #[serde(serialize_with = "shown")]
     request_id: RequestId,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<Lossy>,
+    user_agent: Option<Lossy<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    referer: Option<Lossy>,
+    referer: Option<Lossy<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     aborted: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
