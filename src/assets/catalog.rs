@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
+use rayon::prelude::*;
 
 use super::asset::{Asset, Policy};
 use super::contents::Contents;
@@ -21,7 +22,8 @@ pub(super) struct Catalog {
 impl Catalog {
     pub(super) fn build(files: &[Listed], contents: &Contents, policy: &Policy) -> Self {
         let entry = |file: &Listed| (file.name.clone(), Asset::new(file, contents, policy));
-        Self { assets: files.iter().map(entry).collect() }
+        let assets: Vec<_> = files.par_iter().map(entry).collect();
+        Self { assets: assets.into_iter().collect() }
     }
 
     /// The asset of a decoded URL path below the prefix.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rayon::prelude::*;
 
 use super::inventory::{Form, Listed};
 use super::{AssetsError, Problems};
@@ -55,16 +56,25 @@ pub(super) fn load(folder: &Path, files: &[Listed], budget: u64) -> Result<Conte
     let mut places: Vec<_> = places.into_iter().collect();
     places.sort_by_key(|((_, _, size), _)| *size);
 
-    let mut contents = Contents { bodies: BTreeMap::new(), bytes_in_memory: 0 };
-    let mut problems = Problems::default();
-    for (key, path) in places {
-        let fits = contents.bytes_in_memory.saturating_add(key.2) <= budget;
+    let mut bytes_in_memory: u64 = 0;
+    let placed = places.into_iter().map(|(key, path)| {
+        let fits = bytes_in_memory.saturating_add(key.2) <= budget;
+        bytes_in_memory += if fits { key.2 } else { 0 };
+        (key, path, fits)
+    });
+    let placed: Vec<_> = placed.collect();
+    let read = placed.into_par_iter().map(|(key, path, fits)| {
+        let mut problems = Problems::default();
         let content = if fits { read(&path, key.2, &mut problems)? } else { Content::Disk(path.into()) };
-        contents.bytes_in_memory += if fits { key.2 } else { 0 };
-        contents.bodies.insert(key, content);
+        Ok((key, content, problems))
+    });
+    let (mut bodies, mut problems) = (BTreeMap::new(), Problems::default());
+    for (key, content, found) in read.collect::<Result<Vec<_>, AssetsError>>()? {
+        bodies.insert(key, content);
+        problems.0.extend(found.0);
     }
     problems.stop(folder)?;
-    Ok(contents)
+    Ok(Contents { bodies, bytes_in_memory })
 }
 
 fn read(path: &PathBuf, expected: u64, problems: &mut Problems) -> Result<Content, AssetsError> {
