@@ -70,6 +70,47 @@ async fn an_idle_connection_is_closed_after_its_time_and_not_before() {
     assert!(connection.is_closed().await);
 }
 
+/// Longer than a connection keeps its buffers while nothing happens.
+const REST: std::time::Duration = std::time::Duration::from_millis(2500);
+
+#[tokio::test]
+async fn a_connection_that_has_rested_serves_the_next_request() {
+    let server = TestServer::start("").await;
+    let mut connection = Connection::open(server.address()).await;
+    for _ in 0..3 {
+        connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(connection.answer().await.unwrap().status, 200);
+        tokio::time::sleep(REST).await;
+    }
+}
+
+#[tokio::test]
+async fn half_a_head_that_came_with_the_request_before_is_not_lost() {
+    let server = TestServer::start("").await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\nGET /-/re").await;
+    assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
+    tokio::time::sleep(REST).await;
+    connection.send("ady HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().text(), "ready\n");
+}
+
+#[tokio::test]
+async fn a_body_that_comes_after_its_answer_is_never_taken_for_a_request() {
+    let server = TestServer::start("").await;
+    let mut connection = Connection::open(server.address()).await;
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n.", hidden.len() + 1);
+    connection.send(&head).await;
+    assert_eq!(connection.answer().await.unwrap().status, 404);
+    tokio::time::sleep(REST).await;
+    connection.send(&format!("{hidden}GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    // It may as well have been closed.
+    if let Some(answer) = connection.answer().await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
 #[tokio::test]
 async fn too_large_a_head_gets_431() {
     let server = TestServer::start("[limits]\nheader_size = \"8 KiB\"\nheader_count = 20\n").await;
