@@ -142,6 +142,33 @@ async fn http2_streams_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn several_ranges_arrive_as_announced_over_either_protocol() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let big = big();
+    for (path, bytes) in [("/static/big.bin", &big[..]), (HASHED, STYLE)] {
+        let range = "bytes=30-, 0-1";
+        let answer = get(server.address(), path, &format!("Range: {range}\r\n")).await;
+        let boundary = answer.header("content-type").unwrap().rsplit_once('=').unwrap().1.to_owned();
+        let media_type = if path == HASHED { "text/css; charset=utf-8" } else { "application/octet-stream" };
+        let (length, last) = (bytes.len(), bytes.len() - 1);
+        let head = |place: &str| {
+            format!("\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: bytes {place}/{length}\r\n\r\n")
+        };
+        let (first, second, end) = (head(&format!("30-{last}")), head("0-1"), format!("\r\n--{boundary}--\r\n"));
+        let expected = [first.as_bytes(), &bytes[30..], second.as_bytes(), &bytes[..2], end.as_bytes()].concat();
+        assert_eq!((answer.status, answer.header("transfer-encoding")), (206, None));
+        assert!(answer.body == expected, "another body for {path}");
+
+        let mut client = http2(&server).await;
+        let answer = client.send_request(request("GET", path, &[("range", range)])).await.unwrap();
+        let announced: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        let received = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((announced, received.len()), (expected.len(), expected.len()), "for {path}");
+    }
+}
+
+#[tokio::test]
 async fn attacks_on_paths_find_nothing() {
     let folder = site();
     let server = serve(folder.path()).await;

@@ -25,6 +25,7 @@ pub(super) struct Policy {
     always: HeaderMap,
     /// The prefix as a URL pattern, where a file may be a dictionary.
     dictionaries_below: Option<String>,
+    most_ranges: usize,
 }
 
 impl Policy {
@@ -40,6 +41,7 @@ impl Policy {
             fingerprinted: HeaderValue::from_static("max-age=315360000, public, immutable"),
             always,
             dictionaries_below: config.deltas.then(|| dictionary::escape(config.prefix.as_str())),
+            most_ranges: config.max_ranges.get(),
         }
     }
 
@@ -65,6 +67,7 @@ pub(super) struct Asset {
     modified: Option<SystemTime>,
     /// The headers of every answer about this file, errors included.
     always: HeaderMap,
+    most_ranges: usize,
 }
 
 /// One representation of a file.
@@ -95,7 +98,7 @@ impl Asset {
         let mut all: Vec<_> = file.bodies().map(variant).collect();
         all.sort_by_key(|variant| (variant.size, variant.form));
         let (deltas, variants) = all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
-        Self { variants, deltas, modified: file.modified, always }
+        Self { variants, deltas, modified: file.modified, always, most_ranges: policy.most_ranges }
     }
 
     /// The headers of every answer about this file, errors included.
@@ -125,6 +128,11 @@ impl Asset {
     /// The file itself and its copies, the smallest first.
     pub(super) fn variants(&self) -> &[Variant] {
         &self.variants
+    }
+
+    /// How many ranges one request may ask for.
+    pub(super) fn most_ranges(&self) -> usize {
+        self.most_ranges
     }
 
     /// What a variant is known by.

@@ -20,6 +20,8 @@ pub(super) enum Choice<'a> {
     Whole(&'a Variant),
     /// These bytes of a variant.
     Part(&'a Variant, Range<u64>),
+    /// These several parts of a variant.
+    Parts(&'a Variant, Vec<Range<u64>>),
     /// The client has this variant already.
     NotModified(&'a Variant),
     /// The file is not what the client expects.
@@ -37,7 +39,7 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
     let headers = &head.headers;
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
-        Method::GET => range::requested(headers),
+        Method::GET => range::requested(headers, asset.most_ranges()),
         Method::HEAD => None,
         _ => return Choice::MethodNotAllowed,
     };
@@ -61,6 +63,7 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
     match range.map(|range| range.within(variant.size)) {
         None | Some(Selected::Whole) => Choice::Whole(variant),
         Some(Selected::Part(part)) => Choice::Part(variant, part),
+        Some(Selected::Parts(parts)) => Choice::Parts(variant, parts),
         Some(Selected::Unsatisfiable) => Choice::Unsatisfiable(variant),
     }
 }
@@ -79,23 +82,24 @@ fn usable_dictionary(asset: &Asset, headers: &HeaderMap, client: &Client) -> Opt
 /// A range counts the bytes of one variant, so the question is which one the client means. With
 /// `If-Range` it says so: a download of the brotli copy goes on in the brotli copy. Without, it means
 /// the file itself, since nobody can know in which coding a first part would come.
-fn select<'a>(
+///
+/// Several parts are sent of the file itself only: `Content-Encoding` would speak of the answer as a whole, text
+/// between the parts included, and no client could decode that.
+fn select<'a, 'h>(
     asset: &'a Asset,
     headers: &HeaderMap,
-    range: Option<Requested>,
+    range: Option<Requested<'h>>,
     accepted: &Accepted,
     dictionary: Option<&Digest>,
-) -> Option<(&'a Variant, Option<Requested>)> {
+) -> Option<(&'a Variant, Option<Requested<'h>>)> {
     let whole = || Some((asset.best(accepted, dictionary)?, None));
-    if range.is_none() {
-        return whole();
-    }
+    let Some(range) = range else { return whole() };
     let mut acceptable = asset.variants().iter().filter(|variant| accepted.allows(variant.form.coding()));
     let may_continue = |variant: &Variant| conditional::range_may_continue(headers, part_validators(asset, variant));
     let is_meant = |variant: &&Variant| may_continue(variant).unwrap_or(variant.form == Form::Whole);
     match acceptable.find(is_meant) {
-        Some(variant) => Some((variant, range)),
-        None => whole(),
+        Some(variant) if variant.form == Form::Whole || !range.has_several() => Some((variant, Some(range))),
+        _ => whole(),
     }
 }
 
@@ -189,6 +193,10 @@ mod tests {
         match choose(asset, &head(method, fields), client) {
             Choice::Whole(variant) => format!("200 {}", coding(variant)),
             Choice::Part(variant, part) => format!("206 {} {}-{}", coding(variant), part.start, part.end - 1),
+            Choice::Parts(variant, parts) => {
+                let parts: Vec<_> = parts.iter().map(|part| format!("{}-{}", part.start, part.end - 1)).collect();
+                format!("206 {} {}", coding(variant), parts.join(","))
+            }
             Choice::NotModified(variant) => format!("304 {}", coding(variant)),
             Choice::PreconditionFailed => "412".into(),
             Choice::Unsatisfiable(variant) => format!("416 */{}", variant.size),
@@ -283,7 +291,17 @@ mod tests {
                 (&[("range", "bytes=200-"), ("accept-encoding", "br"), ("if-range", BR_TAG)], "416 */200"),
                 (&[("range", "bytes=1000-"), ("if-range", "\"nope\"")], "200 identity"),
                 (&[("range", "bytes=5-2"), ("accept-encoding", "br")], "200 br"),
-                (&[("range", "bytes=0-1,3-4")], "200 identity"),
+                (&[("range", "bytes=3-4,0-1")], "206 identity 3-4,0-1"),
+                (&[("range", "bytes=3-4,0-1"), ("accept-encoding", "br")], "206 identity 3-4,0-1"),
+                (&[("range", "bytes=3-4,0-1"), ("accept-encoding", "br"), ("if-range", TAG)], "206 identity 3-4,0-1"),
+                // Nobody could decode parts of a copy with text between them.
+                (&[("range", "bytes=3-4,0-1"), ("accept-encoding", "br"), ("if-range", BR_TAG)], "200 br"),
+                (&[("range", "bytes=3-4,0-2")], "206 identity 0-4"),
+                (&[("range", "bytes=1000-,0-1")], "206 identity 0-1"),
+                (&[("range", "bytes=1000-,-0")], "416 */1000"),
+                (&[("range", "bytes=0-1,5-2")], "200 identity"),
+                (&[("range", &"0-0,".repeat(1000))], "200 identity"),
+                (&[("range", &format!("bytes={}", "0-0,".repeat(1000))), ("accept-encoding", "br")], "200 br"),
                 (&[("range", "lines=0-9")], "200 identity"),
             ],
         );
@@ -452,9 +470,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_fields_say_a_part_lies_inside_of_its_variant(
+        fn whatever_the_fields_say_every_part_lies_inside_of_its_variant(
             fields in prop::collection::vec((0..8usize, value()), 0..6),
-            range in prop_oneof![Just(None), "bytes=[0-9]{0,4}-[0-9]{0,4}".prop_map(Some)],
+            range in prop_oneof![Just(None), "bytes=[0-9]{0,4}-[0-9]{0,4}(,[0-9]{1,3}-[0-9]{1,4}){0,3}".prop_map(Some)],
         ) {
             let names = [ACCEPT_ENCODING, RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, dictionary::AVAILABLE_DICTIONARY];
             let mut head = head("GET", &[]);
@@ -464,7 +482,14 @@ mod tests {
             if let Some(range) = range {
                 head.headers.insert(RANGE, range.try_into().expect("a header value"));
             }
-            if let Choice::Part(variant, part) = choose(&with_deltas(), &head, &client()) {
+            let asset = with_deltas();
+            let (variant, parts) = match choose(&asset, &head, &client()) {
+                Choice::Part(variant, part) => (variant, vec![part]),
+                Choice::Parts(variant, parts) => (variant, parts),
+                _ => return Ok(()),
+            };
+            prop_assert!(!matches!(variant.form, Form::Delta(..)));
+            for part in parts {
                 prop_assert!(part.start < part.end && part.end <= variant.size, "{part:?} of {}", variant.size);
             }
         }

@@ -5,9 +5,10 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE};
+use ::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
 use fs_err::File;
 use tokio::task::spawn_blocking;
 use tracing::error;
@@ -15,16 +16,26 @@ use tracing::error;
 use super::asset::{Asset, Policy, Variant};
 use super::choose::Choice;
 use super::contents::Content;
-use crate::http::body::{Body, FileSlice};
+use crate::http::body::{Body, FileSlice, Piece, Pieces};
 use crate::http::dictionary::USE_AS_DICTIONARY;
+use crate::http::multipart::Multipart;
 use crate::http::{Response, answers};
 
 /// Answers for an asset.
 pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Response {
     let refuse = |status| refuse(status, asset.always(), head);
-    let (status, headers, variant, part) = match choice {
-        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), variant, 0..variant.size),
-        Choice::Part(variant, part) => (StatusCode::PARTIAL_CONTENT, part_headers(variant, &part), variant, part),
+    let is_head = head.method == Method::HEAD;
+    let (status, headers, body) = match choice {
+        Choice::Whole(variant) if is_head => (StatusCode::OK, variant.headers.clone(), Ok(Body::Empty)),
+        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), body(variant, 0..variant.size).await),
+        Choice::Part(variant, part) => {
+            let headers = part_headers(variant, &part);
+            (StatusCode::PARTIAL_CONTENT, headers, body(variant, part).await)
+        }
+        Choice::Parts(variant, parts) => {
+            let (headers, pieces) = parts_headers(variant, &parts);
+            (StatusCode::PARTIAL_CONTENT, headers, body_of_pieces(variant, pieces).await)
+        }
         Choice::NotModified(variant) => {
             return assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty);
         }
@@ -38,7 +49,7 @@ pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> 
             return with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, HeaderValue::from_static("GET, HEAD"));
         }
     };
-    match body(variant, part, head).await {
+    match body {
         Ok(body) => assemble(status, headers, body),
         Err(cause) => {
             // A cache must not keep it, and the browser shall ask again: `refuse` sees to both.
@@ -88,28 +99,60 @@ fn content_range(part: &str, size: u64) -> HeaderValue {
     HeaderValue::try_from(format!("bytes {part}/{size}")).expect("digits are a header value")
 }
 
-async fn body(variant: &Variant, part: Range<u64>, head: &Parts) -> io::Result<Body> {
+/// The headers of an answer with several parts, and what it is made of. The type and the place of each part
+/// stand before it, and only there (RFC 9110, section 15.3.7.2).
+fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Piece>) {
+    let mut headers = variant.headers.clone();
+    headers.remove(USE_AS_DICTIONARY);
+    let unknown = HeaderValue::from_static("application/octet-stream");
+    let media_type = headers.get(CONTENT_TYPE).unwrap_or(&unknown);
+    let Multipart { content_type, length, pieces } =
+        Multipart::new(parts, variant.size, media_type, fastrand::u128(..));
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CONTENT_LENGTH, length.into());
+    (headers, pieces)
+}
+
+async fn body(variant: &Variant, part: Range<u64>) -> io::Result<Body> {
     match &variant.content {
-        _ if head.method == Method::HEAD => Ok(Body::Empty),
-        Content::Memory(bytes) => {
-            let place = |position| usize::try_from(position).expect("a body in memory has a length that fits");
-            Ok(bytes.slice(place(part.start)..place(part.end)).into())
-        }
-        Content::Disk(path) => {
-            let (path, size) = (Arc::clone(path), variant.size);
-            let file = spawn_blocking(move || open(&path, size, part)).await.map_err(io::Error::other)?;
-            file.map(Body::File)
-        }
+        Content::Memory(bytes) => Ok(slice(bytes, part).into()),
+        Content::Disk(path) => Ok(Body::File(FileSlice::new(open(path, variant.size).await?, part))),
     }
 }
 
-/// Opens a part of a file that must still be as long as at start: its headers, and the tag above all,
-/// speak of that content.
-fn open(path: &Path, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
-    let file = File::open(path)?;
-    let now = file.metadata()?;
-    if !now.is_file() || now.len() != size {
-        return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
-    }
-    Ok(FileSlice::new(file, part))
+async fn body_of_pieces(variant: &Variant, mut pieces: Vec<Piece>) -> io::Result<Body> {
+    let file = match &variant.content {
+        Content::Memory(bytes) => {
+            for piece in &mut pieces {
+                if let Piece::OfFile(part) = piece {
+                    *piece = Piece::Ready(slice(bytes, part.clone()));
+                }
+            }
+            None
+        }
+        Content::Disk(path) => Some(open(path, variant.size).await?),
+    };
+    Ok(Body::Pieces(Box::new(Pieces::new(pieces, file))))
+}
+
+/// A part of what is in memory; nothing is copied.
+fn slice(bytes: &Bytes, part: Range<u64>) -> Bytes {
+    let place = |position| usize::try_from(position).expect("a body in memory has a length that fits");
+    bytes.slice(place(part.start)..place(part.end))
+}
+
+/// Opens a file that must still be as long as at start: its headers, and the tag above all, speak of that
+/// content.
+async fn open(path: &Arc<Path>, size: u64) -> io::Result<File> {
+    let path = Arc::clone(path);
+    spawn_blocking(move || {
+        let file = File::open(&*path)?;
+        let now = file.metadata()?;
+        if !now.is_file() || now.len() != size {
+            return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
+        }
+        Ok(file)
+    })
+    .await
+    .map_err(io::Error::other)?
 }

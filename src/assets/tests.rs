@@ -324,6 +324,76 @@ async fn a_range_is_exactly_the_slice() {
     }
 }
 
+/// The parts of a multipart answer, read as RFC 2046 has it: what each says of itself, and its bytes.
+fn parts(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+    let media_type = answer.header(CONTENT_TYPE).expect("a type");
+    let boundary = media_type.strip_prefix("multipart/byteranges; boundary=").expect("several parts");
+    let find = |bytes: &[u8], text: &str| bytes.windows(text.len()).position(|window| window == text.as_bytes());
+    let delimiter = format!("\r\n--{boundary}");
+    let mut rest = &answer.body[..];
+    let mut parts = Vec::new();
+    assert_eq!(find(rest, &delimiter), Some(0), "nothing comes before the first part");
+    loop {
+        rest = &rest[delimiter.len()..];
+        if rest == b"--\r\n" {
+            return parts;
+        }
+        rest = rest.strip_prefix(b"\r\n").expect("the end of a delimiter line");
+        let head = find(rest, "\r\n\r\n").expect("an empty line after the head of a part");
+        let end = find(rest, &delimiter).expect("an end of the part");
+        parts.push((String::from_utf8_lossy(&rest[..head]).into_owned(), rest[head + 4..end].to_vec()));
+        rest = &rest[end..];
+    }
+}
+
+#[tokio::test]
+async fn several_ranges_are_several_parts_in_the_order_in_which_they_were_asked_for() {
+    let body = b"body { color: #123456; background: #654321 }";
+    for memory in [0, 1 << 20] {
+        let folder = site();
+        let assets = folder.open_with(|config| config.memory = ByteSize(memory)).expect("a folder");
+        let fields = [("range", "bytes=40-, 0-3, 1-4, 100-200"), ("accept-encoding", "br")];
+        let answer = ask(&assets, "GET", "/static/css/app.css", &fields).await;
+        let told = |place: &str| format!("Content-Type: text/css; charset=utf-8\r\nContent-Range: bytes {place}/44");
+        assert_eq!(answer.status, 206);
+        assert_eq!(parts(&answer), [(told("40-43"), body[40..].to_vec()), (told("0-4"), body[..5].to_vec())]);
+        assert_eq!(answer.header(CONTENT_LENGTH), Some(answer.body.len().to_string().as_str()));
+        assert_eq!(answer.header(VARY), Some("Accept-Encoding"));
+        assert!(answer.header(ETAG).is_some() && answer.header(LAST_MODIFIED).is_some());
+        // Each part says it of itself.
+        assert_eq!((answer.header(CONTENT_RANGE), answer.header(CONTENT_ENCODING)), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn one_range_that_is_left_of_several_is_sent_alone() {
+    let assets = site().open();
+    for range in ["bytes=0-3,100-", "bytes=0-1,2-3", "bytes=2-3,0-2,3-3"] {
+        let answer = ask(&assets, "GET", "/static/css/app.css", &[("range", range)]).await;
+        assert_eq!((answer.status, answer.text()), (206, "body"), "for {range}");
+        assert_eq!(answer.header(CONTENT_RANGE), Some("bytes 0-3/44"), "for {range}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_too_many_ranges_gets_the_whole() {
+    let folder = site();
+    let ranges = |count: usize| {
+        let ranges: Vec<_> = (0..count).map(|n| format!("{}-{}", 2 * n, 2 * n)).collect();
+        format!("bytes={}", ranges.join(","))
+    };
+    for (most, asked, status) in [(3, 3, 206), (3, 4, 200), (32, 1000, 200)] {
+        let max_ranges = most.try_into().expect("not zero");
+        let assets = folder.open_with(|config| config.max_ranges = max_ranges).expect("a folder");
+        let answer = ask(&assets, "GET", "/static/css/app.css", &[("range", &ranges(asked))]).await;
+        assert_eq!(answer.status, status, "for {asked} of {most}");
+        match status {
+            206 => assert_eq!(parts(&answer).len(), asked),
+            _ => assert_eq!(answer.body.len(), 44),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_brotli_download_continues_in_brotli() {
     let assets = site().open();

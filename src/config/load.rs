@@ -546,6 +546,8 @@ mod tests {
             ("limits", "http2_streams", "1", "0"),
             ("upstream", "connections", "1000000", "1000001"),
             ("upstream", "response_header_size", "\"8 KiB\"", "0"),
+            ("static", "max_ranges", "1000", "1001"),
+            ("static", "max_ranges", "1", "0"),
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),

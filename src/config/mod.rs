@@ -298,6 +298,10 @@ pub struct AssetsConfig {
     ///
     /// The smallest files come first; the rest is read from disk when asked for.
     pub memory: ByteSize,
+    /// How many ranges of a file one request may ask for, as PDF readers do. Default: 32; 1 to 1000.
+    ///
+    /// Who asks for more gets the whole file.
+    pub max_ranges: NonZeroUsize,
 }
 
 impl Default for AssetsConfig {
@@ -309,6 +313,7 @@ impl Default for AssetsConfig {
             allow_all_origins: true,
             deltas: true,
             memory: ByteSize::mebibytes(64),
+            max_ranges: NonZeroUsize::new(32).expect("32 is not zero"),
         }
     }
 }
