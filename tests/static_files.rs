@@ -118,6 +118,7 @@ async fn http2_gets_the_same_answers() {
         ("GET", HASHED, &[("if-none-match", "*")], 304, None, b""),
         ("GET", HASHED, &[("range", "bytes=-4")], 206, Some("4"), b"21 }"),
         ("POST", HASHED, &[], 405, Some("23"), b"405 Method Not Allowed\n"),
+        ("OPTIONS", HASHED, &[], 204, None, b""),
         ("GET", "/static/big.bin", &[], 200, Some("3000001"), &big),
     ] {
         let answer = client.send_request(request(method, path, fields)).await.unwrap();
@@ -139,6 +140,20 @@ async fn http2_streams_do_not_wait_for_each_other() {
     let answer = client.send_request(request("GET", HASHED, &[])).await.unwrap();
     assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), STYLE);
     assert!(stuck.into_body().collect().await.unwrap().to_bytes() == big());
+}
+
+#[tokio::test]
+async fn an_answer_to_options_has_no_body_and_keeps_the_connection() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send(format!("OPTIONS {HASHED} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    let answer = connection.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
+    assert_eq!((answer.header("content-length"), answer.header("transfer-encoding")), (None, None));
+    connection.send(format!("POST {HASHED} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc")).await;
+    let answer = connection.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
 }
 
 #[tokio::test]

@@ -139,11 +139,6 @@ impl Asset {
     pub(super) fn validators<'a>(&self, variant: &'a Variant) -> Validators<'a> {
         Validators { tag: &variant.tag, modified: self.modified }
     }
-
-    /// Whether there is anything but the file itself.
-    pub(super) fn has_copies(&self) -> bool {
-        self.variants.len() > 1
-    }
 }
 
 impl Variant {

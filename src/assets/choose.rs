@@ -8,7 +8,7 @@ use ::http::{HeaderMap, Method};
 use super::asset::{Asset, Variant};
 use super::inventory::Form;
 use crate::http::Client;
-use crate::http::conditional::{self, Outcome, Validators};
+use crate::http::conditional::{self, Outcome};
 use crate::http::dictionary::{self, Digest};
 use crate::http::encoding::Accepted;
 use crate::http::range::{self, Requested, Selected};
@@ -30,6 +30,8 @@ pub(super) enum Choice<'a> {
     Unsatisfiable(&'a Variant),
     /// The client refuses every variant.
     NotAcceptable,
+    /// The client asks what may be done with the file.
+    Options,
     /// Files can only be read.
     MethodNotAllowed,
 }
@@ -41,6 +43,7 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
     let range = match head.method {
         Method::GET => range::requested(headers, asset.most_ranges()),
         Method::HEAD => None,
+        Method::OPTIONS => return Choice::Options,
         _ => return Choice::MethodNotAllowed,
     };
     let accepted = Accepted::read(headers);
@@ -95,19 +98,12 @@ fn select<'a, 'h>(
     let whole = || Some((asset.best(accepted, dictionary)?, None));
     let Some(range) = range else { return whole() };
     let mut acceptable = asset.variants().iter().filter(|variant| accepted.allows(variant.form.coding()));
-    let may_continue = |variant: &Variant| conditional::range_may_continue(headers, part_validators(asset, variant));
+    let may_continue = |variant: &Variant| conditional::range_may_continue(headers, asset.validators(variant));
     let is_meant = |variant: &&Variant| may_continue(variant).unwrap_or(variant.form == Form::Whole);
     match acceptable.find(is_meant) {
         Some(variant) if variant.form == Form::Whole || !range.has_several() => Some((variant, Some(range))),
         _ => whole(),
     }
-}
-
-/// What tells a part of a variant from a part of another. A date does not where there are several: they
-/// share it.
-fn part_validators<'a>(asset: &Asset, variant: &'a Variant) -> Validators<'a> {
-    let all = asset.validators(variant);
-    Validators { modified: all.modified.filter(|_| !asset.has_copies()), ..all }
 }
 
 #[cfg(test)]
@@ -201,6 +197,7 @@ mod tests {
             Choice::PreconditionFailed => "412".into(),
             Choice::Unsatisfiable(variant) => format!("416 */{}", variant.size),
             Choice::NotAcceptable => "406".into(),
+            Choice::Options => "204".into(),
             Choice::MethodNotAllowed => "405".into(),
         }
     }
@@ -237,10 +234,11 @@ mod tests {
 
     #[test]
     fn only_get_and_head_read_files() {
-        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"] {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "get"] {
             assert_eq!(summary(&compressed(), method, &[("if-match", "\"x\"")]), "405", "for {method}");
         }
         assert_eq!(summary(&compressed(), "HEAD", &[("accept-encoding", "br")]), "200 br");
+        assert_eq!(summary(&compressed(), "OPTIONS", &[("if-match", "\"x\"")]), "204");
     }
 
     #[test]
@@ -281,7 +279,7 @@ mod tests {
                 (&[("range", "bytes=0-9"), ("if-range", "\"nope\"")], "200 identity"),
                 (&[("range", "bytes=0-9"), ("if-range", "\"nope\""), ("accept-encoding", "br")], "200 br"),
                 (&[("range", "bytes=0-9"), ("if-range", &format!("W/{TAG}"))], "200 identity"),
-                // The date belongs to every coding alike.
+                // The date belongs to every coding alike, and maybe to another release too.
                 (&[("range", "bytes=0-9"), ("if-range", MODIFIED)], "200 identity"),
                 (&[("range", "bytes=0-9"), ("accept-encoding", "br, identity;q=0")], "200 br"),
                 (&[("range", "bytes=0-9"), ("if-none-match", TAG)], "304 identity"),
@@ -309,12 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn a_date_may_continue_a_range_where_there_is_one_variant_only() {
+    fn a_date_continues_no_range_not_even_of_a_file_without_copies() {
         check_get(
             &asset(&[]),
             &[
-                (&[("range", "bytes=0-9"), ("if-range", MODIFIED)], "206 identity 0-9"),
+                (&[("range", "bytes=0-9"), ("if-range", MODIFIED)], "200 identity"),
                 (&[("range", "bytes=0-9"), ("if-range", "Sun, 06 Nov 1994 08:49:38 GMT")], "200 identity"),
+                (&[("range", "bytes=0-9"), ("if-range", TAG)], "206 identity 0-9"),
             ],
         );
     }

@@ -5,7 +5,11 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use ::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ORIGIN,
+};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
@@ -20,6 +24,9 @@ use crate::http::body::{Body, FileSlice, Piece, Pieces};
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::multipart::Multipart;
 use crate::http::{Response, answers};
+
+/// What may be done with a file.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
 /// Answers for an asset.
 pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Response {
@@ -45,9 +52,8 @@ pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> 
             let size = content_range("*", variant.size);
             return with(refuse(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, size);
         }
-        Choice::MethodNotAllowed => {
-            return with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
+        Choice::Options => return assemble(StatusCode::NO_CONTENT, options(asset.always(), head), Body::Empty),
+        Choice::MethodNotAllowed => return with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, METHODS),
     };
     match body {
         Ok(body) => assemble(status, headers, body),
@@ -63,6 +69,24 @@ pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> 
 /// may well have the file.
 pub(super) fn not_found(head: &Parts, policy: &Policy) -> Response {
     refuse(StatusCode::NOT_FOUND, policy.always(), head)
+}
+
+/// The headers that say what may be done with a file. To a browser that asks on behalf of a page elsewhere
+/// (a CORS preflight), also that the page may send whatever headers it means to, if it may read the file at
+/// all: none of them changes a file.
+fn options(always: &HeaderMap, head: &Parts) -> HeaderMap {
+    let mut headers = always.clone();
+    headers.insert(ALLOW, METHODS);
+    let asks = head.headers.contains_key(ORIGIN) && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if asks && always.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
+        if let Some(wanted) = head.headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+        }
+        // A day, which is as long as any browser believes it.
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    }
+    headers
 }
 
 fn refuse(status: StatusCode, always: &HeaderMap, head: &Parts) -> Response {

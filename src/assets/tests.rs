@@ -278,7 +278,7 @@ async fn errors_are_cached_by_nobody_and_may_be_read_from_everywhere() {
     for (status, method, path, fields) in [
         (404, "GET", "/static/missing.css", &[][..]),
         (405, "POST", "/static/css/app.css", &[]),
-        (405, "OPTIONS", "/static/css/app.css", &[]),
+        (405, "DELETE", "/static/css/app.css", &[]),
         (406, "GET", "/static/css/app.css", &[("accept-encoding", "identity;q=0, *;q=0")]),
         (412, "GET", "/static/css/app.css", &[("if-match", "\"x\"")]),
         (416, "GET", "/static/css/app.css", &[("range", "bytes=1000-")]),
@@ -288,10 +288,45 @@ async fn errors_are_cached_by_nobody_and_may_be_read_from_everywhere() {
         assert_eq!(answer.header(CACHE_CONTROL), Some("no-store"), "for {status}");
         assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"), "for {status}");
         assert_eq!(answer.header(X_CONTENT_TYPE_OPTIONS), Some("nosniff"), "for {status}");
-        assert_eq!(answer.header(ALLOW), (status == 405).then_some("GET, HEAD"), "for {status}");
+        assert_eq!(answer.header(ALLOW), (status == 405).then_some("GET, HEAD, OPTIONS"), "for {status}");
         assert_eq!(answer.header(CONTENT_RANGE), (status == 416).then_some("bytes */44"), "for {status}");
         assert_eq!(answer.header(ETAG), None, "for {status}");
     }
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_may_ask_before_it_reads_a_file() {
+    let preflight = [
+        ("origin", "https://elsewhere.test"),
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "range, x-requested-with"),
+    ];
+    let told = |answer: &Answer| {
+        let names = ["access-control-allow-methods", "access-control-allow-headers", "access-control-max-age"];
+        names.map(|name| answer.header(HeaderName::from_static(name)).map(str::to_owned))
+    };
+    let folder = site();
+    let assets = folder.open();
+    let answer = ask(&assets, "OPTIONS", "/static/css/app.css", &preflight).await;
+    assert_eq!((answer.status, answer.text(), answer.header(ALLOW)), (204, "", Some("GET, HEAD, OPTIONS")));
+    assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
+    assert_eq!(answer.header(CONTENT_LENGTH), None);
+    let expected = ["GET, HEAD", "range, x-requested-with", "86400"].map(|value| Some(value.to_owned()));
+    assert_eq!(told(&answer), expected);
+    // Not a preflight: any client may ask what there is to do.
+    let answer = ask(&assets, "OPTIONS", "/static/css/app.css", &preflight[..1]).await;
+    assert_eq!(
+        (answer.status, answer.header(ALLOW), told(&answer)),
+        (204, Some("GET, HEAD, OPTIONS"), [None, None, None])
+    );
+    assert_eq!(ask(&assets, "OPTIONS", "/static/missing.css", &preflight).await.status, 404);
+
+    let closed = folder.open_with(|config| config.allow_all_origins = false).expect("a folder");
+    let answer = ask(&closed, "OPTIONS", "/static/css/app.css", &preflight).await;
+    assert_eq!(
+        (answer.status, answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), told(&answer)),
+        (204, None, [None, None, None])
+    );
 }
 
 #[tokio::test]
