@@ -8,12 +8,14 @@ use std::sync::Arc;
 use ::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ORIGIN,
+    ORIGIN, RETRY_AFTER,
 };
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use fs_err::File;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
@@ -57,6 +59,10 @@ pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> 
     };
     match body {
         Ok(body) => assemble(status, headers, body),
+        Err(cause) if is_out_of_descriptors(&cause) => {
+            error!(%cause, "a static file cannot be opened: too many files and connections are open at once; raise the limit on open files (LimitNOFILE=), or lower [limits] connections");
+            with(refuse(StatusCode::SERVICE_UNAVAILABLE), RETRY_AFTER, HeaderValue::from_static("1"))
+        }
         Err(cause) => {
             // A cache must not keep it, and the browser shall ask again: `refuse` sees to both.
             error!(%cause, "a static file is no longer what it was at start; reload (SIGHUP), or run `vestibule collect` again");
@@ -128,8 +134,7 @@ fn content_range(part: &str, size: u64) -> HeaderValue {
 fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Piece>) {
     let mut headers = variant.headers.clone();
     headers.remove(USE_AS_DICTIONARY);
-    let unknown = HeaderValue::from_static("application/octet-stream");
-    let media_type = headers.get(CONTENT_TYPE).unwrap_or(&unknown);
+    let media_type = headers.get(CONTENT_TYPE);
     let Multipart { content_type, length, pieces } =
         Multipart::new(parts, variant.size, media_type, fastrand::u128(..));
     headers.insert(CONTENT_TYPE, content_type);
@@ -140,7 +145,7 @@ fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Pie
 async fn body(variant: &Variant, part: Range<u64>) -> io::Result<Body> {
     match &variant.content {
         Content::Memory(bytes) => Ok(slice(bytes, part).into()),
-        Content::Disk(path) => Ok(Body::File(FileSlice::new(open(path, variant.size).await?, part))),
+        Content::Disk(path) => Ok(Body::File(open(path, variant.size, part).await?)),
     }
 }
 
@@ -154,7 +159,7 @@ async fn body_of_pieces(variant: &Variant, mut pieces: Vec<Piece>) -> io::Result
             }
             None
         }
-        Content::Disk(path) => Some(open(path, variant.size).await?),
+        Content::Disk(path) => Some(open(path, variant.size, 0..0).await?),
     };
     Ok(Body::Pieces(Box::new(Pieces::new(pieces, file))))
 }
@@ -167,16 +172,36 @@ fn slice(bytes: &Bytes, part: Range<u64>) -> Bytes {
 
 /// Opens a file that must still be as long as at start: its headers, and the tag above all, speak of that
 /// content.
-async fn open(path: &Arc<Path>, size: u64) -> io::Result<File> {
+async fn open(path: &Arc<Path>, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
     let path = Arc::clone(path);
     spawn_blocking(move || {
-        let file = File::open(&*path)?;
+        let file = open_now(&path)?;
         let now = file.metadata()?;
         if !now.is_file() || now.len() != size {
             return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
         }
-        Ok(file)
+        let slice = FileSlice::new(file, part);
+        // Where the system knows no dates, the length must do.
+        Ok(match now.modified() {
+            Ok(modified) => slice.unchanged_since(modified),
+            Err(_) => slice,
+        })
     })
     .await
     .map_err(io::Error::other)?
+}
+
+/// Opens it for reading. What has become something else than a file must not keep the thread waiting.
+fn open_now(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(descriptor) => Ok(File::from_parts(descriptor.into(), path)),
+        Err(cause) if is_out_of_descriptors(&cause.into()) => Err(cause.into()),
+        Err(cause) => Err(io::Error::other(format!("cannot open {}: {}", path.display(), io::Error::from(cause)))),
+    }
+}
+
+/// Whether this process or the system has no descriptor left: the file is sound, and may be had in a moment.
+fn is_out_of_descriptors(cause: &io::Error) -> bool {
+    cause.raw_os_error().is_some_and(|code| [Errno::MFILE, Errno::NFILE].map(Errno::raw_os_error).contains(&code))
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use fs_err::File;
@@ -121,14 +122,14 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// These pieces, those of a file from `file`.
-    pub fn new(pieces: Vec<Piece>, file: Option<File>) -> Self {
+    /// These pieces, those of a file from that of `file`, whatever part of it that is.
+    pub fn new(pieces: Vec<Piece>, file: Option<FileSlice>) -> Self {
         let length = |piece: &Piece| match piece {
             Piece::Ready(bytes) => bytes.len() as u64,
             Piece::OfFile(part) => part.end - part.start,
         };
         let remaining = pieces.iter().map(length).sum();
-        Self { queue: pieces.into_iter(), file: file.map(|file| FileSlice::new(file, 0..0)), remaining }
+        Self { queue: pieces.into_iter(), file: file.map(|file| FileSlice { part: 0..0, ..file }), remaining }
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -168,6 +169,7 @@ const PIECE: u64 = 128 * 1024;
 pub struct FileSlice {
     state: ReadState,
     part: Range<u64>,
+    modified: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -181,7 +183,14 @@ enum ReadState {
 impl FileSlice {
     /// These bytes of `file`.
     pub fn new(file: File, part: Range<u64>) -> Self {
-        Self { state: ReadState::Idle(file, BytesMut::new()), part }
+        Self { state: ReadState::Idle(file, BytesMut::new()), part, modified: None }
+    }
+
+    /// The same, for a file that was last modified then, and is to be so still when its last piece is read: if
+    /// somebody writes into it meanwhile, the answer is cut off, so that no client takes a mixture of two files
+    /// for one.
+    pub fn unchanged_since(self, modified: SystemTime) -> Self {
+        Self { modified: Some(modified), ..self }
     }
 
     fn remaining(&self) -> u64 {
@@ -217,7 +226,7 @@ impl FileSlice {
                 }
             }
         };
-        Poll::Ready(Ok(self.take_piece(file, piece)))
+        Poll::Ready(self.take_piece(file, piece))
     }
 
     fn poll_trip(
@@ -230,14 +239,20 @@ impl FileSlice {
             return Poll::Pending;
         };
         let (file, piece) = read.map_err(io::Error::other)?;
-        Poll::Ready(Ok(self.take_piece(file, piece?)))
+        Poll::Ready(self.take_piece(file, piece?))
     }
 
-    fn take_piece(&mut self, file: File, mut buffer: BytesMut) -> Bytes {
+    fn take_piece(&mut self, file: File, mut buffer: BytesMut) -> io::Result<Bytes> {
         let piece = buffer.split().freeze();
+        if piece.len() as u64 == self.remaining()
+            && let Some(modified) = self.modified
+            && file.metadata()?.modified()? != modified
+        {
+            return Err(io::Error::other(format!("{} was written to while it was sent", file.path().display())));
+        }
         self.part.start += piece.len() as u64;
         self.state = ReadState::Idle(file, buffer);
-        piece
+        Ok(piece)
     }
 }
 
@@ -294,7 +309,7 @@ mod tests {
         let of_file = |part: &Range<usize>| Piece::OfFile(part.start as u64..part.end as u64);
         let pieces =
             vec![between("a"), of_file(&parts[0]), between("b"), of_file(&parts[1]), of_file(&parts[2]), between("c")];
-        let mut body = Body::Pieces(Box::new(Pieces::new(pieces, Some(file))));
+        let mut body = Body::Pieces(Box::new(Pieces::new(pieces, Some(FileSlice::new(file, 0..0)))));
         let expected = [b"a", &bytes[5..piece + 5], b"b", &bytes[..1], &bytes[2 * piece - 1..], b"c"].concat();
         let mut read = Vec::new();
         while !body.is_end_stream() {
@@ -309,7 +324,7 @@ mod tests {
     async fn a_file_that_is_too_short_for_one_of_its_pieces_is_an_error_for_good() {
         let (_folder, file) = file(b"short");
         let pieces = vec![Piece::OfFile(0..2), Piece::OfFile(4..8), Piece::Ready(Bytes::from_static(b"end"))];
-        let mut body = Body::Pieces(Box::new(Pieces::new(pieces, Some(file))));
+        let mut body = Body::Pieces(Box::new(Pieces::new(pieces, Some(FileSlice::new(file, 0..0)))));
         assert_eq!(body.frame().await.expect("a frame").expect("a piece").into_data().expect("data"), "sh");
         assert_eq!(body.frame().await.expect("a frame").expect("a piece").into_data().expect("data"), "t");
         for _ in 0..2 {

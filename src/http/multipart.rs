@@ -24,19 +24,17 @@ pub struct Multipart {
 impl Multipart {
     /// Frames parts of a representation of `size` bytes. A file that has `boundary` in it by chance could be
     /// misread, so let it be a random number.
-    pub fn new(parts: &[Range<u64>], size: u64, media_type: &HeaderValue, boundary: u128) -> Self {
+    pub fn new(parts: &[Range<u64>], size: u64, media_type: Option<&HeaderValue>, boundary: u128) -> Self {
         let boundary = format!("{boundary:032x}");
-        let media_type = media_type.to_str().unwrap_or("application/octet-stream");
+        let media_type = media_type.and_then(|media_type| media_type.to_str().ok());
+        let media_type = media_type.map(|media_type| format!("Content-Type: {media_type}\r\n")).unwrap_or_default();
         // All text lies in one allocation, of which each piece is a slice.
         let mut text = String::with_capacity(parts.len() * 160);
         let mut ends = Vec::with_capacity(parts.len() + 1);
         for Range { start, end } in parts {
             let last = end - 1;
-            write!(
-                text,
-                "\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: bytes {start}-{last}/{size}\r\n\r\n"
-            )
-            .expect("writing to a string never fails");
+            write!(text, "\r\n--{boundary}\r\n{media_type}Content-Range: bytes {start}-{last}/{size}\r\n\r\n")
+                .expect("writing to a string never fails");
             ends.push(text.len());
         }
         write!(text, "\r\n--{boundary}--\r\n").expect("writing to a string never fails");
@@ -64,7 +62,7 @@ mod tests {
     #[test]
     fn each_part_says_which_bytes_it_is_and_of_what_type() {
         let css = HeaderValue::from_static("text/css; charset=utf-8");
-        let answer = Multipart::new(&[500..1000, 0..1], 8000, &css, 0xabc);
+        let answer = Multipart::new(&[500..1000, 0..1], 8000, Some(&css), 0xabc);
         assert_eq!(answer.content_type, format!("multipart/byteranges; boundary={:032x}", 0xabc));
         let show = |piece: &Piece| match piece {
             Piece::Ready(text) => String::from_utf8(text.to_vec()).expect("text"),
@@ -80,5 +78,7 @@ mod tests {
         assert_eq!(whole, expected);
         let text = expected.len() - "<500..1000>".len() - "<0..1>".len();
         assert_eq!(answer.length, text as u64 + 501);
+        let untyped = Multipart::new(&[500..1000, 0..1], 8000, None, 0xabc);
+        assert_eq!(untyped.length, answer.length - 2 * "Content-Type: text/css; charset=utf-8\r\n".len() as u64);
     }
 }
