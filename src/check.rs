@@ -11,6 +11,7 @@ use crate::config::load::Reading;
 use crate::gate::Gate;
 use crate::layers::error_pages::ErrorPages;
 use crate::serve::chain;
+use crate::serve::site;
 use crate::tls::certificates::{self, Description, Trouble};
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
@@ -69,7 +70,7 @@ fn assets(reading: &Reading) -> Vec<Finding> {
         let notice = "static files: none; name their folder with --static ([static] directory)";
         return absent(reading, ("static", "directory"), notice).into_iter().collect();
     }
-    match Assets::open(config) {
+    match Assets::open(config, &site::header_rules(&reading.loaded.config.headers)) {
         Ok(assets) if !assets.has_manifest() => vec![Finding::Notice(format!(
             "static files: {assets}, but no staticfiles.json: no file is cached for long; run `vestibule collect`"
         ))],

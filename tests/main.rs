@@ -17,6 +17,7 @@ mod deltas;
 mod django;
 mod django_rewriting;
 mod gate;
+mod header_rules;
 mod house;
 mod integrity;
 mod overlap;

@@ -1,12 +1,13 @@
 //! One file as clients see it, with every header of its answers ready.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ::http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
     LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use ::http::{HeaderMap, HeaderValue};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::contents::{Content, Contents};
 use super::inventory::{Form, Listed};
@@ -14,6 +15,7 @@ use crate::config::AssetsConfig;
 use crate::http::conditional::Validators;
 use crate::http::dictionary::{self, Digest, USE_AS_DICTIONARY};
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
+use crate::http::header_rules::{Edits, HeaderRules};
 use crate::manifest::json::hex;
 
 /// What the operator wants of every answer.
@@ -26,10 +28,12 @@ pub(super) struct Policy {
     /// The prefix as a URL pattern, where a file may be a dictionary.
     dictionaries_below: Option<String>,
     most_ranges: usize,
+    prefix: String,
+    rules: Arc<HeaderRules>,
 }
 
 impl Policy {
-    pub(super) fn new(config: &AssetsConfig) -> Self {
+    pub(super) fn new(config: &AssetsConfig, rules: &Arc<HeaderRules>) -> Self {
         let plain = format!("max-age={}, public", config.max_age.0.as_secs());
         let mut always = HeaderMap::new();
         always.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -42,6 +46,8 @@ impl Policy {
             always,
             dictionaries_below: config.deltas.then(|| dictionary::escape(config.prefix.as_str())),
             most_ranges: config.max_ranges.get(),
+            prefix: config.prefix.as_str().to_owned(),
+            rules: Arc::clone(rules),
         }
     }
 
@@ -49,6 +55,11 @@ impl Policy {
     fn use_as_dictionary(&self, file: &Listed) -> Option<HeaderValue> {
         let (prefix, pattern) = (self.dictionaries_below.as_ref()?, file.dictionary_for.as_ref()?);
         dictionary::use_as_dictionary(&format!("{prefix}{pattern}"))
+    }
+
+    /// What the operator's rules say of a file.
+    fn edits(&self, file: &Listed) -> Edits {
+        self.rules.for_path(&format!("{}{}", self.prefix, file.name))
     }
 
     /// The headers of every answer, whether something was found or not.
@@ -94,7 +105,14 @@ impl Asset {
             (true, false) => always.insert(VARY, HeaderValue::from_static("Accept-Encoding")),
             (true, true) => None,
         };
-        let variant = |(form, size)| Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
+        let edits = policy.edits(file);
+        edits.apply(StatusCode::BAD_REQUEST, &mut always);
+        let variant = |(form, size)| {
+            let mut variant = Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
+            edits.apply(StatusCode::OK, &mut variant.headers);
+            edits.apply(StatusCode::NOT_MODIFIED, &mut variant.not_modified);
+            variant
+        };
         let mut all: Vec<_> = file.bodies().map(variant).collect();
         all.sort_by_key(|variant| (variant.size, variant.form));
         let (deltas, variants) = all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));

@@ -29,6 +29,11 @@ impl Catalog {
         self.assets.get(path)
     }
 
+    /// Every name, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.assets.keys().map(String::as_str)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.assets.len()
     }

@@ -109,6 +109,7 @@ fn select<'a, 'h>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::{Duration, UNIX_EPOCH};
 
     use ::http::HeaderValue;
@@ -148,7 +149,7 @@ mod tests {
             is_fingerprinted: false,
         };
         let config = AssetsConfig { allow_all_origins: false, ..AssetsConfig::default() };
-        Asset::new(&file, &Contents::zeros(&file), &Policy::new(&config))
+        Asset::new(&file, &Contents::zeros(&file), &Policy::new(&config, &Arc::default()))
     }
 
     /// 1000 bytes, 200 with brotli; 20 and 30 from one dictionary, 40 from another.

@@ -10,21 +10,29 @@ mod catalog;
 mod choose;
 mod contents;
 mod inventory;
+mod missing;
 mod respond;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
 
+use ::http::header::REFERER;
 use ::http::request::Parts;
 use thiserror::Error;
+use tracing::warn;
 
 use self::asset::Policy;
 use self::catalog::Catalog;
+use self::missing::{Missing, News, Notice};
 use crate::config::AssetsConfig;
+use crate::http::header_rules::HeaderRules;
 use crate::http::{Client, Response};
 use crate::manifest::json::ManifestError;
+use crate::manifest::nearest;
 
 /// Why a folder cannot be served.
 #[derive(Debug, Error)]
@@ -96,14 +104,16 @@ pub struct Assets {
     policy: Policy,
     catalog: Catalog,
     bytes_in_memory: u64,
+    missing: Missing,
 }
 
 impl Assets {
-    /// Reads the manifest, checks the folder against it, and prepares every answer.
+    /// Reads the manifest, checks the folder against it, and prepares every answer; `rules` are the operator's
+    /// for the headers.
     ///
     /// # Errors
     /// See [`AssetsError`]. All disagreements between manifest and folder come at once.
-    pub fn open(config: &AssetsConfig) -> Result<Self, AssetsError> {
+    pub fn open(config: &AssetsConfig, rules: &Arc<HeaderRules>) -> Result<Self, AssetsError> {
         let folder = config.directory.as_deref().ok_or(AssetsError::NotConfigured)?;
         if !folder.is_dir() {
             return Err(AssetsError::NoFolder(folder.to_owned()));
@@ -116,10 +126,11 @@ impl Assets {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }
         let contents = contents::load(&folder, &files, config.memory.0)?;
-        let policy = Policy::new(config);
+        let policy = Policy::new(config, rules);
         let catalog = Catalog::build(&files, &contents, &policy);
         let bytes_in_memory = contents.bytes_in_memory;
-        Ok(Self { folder, prefix: config.prefix.as_str().to_owned(), policy, catalog, bytes_in_memory })
+        let (prefix, missing) = (config.prefix.as_str().to_owned(), Missing::new(config.missing_names));
+        Ok(Self { folder, prefix, policy, catalog, bytes_in_memory, missing })
     }
 
     /// Whether a request's raw path is answered here and nowhere else.
@@ -141,10 +152,31 @@ impl Assets {
     /// the `GET` answer.
     pub async fn respond(&self, head: &Parts, client: &Client) -> Response {
         let path = self.below_prefix(head.uri.path());
-        let Some(asset) = path.and_then(|path| self.catalog.find(&path)) else {
+        let Some(asset) = path.as_ref().and_then(|path| self.catalog.find(path)) else {
+            if let Some(name) = path {
+                self.note_missing(&name, head);
+            }
             return respond::not_found(head, &self.policy);
         };
         respond::respond(choose::choose(asset, head, client), asset, head).await
+    }
+
+    /// Counts a missing file, and tells of it now and then. Names are text of anybody's, so they are quoted.
+    fn note_missing(&self, name: &str, head: &Parts) {
+        let Some(Notice { news, untold }) = self.missing.note(name, Instant::now()) else { return };
+        let News::Asked(times) = news else {
+            warn!(
+                untold,
+                "too many different static files that are not there are asked for; new ones are no longer told"
+            );
+            return;
+        };
+        // To compare long names takes long, and nobody misspells one.
+        let names = self.catalog.names().filter(|_| name.len() <= 100);
+        let nearest = nearest::nearest(names, name).unwrap_or("-");
+        let referer = head.headers.get(REFERER).filter(|referer| referer.len() <= 256);
+        let referer = referer.and_then(|referer| referer.to_str().ok()).unwrap_or("-");
+        warn!(?name, nearest, times, ?referer, untold, "a static file that is not there is asked for");
     }
 
     /// The folder that is served, with links resolved.

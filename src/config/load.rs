@@ -548,6 +548,7 @@ mod tests {
             ("upstream", "response_header_size", "\"8 KiB\"", "0"),
             ("static", "max_ranges", "1000", "1001"),
             ("static", "max_ranges", "1", "0"),
+            ("static", "missing_names", "0", "100001"),
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),
@@ -616,7 +617,7 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static upstream limits timeouts health log access rate_limits gate staging maintenance pages redirects collect";
+        let expected = "listen tls https hosts static upstream limits timeouts health log access rate_limits gate staging maintenance pages redirects headers collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));
@@ -656,6 +657,23 @@ mod tests {
             (
                 "[[redirects]]\nfrom = \"/a\"\nto = \"/b\"\nstatus = 200",
                 "v.toml:4:10: [[redirects]]: 200 is no redirect; write 301, 302, 303, 307 or 308",
+            ),
+            ("[[headers]]\nset = { a = \"1\" }", "v.toml:1:1: [[headers]]: missing field `path`"),
+            (
+                "[[headers]]\npath = \"static/*\"",
+                "v.toml:2:8: [[headers]]: \"static/*\" fits no URL path, since those begin with a slash; write one as in \"/static/fonts/*\", \"*.woff2\" or \"*\"",
+            ),
+            (
+                "[[headers]]\npath = \"*\"\n[headers.set]\nA = \"1\"\nETag = \"x\"",
+                "v.toml:5:1: [[headers]]: ETag cannot be set or removed here: browsers would keep old bytes for new ones; leave it out",
+            ),
+            (
+                "[[headers]]\npath = \"*\"\nset = { a = \"1\" }\nremove = [\"A\"]",
+                "v.toml:4:1: [[headers]] remove: names a a second time; a header is set once or removed",
+            ),
+            (
+                "[[headers]]\npath = \"*\"",
+                "v.toml:2:1: [[headers]] path: the rule has no effect; give it `set` or `remove`",
             ),
             (
                 "[redirects]\nfrom = \"/a\"",

@@ -4,6 +4,7 @@
 //! default stands once, in the struct's `Default`, and `config/vestibule.toml` shows it; a test keeps
 //! the two equal. [`load`] lays the file, the environment and the flags over the defaults, once.
 
+pub mod header_rule;
 pub mod load;
 mod rules;
 pub mod values;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::header_rule::HeaderRule;
 use self::values::{
     ByteSize, HostPattern, HumanDuration, ListenAddress, Source, UnixMode, UpstreamAddress, UrlPath, UrlPrefix,
 };
@@ -57,6 +59,8 @@ pub struct Config {
     pub pages: PagesConfig,
     /// Paths that have moved.
     pub redirects: Vec<RedirectConfig>,
+    /// What is set and removed of the headers of answers.
+    pub headers: Vec<HeaderRule>,
     /// How `collect` builds the folder of static files.
     pub collect: CollectConfig,
 }
@@ -302,6 +306,11 @@ pub struct AssetsConfig {
     ///
     /// Who asks for more gets the whole file.
     pub max_ranges: NonZeroUsize,
+    /// How many different names of missing files to count, and to tell in the log. Default: 1000; 0 tells none.
+    ///
+    /// A name is told when it is asked for the first, the tenth, the hundredth time and so on, at most ten
+    /// times a minute.
+    pub missing_names: usize,
 }
 
 impl Default for AssetsConfig {
@@ -314,6 +323,7 @@ impl Default for AssetsConfig {
             deltas: true,
             memory: ByteSize::mebibytes(64),
             max_ranges: NonZeroUsize::new(32).expect("32 is not zero"),
+            missing_names: 1000,
         }
     }
 }

@@ -7,8 +7,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Config;
 use super::load::{Doubts, Problem};
+use super::{Config, header_rule};
 
 /// A table and a key.
 type Key = (&'static str, &'static str);
@@ -32,6 +32,7 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.numbers(config);
     rules.redirects(config);
     rules.gate(config);
+    rules.headers(config);
     rules.collect(config);
     rules.broken
 }
@@ -136,6 +137,7 @@ impl Rules<'_> {
         self.within(("limits", "http2_streams"), limits.http2_streams, 1..=1_000_000);
         self.within(("upstream", "connections"), upstream.connections.get(), 1..=1_000_000);
         self.within(("static", "max_ranges"), config.assets.max_ranges.get(), 1..=1000);
+        self.within(("static", "missing_names"), config.assets.missing_names, 0..=100_000);
         // Less than this hyper does not read at a time, so less could not be kept.
         const HEADS: RangeInclusive<u64> = 8 << 10..=16 << 20;
         let message = "must lie between \"8 KiB\" and \"16 MiB\"";
@@ -170,6 +172,16 @@ impl Rules<'_> {
             &[("hosts", "canonical"), ("hosts", "allowed")],
             "is not in [hosts] allowed, so nobody could go there",
         );
+    }
+
+    fn headers(&mut self, config: &Config) {
+        for (number, rule) in config.headers.iter().enumerate() {
+            if let Some((key, fault)) = rule.fault() {
+                self.refuse_in_list(true, ("headers", key), number, &fault);
+            }
+        }
+        let message = "all patterns together are too much; write fewer or shorter ones";
+        self.refuse_in_list(header_rule::glob_set(&config.headers).is_err(), ("headers", "path"), 0, message);
     }
 
     fn redirects(&mut self, config: &Config) {

@@ -9,6 +9,7 @@ pub mod conditional;
 pub mod dictionary;
 pub mod encoding;
 pub mod forwarded;
+pub mod header_rules;
 pub mod hop_by_hop;
 pub mod media_type;
 pub mod multipart;

@@ -11,10 +11,12 @@ use tokio::sync::Semaphore;
 
 use super::ServeError;
 use crate::assets::Assets;
+use crate::config::header_rule::{self, HeaderRule};
 use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
 use crate::gate::Gate;
 use crate::gate::maintenance::Maintenance;
+use crate::http::header_rules::HeaderRules;
 use crate::layers::error_pages::ErrorPages;
 use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
@@ -48,6 +50,8 @@ pub struct Site {
     pub error_pages: ErrorPages,
     /// The paths that have moved.
     pub redirects: Redirects,
+    /// What is set and removed of the application's headers. The static files have theirs already.
+    pub header_rules: Arc<HeaderRules>,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
     /// The upgraded connections, those that began under a site before this one included.
@@ -69,7 +73,9 @@ impl Site {
     /// # Errors
     /// When any part is not sound; nothing has changed then.
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
-        let assets = config.assets.directory.is_some().then(|| Assets::open(&config.assets)).transpose()?;
+        let header_rules = header_rules(&config.headers);
+        let assets =
+            config.assets.directory.is_some().then(|| Assets::open(&config.assets, &header_rules)).transpose()?;
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
@@ -97,6 +103,7 @@ impl Site {
             maintenance,
             error_pages,
             redirects,
+            header_rules,
             upstream,
             tunnels,
             tls,
@@ -104,6 +111,13 @@ impl Site {
             redirect_port,
         })
     }
+}
+
+/// The operator's rules for headers, ready to be looked up.
+pub fn header_rules(rules: &[HeaderRule]) -> Arc<HeaderRules> {
+    // The configuration is refused if they are too much together; `check` looks at the rest of such a one too.
+    let Ok(paths) = header_rule::glob_set(rules) else { return Arc::default() };
+    Arc::new(HeaderRules::new(paths, rules.iter().map(HeaderRule::edits).collect()))
 }
 
 fn hsts(https: &HttpsConfig) -> Option<HeaderValue> {

@@ -12,6 +12,7 @@
 //!   static files        if they own the path; the application never sees it
 //!   maintenance         the application rests; static files do not
 //!   body limit          only the application reads bodies
+//!   header rules        for the application's answers; the static files were given theirs at start
 //!   application
 //! what the operator wants on whatever comes back: error pages, security headers, strict transport security
 //! ```
@@ -118,12 +119,18 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     if let Some(response) = site.maintenance.as_ref().and_then(|rest| rest.answer(request.client.address)) {
         return response;
     }
-    match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
+    let edits = site.header_rules.for_raw_path(request.head.uri.path());
+    let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
         // Boxed, since its future is some kilobytes, and every static answer would be moved about with
         // room for it: that was a quarter of the cost of one over HTTP/2.
         Ok(request) => Box::pin(upstream.forward(request)).await,
         Err(response) => *response,
+    };
+    // What is switched to another protocol has no headers to speak of.
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        edits.apply(response.status(), response.headers_mut());
     }
+    response
 }
 
 /// A 405 must say what is allowed (RFC 9110, section 15.5.6).
