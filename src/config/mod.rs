@@ -33,6 +33,10 @@ pub struct Config {
     /// The static files.
     #[serde(rename = "static")]
     pub assets: AssetsConfig,
+    /// The uploads.
+    pub media: MediaConfig,
+    /// The folders from which the application may have files sent. Default: none.
+    pub send_file: Vec<SendFileConfig>,
     /// The application: gunicorn, uWSGI or another.
     pub upstream: UpstreamConfig,
     /// How large and how many.
@@ -311,6 +315,57 @@ impl Default for AssetsConfig {
             memory: ByteSize::mebibytes(64),
         }
     }
+}
+
+/// `[media]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MediaConfig {
+    /// The folder of uploads: Django's `MEDIA_ROOT`. No default; without it the application is asked for
+    /// them, as for any page.
+    ///
+    /// Everybody may read what is in it. Files may come and go at any time; hidden ones, and links that lead
+    /// out of the folder, are not served.
+    pub directory: Option<PathBuf>,
+    /// The URL path under which they appear: the path of Django's `MEDIA_URL`. Default: "/media/".
+    pub prefix: UrlPrefix,
+    /// How long a browser may keep a file before it asks again. Default: 1 hour.
+    ///
+    /// Lower it if files are replaced under the same name; Django's own storage never does that.
+    pub max_age: HumanDuration,
+    /// Extensions of files to show in the browser although their type could be a page or a script of the
+    /// site: ["svg", "html"]. Default: none; they are sent for saving.
+    ///
+    /// They are shown in a sandbox, without scripts. A script or a stylesheet that is named here can be
+    /// loaded by pages of the site.
+    pub inline: Vec<String>,
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            prefix: "/media/".parse().expect("it begins and ends with a slash"),
+            max_age: HumanDuration::seconds(3600),
+            inline: Vec::new(),
+        }
+    }
+}
+
+/// `[[send_file]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendFileConfig {
+    /// What the application's `X-Accel-Redirect` begins with, as nginx's `internal` location: "/protected/".
+    /// Default: none; then only `X-Sendfile` leads here.
+    ///
+    /// No client can ask for it: it is no address of the site.
+    #[serde(default)]
+    pub path: Option<UrlPrefix>,
+    /// The folder of these files. It must be given.
+    ///
+    /// Hidden files, and links that lead out of the folder, are not sent.
+    pub directory: PathBuf,
 }
 
 /// `[upstream]`

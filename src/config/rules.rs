@@ -32,6 +32,7 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.numbers(config);
     rules.redirects(config);
     rules.gate(config);
+    rules.files(config);
     rules.collect(config);
     rules.broken
 }
@@ -184,6 +185,33 @@ impl Rules<'_> {
                 ("redirects", "to"),
                 number,
                 "leads to itself",
+            );
+        }
+    }
+
+    /// Uploads, and files that the application hands over.
+    fn files(&mut self, config: &Config) {
+        let (assets, media) = (&config.assets, &config.media);
+        let (taken, prefix) = (assets.prefix.as_str(), media.prefix.as_str());
+        let is_nested = prefix.starts_with(taken) || taken.starts_with(prefix);
+        self.refuse(
+            assets.directory.is_some() && media.directory.is_some() && is_nested,
+            &[("media", "prefix"), ("static", "prefix")],
+            "must not lie within the prefix of [static], nor the other way round",
+        );
+        let is_extension = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        self.refuse(
+            !media.inline.iter().all(is_extension),
+            &[("media", "inline")],
+            "write extensions without a dot, as in [\"svg\"]",
+        );
+        for (number, folder) in config.send_file.iter().enumerate() {
+            let before = &config.send_file[..number];
+            self.refuse_in_list(
+                folder.path.is_some() && before.iter().any(|other| other.path == folder.path),
+                ("send_file", "path"),
+                number,
+                "another [[send_file]] has the same; give each a path of its own",
             );
         }
     }

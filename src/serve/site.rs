@@ -16,6 +16,8 @@ use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
 use crate::gate::Gate;
 use crate::gate::maintenance::Maintenance;
 use crate::layers::error_pages::ErrorPages;
+use crate::files::media::Media;
+use crate::files::send_file::SendFile;
 use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
 use crate::upstream::Upstream;
@@ -48,6 +50,10 @@ pub struct Site {
     pub error_pages: ErrorPages,
     /// The paths that have moved.
     pub redirects: Redirects,
+    /// The uploads, if they are served here.
+    pub media: Option<Media>,
+    /// The files that the application may hand over.
+    pub send_file: SendFile,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
     /// The upgraded connections, those that began under a site before this one included.
@@ -70,6 +76,7 @@ impl Site {
     /// When any part is not sound; nothing has changed then.
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
         let assets = config.assets.directory.is_some().then(|| Assets::open(&config.assets)).transpose()?;
+        let (media, send_file) = (Media::open(&config.media)?, SendFile::open(&config.send_file)?);
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
@@ -97,6 +104,8 @@ impl Site {
             maintenance,
             error_pages,
             redirects,
+            media,
+            send_file,
             upstream,
             tunnels,
             tls,

@@ -27,10 +27,12 @@ use tracing::debug;
 
 use super::accept::Stack;
 use super::site::{Live, Site};
+use crate::files::send_file::Kept;
 use crate::gate;
 use crate::http::{Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
 use crate::layers::{body_limit, client_address, redirect_to_https, redirects, security_headers};
+use crate::upstream::Upstream;
 
 /// Builds the service that answers every request of every connection.
 pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
@@ -109,6 +111,9 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     if let Some(redirect) = site.redirects.redirect(&request.head.uri) {
         return redirect;
     }
+    if let Some(media) = site.media.as_ref().filter(|media| media.owns(request.head.uri.path())) {
+        return Box::pin(media.respond(&request.head, request.id)).await;
+    }
     if let Some(assets) = site.assets.as_ref().filter(|assets| assets.owns(request.head.uri.path())) {
         return assets.respond(&request.head, &request.client).await;
     }
@@ -121,9 +126,16 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
         // Boxed, since its future is some kilobytes, and every static answer would be moved about with
         // room for it: that was a quarter of the cost of one over HTTP/2.
-        Ok(request) => Box::pin(upstream.forward(request)).await,
+        Ok(request) => Box::pin(ask(site, upstream, request)).await,
         Err(response) => *response,
     }
+}
+
+/// The application's answer, or the file that it hands over.
+async fn ask(site: &Site, upstream: &Upstream, request: Request) -> Response {
+    let (kept, id) = (Kept::of(&request.head), request.id);
+    let response = upstream.forward(request).await;
+    site.send_file.settle(response, &kept, id).await
 }
 
 /// A 405 must say what is allowed (RFC 9110, section 15.5.6).
