@@ -35,7 +35,7 @@
 //!   -> upstream: gather (a body that fits) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
 //!        any failure -> failure
-//!   -> files::send_file: if the answer names a file instead of being one
+//!   -> files::send_file: if the answer names a file instead of being one; else layers::compression
 //! -> layers outward -> hyper -> socket
 //! ```
 //! Before either, [`gate`] decides who may come in at all.

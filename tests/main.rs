@@ -10,6 +10,7 @@ mod bundlers;
 mod cache;
 mod collect;
 mod command_line;
+mod compression;
 mod config_example;
 mod connections;
 mod corpus;

@@ -553,6 +553,12 @@ mod tests {
             ("limits", "http2_streams", "1", "0"),
             ("upstream", "connections", "1000000", "1000001"),
             ("upstream", "response_header_size", "\"8 KiB\"", "0"),
+            ("compression", "gzip_level", "9", "10"),
+            ("compression", "gzip_level", "1", "0"),
+            ("compression", "brotli_level", "11", "12"),
+            ("compression", "zstd_level", "22", "23"),
+            ("compression", "zstd_level", "1", "0"),
+            ("compression", "padding", "255", "256"),
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),
@@ -621,7 +627,7 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static media send_file upstream limits timeouts health log access rate_limits gate staging maintenance pages redirects collect";
+        let expected = "listen tls https hosts static media send_file upstream compression limits timeouts health log access rate_limits gate staging maintenance pages redirects collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));

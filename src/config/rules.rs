@@ -136,6 +136,9 @@ impl Rules<'_> {
         self.within(("limits", "header_count"), limits.header_count.get(), 1..=10_000);
         self.within(("limits", "http2_streams"), limits.http2_streams, 1..=1_000_000);
         self.within(("upstream", "connections"), upstream.connections.get(), 1..=1_000_000);
+        self.within(("compression", "gzip_level"), config.compression.gzip_level, 1..=9);
+        self.within(("compression", "brotli_level"), config.compression.brotli_level, 0..=11);
+        self.within(("compression", "zstd_level"), config.compression.zstd_level, 1..=22);
         // Less than this hyper does not read at a time, so less could not be kept.
         const HEADS: RangeInclusive<u64> = 8 << 10..=16 << 20;
         let message = "must lie between \"8 KiB\" and \"16 MiB\"";

@@ -29,9 +29,9 @@ use super::accept::Stack;
 use super::site::{Live, Site};
 use crate::files::send_file::Kept;
 use crate::gate;
-use crate::http::{Request, Response, Scheme, answers, request_rules};
+use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
-use crate::layers::{body_limit, client_address, redirect_to_https, redirects, security_headers};
+use crate::layers::{body_limit, client_address, compression, redirect_to_https, redirects, security_headers};
 use crate::upstream::Upstream;
 
 /// Builds the service that answers every request of every connection.
@@ -131,11 +131,14 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     }
 }
 
-/// The application's answer, or the file that it hands over.
+/// The application's answer, compressed, or the file that it hands over, as it is.
 async fn ask(site: &Site, upstream: &Upstream, request: Request) -> Response {
-    let (kept, id) = (Kept::of(&request.head), request.id);
+    let (kept, asked, id) = (Kept::of(&request.head), compression::Asked::of(&request.head), request.id);
     let response = upstream.forward(request).await;
-    site.send_file.settle(response, &kept, id).await
+    if response.extensions().get::<HandedOver>().is_some() {
+        return site.send_file.settle(response, &kept, id).await;
+    }
+    compression::compress(response, asked, &site.config.compression)
 }
 
 /// A 405 must say what is allowed (RFC 9110, section 15.5.6).
