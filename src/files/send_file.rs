@@ -73,10 +73,10 @@ impl Kept {
 enum Refusal {
     #[error("nothing is declared for files that the application hands over; write {hint}")]
     NothingDeclared { hint: String },
-    #[error("the path is not below any `path` under [[send_file]]")]
-    OtherPath,
-    #[error("the file is not below any `directory` under [[send_file]]")]
-    OtherFolder,
+    #[error("the path is not below any `path` under [[send_file]]; write {hint}")]
+    OtherPath { hint: String },
+    #[error("the file is not below any `directory` under [[send_file]]; write {hint}")]
+    OtherFolder { hint: String },
     #[error("it is no name of a file below a folder: no part may begin with a dot, nor the whole end with a slash")]
     NoName,
     #[error("{} cannot be sent{}", .file.display(), hint(*.missing))]
@@ -131,7 +131,7 @@ impl SendFile {
             Ok((opened, name)) => send(response, opened, &name, kept),
             Err(refusal) => {
                 let cause = std::error::Error::source(&refusal).map(ToString::to_string);
-                warn!(%id, %header, ?value, cause, "{refusal}");
+                warn!(%id, %header, value = %String::from_utf8_lossy(value.as_bytes()), cause, "{refusal}");
                 if matches!(refusal, Refusal::NothingDeclared { .. }) {
                     return response;
                 }
@@ -154,12 +154,13 @@ impl SendFile {
                 // What follows a question mark is for a location that is a program, and these are files.
                 let path = bytes.split(|byte| *byte == b'?').next().unwrap_or_default();
                 let path: Cow<'_, [u8]> = percent_decode(path).into();
-                let path = utf8(&path);
+                let path = &*utf8(&path);
                 let mut declared = self.folders.iter();
                 let found = declared.find_map(|Folder { path: prefix, directory, .. }| {
                     Some((directory, path.strip_prefix(prefix.as_deref()?.as_bytes())?))
                 });
-                let (folder, rest) = found.ok_or(Refusal::OtherPath)?;
+                let (folder, rest) =
+                    found.ok_or_else(|| Refusal::OtherPath { hint: suggestion(handed_over.header, path) })?;
                 open(folder, rest).await
             }
             FileHeader::XSendfile => {
@@ -175,15 +176,16 @@ impl SendFile {
         }
     }
 
-    async fn find_absolute(&self, path: &[u8]) -> Result<(Opened, Name), Refusal> {
-        let path = Path::new(std::ffi::OsStr::from_bytes(path));
+    async fn find_absolute(&self, name: &[u8]) -> Result<(Opened, Name), Refusal> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(name));
         let declared = self.folders.iter().filter_map(|Folder { directory, resolved, .. }| {
             let rest = path.strip_prefix(directory).or_else(|_| path.strip_prefix(resolved));
             Some((directory, rest.ok()?))
         });
         // The innermost folder, where one lies in another.
         let found = declared.min_by_key(|(_, rest)| rest.as_os_str().len());
-        let (folder, rest) = found.ok_or(Refusal::OtherFolder)?;
+        let (folder, rest) =
+            found.ok_or_else(|| Refusal::OtherFolder { hint: suggestion(FileHeader::XSendfile, name) })?;
         open(folder, rest.as_os_str().as_bytes()).await
     }
 
