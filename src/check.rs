@@ -8,6 +8,8 @@ use tokio::runtime::Runtime;
 
 use crate::assets::Assets;
 use crate::config::load::Reading;
+use crate::files::media::Media;
+use crate::files::send_file::SendFile;
 use crate::gate::Gate;
 use crate::layers::error_pages::ErrorPages;
 use crate::serve::chain;
@@ -42,6 +44,7 @@ impl fmt::Display for Finding {
 pub fn check(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
     let mut findings = configuration(reading);
     findings.extend(assets(reading));
+    findings.extend(files(reading));
     findings.extend(certificate(reading));
     findings.extend(application(reading, runtime));
     findings.extend(hosts(reading));
@@ -80,6 +83,26 @@ fn assets(reading: &Reading) -> Vec<Finding> {
         }
         Err(error) => vec![Finding::Wrong(format!("{}{}", at(reading, "static", "directory"), chain(&error)))],
     }
+}
+
+/// The uploads, and the files that the application may hand over.
+fn files(reading: &Reading) -> Vec<Finding> {
+    let config = &reading.loaded.config;
+    let media = match Media::open(&config.media) {
+        Ok(media) => media.map(|media| Finding::Sound(format!("uploads: {media}"))),
+        Err(error) => Some(Finding::Wrong(format!("{}{}", at(reading, "media", "directory"), chain(&error)))),
+    };
+    let folders = config.send_file.iter().enumerate().map(|(number, folder)| {
+        match SendFile::open(std::slice::from_ref(folder)) {
+            Ok(folder) => Finding::Sound(format!("files to hand over: {folder}")),
+            Err(error) => {
+                let origin = reading.loaded.origin_in_list("send_file", number, "directory");
+                let place = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+                Finding::Wrong(format!("{place}{}", chain(&error)))
+            }
+        }
+    });
+    media.into_iter().chain(folders).collect()
 }
 
 /// Tells why browsers are not going to ask for the deltas that there are: they themselves never do.

@@ -526,6 +526,13 @@ mod tests {
             ("[https]\nhsts_include_subdomains = true", "[https] hsts_include_subdomains"),
             ("[tls]\nself_signed = true\n[https]\nhsts_max_age = \"1d\"", "[https] hsts_max_age"),
             ("[health]\nlive = \"/x\"\nready = \"/x\"", "[health] ready"),
+            ("[static]\ndirectory = \"a\"\n[media]\ndirectory = \"b\"\nprefix = \"/static/\"", "[media] prefix"),
+            ("[static]\ndirectory = \"a\"\n[media]\ndirectory = \"b\"\nprefix = \"/static/up/\"", "[media] prefix"),
+            ("[media]\ninline = [\".svg\"]", "[media] inline"),
+            (
+                "[[send_file]]\ndirectory = \"a\"\npath = \"/a/\"\n[[send_file]]\npath = \"/a/\"\ndirectory = \"b\"",
+                "[[send_file]] path",
+            ),
             ("[timeouts]\nidle = 0", "[timeouts] idle"),
             ("[collect]\nzstd_level = 23", "[collect] zstd_level"),
             ("[collect]\nkeep_ratio = 1.5", "[collect] keep_ratio"),
@@ -549,6 +556,12 @@ mod tests {
             ("static", "max_ranges", "1000", "1001"),
             ("static", "max_ranges", "1", "0"),
             ("static", "missing_names", "0", "100001"),
+            ("compression", "gzip_level", "9", "10"),
+            ("compression", "gzip_level", "1", "0"),
+            ("compression", "brotli_level", "11", "12"),
+            ("compression", "zstd_level", "22", "23"),
+            ("compression", "zstd_level", "1", "0"),
+            ("compression", "padding", "255", "256"),
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),
@@ -617,7 +630,8 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static upstream limits timeouts health log access rate_limits gate staging maintenance pages redirects headers collect";
+        let expected = "listen tls https hosts static media send_file upstream compression limits timeouts health log \
+                        access rate_limits gate staging maintenance pages redirects headers collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));

@@ -35,8 +35,14 @@ pub struct Config {
     /// The static files.
     #[serde(rename = "static")]
     pub assets: AssetsConfig,
+    /// The uploads.
+    pub media: MediaConfig,
+    /// The folders from which the application may have files sent. Default: none.
+    pub send_file: Vec<SendFileConfig>,
     /// The application: gunicorn, uWSGI or another.
     pub upstream: UpstreamConfig,
+    /// How the application's answers are compressed.
+    pub compression: CompressionConfig,
     /// How large and how many.
     pub limits: LimitsConfig,
     /// How long to wait for a client.
@@ -328,6 +334,57 @@ impl Default for AssetsConfig {
     }
 }
 
+/// `[media]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MediaConfig {
+    /// The folder of uploads: Django's `MEDIA_ROOT`. No default; without it the application is asked for
+    /// them, as for any page.
+    ///
+    /// Everybody may read what is in it. Files may come and go at any time; hidden ones, and links that lead
+    /// out of the folder, are not served.
+    pub directory: Option<PathBuf>,
+    /// The URL path under which they appear: the path of Django's `MEDIA_URL`. Default: "/media/".
+    pub prefix: UrlPrefix,
+    /// How long a browser may keep a file before it asks again. Default: 1 hour.
+    ///
+    /// Lower it if files are replaced under the same name; Django's own storage never does that.
+    pub max_age: HumanDuration,
+    /// Extensions of files to show in the browser although their type could be a page or a script of the
+    /// site: ["svg", "html"]. Default: none; they are sent for saving.
+    ///
+    /// They are shown in a sandbox, without scripts. A script or a stylesheet that is named here can be
+    /// loaded by pages of the site.
+    pub inline: Vec<String>,
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            prefix: "/media/".parse().expect("it begins and ends with a slash"),
+            max_age: HumanDuration::seconds(3600),
+            inline: Vec::new(),
+        }
+    }
+}
+
+/// `[[send_file]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendFileConfig {
+    /// What the application's `X-Accel-Redirect` begins with, as nginx's `internal` location: "/protected/".
+    /// Default: none; then only `X-Sendfile` leads here.
+    ///
+    /// No client can ask for it: it is no address of the site.
+    #[serde(default)]
+    pub path: Option<UrlPrefix>,
+    /// The folder of these files. It must be given.
+    ///
+    /// Hidden files, and links that lead out of the folder, are not sent.
+    pub directory: PathBuf,
+}
+
 /// `[upstream]`
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -399,6 +456,70 @@ impl Default for UpstreamConfig {
             request_buffer_memory: ByteSize::mebibytes(64),
             uwsgi_path: values::UwsgiPath::Decoded,
             response_header_size: ByteSize::kibibytes(64),
+        }
+    }
+}
+
+/// `[compression]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompressionConfig {
+    /// Compress what the application answers, as `Accept-Encoding` asks: brotli, zstd or gzip. Default: true.
+    ///
+    /// What the application has compressed itself stays as it is, and so do files that it hands over, so that
+    /// downloads can be resumed. Static files are compressed beforehand.
+    pub enabled: bool,
+    /// The shortest answer to compress, where the length is known. Default: 1 KiB.
+    pub minimum_size: ByteSize,
+    /// How hard gzip tries, 1 to 9. Default: 6.
+    pub gzip_level: u32,
+    /// How hard brotli tries, 0 to 11. Default: 4, which is about as small as gzip's 6, and no slower.
+    pub brotli_level: u32,
+    /// How hard zstd tries, 1 to 22. Default: 3.
+    pub zstd_level: i32,
+    /// Up to how many bytes, a random number for each answer, to make it longer. Default: 100; 0 for none, 255 at
+    /// most.
+    ///
+    /// Without it, the length of a page that repeats what a visitor sent can give away a secret that is on the
+    /// page too (BREACH). Django's own `GZipMiddleware` does the same.
+    pub padding: u8,
+    /// The media types to compress. Default: those of text.
+    pub types: Vec<String>,
+}
+
+impl Default for CompressionConfig {
+    fn default() -> Self {
+        // Not text/event-stream: each open stream would hold a codec's memory for as long as it is open.
+        const TYPES: [&str; 20] = [
+            "text/html",
+            "text/css",
+            "text/plain",
+            "text/xml",
+            "text/csv",
+            "text/javascript",
+            "text/markdown",
+            "text/calendar",
+            "text/vcard",
+            "application/json",
+            "application/ld+json",
+            "application/geo+json",
+            "application/problem+json",
+            "application/manifest+json",
+            "application/javascript",
+            "application/xml",
+            "application/xhtml+xml",
+            "application/rss+xml",
+            "application/atom+xml",
+            "image/svg+xml",
+        ];
+        Self {
+            enabled: true,
+            minimum_size: ByteSize::kibibytes(1),
+            gzip_level: 6,
+            brotli_level: 4,
+            zstd_level: 3,
+            padding: 100,
+            types: TYPES.map(str::to_owned).to_vec(),
         }
     }
 }

@@ -33,6 +33,7 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.redirects(config);
     rules.gate(config);
     rules.headers(config);
+    rules.files(config);
     rules.collect(config);
     rules.broken
 }
@@ -138,6 +139,9 @@ impl Rules<'_> {
         self.within(("upstream", "connections"), upstream.connections.get(), 1..=1_000_000);
         self.within(("static", "max_ranges"), config.assets.max_ranges.get(), 1..=1000);
         self.within(("static", "missing_names"), config.assets.missing_names, 0..=100_000);
+        self.within(("compression", "gzip_level"), config.compression.gzip_level, 1..=9);
+        self.within(("compression", "brotli_level"), config.compression.brotli_level, 0..=11);
+        self.within(("compression", "zstd_level"), config.compression.zstd_level, 1..=22);
         // Less than this hyper does not read at a time, so less could not be kept.
         const HEADS: RangeInclusive<u64> = 8 << 10..=16 << 20;
         let message = "must lie between \"8 KiB\" and \"16 MiB\"";
@@ -197,6 +201,33 @@ impl Rules<'_> {
                 ("redirects", "to"),
                 number,
                 "leads to itself",
+            );
+        }
+    }
+
+    /// Uploads, and files that the application hands over.
+    fn files(&mut self, config: &Config) {
+        let (assets, media) = (&config.assets, &config.media);
+        let (taken, prefix) = (assets.prefix.as_str(), media.prefix.as_str());
+        let is_nested = prefix.starts_with(taken) || taken.starts_with(prefix);
+        self.refuse(
+            assets.directory.is_some() && media.directory.is_some() && is_nested,
+            &[("media", "prefix"), ("static", "prefix")],
+            "must not lie within the prefix of [static], nor the other way round",
+        );
+        let is_extension = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        self.refuse(
+            !media.inline.iter().all(is_extension),
+            &[("media", "inline")],
+            "write extensions without a dot, as in [\"svg\"]",
+        );
+        for (number, folder) in config.send_file.iter().enumerate() {
+            let before = &config.send_file[..number];
+            self.refuse_in_list(
+                folder.path.is_some() && before.iter().any(|other| other.path == folder.path),
+                ("send_file", "path"),
+                number,
+                "another [[send_file]] has the same; give each a path of its own",
             );
         }
     }

@@ -1,4 +1,4 @@
-//! During: the frame around the two kinds of answer.
+//! During: the frame around the kinds of answer.
 //!
 //! `bind` does everything that can fail, before the first connection is accepted; `run` accepts until it
 //! is told to stop. The order of both is the order of the lines below.
@@ -28,6 +28,7 @@ use crate::assets::AssetsError;
 use crate::config::ListenConfig;
 use crate::config::load::{ConfigError, Loaded, Origin};
 use crate::config::values::ListenAddress;
+use crate::files::FilesError;
 use crate::gate::GateError;
 use crate::layers::access_log::{AccessLog, Writer};
 use crate::tls::{Tickets, TlsError, certificates};
@@ -41,6 +42,9 @@ pub enum ServeError {
     /// The static files are not sound.
     #[error(transparent)]
     Assets(#[from] AssetsError),
+    /// A folder of uploads, or of files that the application hands over, cannot be served from.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The certificate is not sound.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -72,6 +76,7 @@ impl ServeError {
         match self {
             Self::Config(_) | Self::Gate(_) | Self::ErrorPages(_) | Self::Bind { .. } => true,
             Self::Assets(error) => error.is_operators_mistake(),
+            Self::Files(error) => error.is_operators_mistake(),
             Self::Tls(TlsError::Certificate(error)) => error.is_operators_mistake(),
             Self::Tls(TlsError::Library(_)) | Self::AccessLog(_) => false,
         }
@@ -219,6 +224,12 @@ fn announce(site: &Site, loaded: &Loaded) {
     }
     if let Some(assets) = &site.assets {
         info!("static files: {assets}");
+    }
+    if let Some(media) = &site.media {
+        info!("uploads: {media}");
+    }
+    if !site.send_file.is_empty() {
+        info!("files that the application may hand over: {}", site.send_file);
     }
     match &config.upstream.address {
         Some(address) => info!("application: {address}"),

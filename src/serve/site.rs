@@ -14,6 +14,8 @@ use crate::assets::Assets;
 use crate::config::header_rule::{self, HeaderRule};
 use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
+use crate::files::media::Media;
+use crate::files::send_file::SendFile;
 use crate::gate::Gate;
 use crate::gate::maintenance::Maintenance;
 use crate::http::header_rules::HeaderRules;
@@ -52,6 +54,10 @@ pub struct Site {
     pub redirects: Redirects,
     /// What is set and removed of the application's headers. The static files have theirs already.
     pub header_rules: Arc<HeaderRules>,
+    /// The uploads, if they are served here.
+    pub media: Option<Media>,
+    /// The files that the application may hand over.
+    pub send_file: SendFile,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
     /// The upgraded connections, those that began under a site before this one included.
@@ -76,6 +82,7 @@ impl Site {
         let header_rules = header_rules(&config.headers);
         let assets =
             config.assets.directory.is_some().then(|| Assets::open(&config.assets, &header_rules)).transpose()?;
+        let (media, send_file) = (Media::open(&config.media)?, SendFile::open(&config.send_file)?);
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
@@ -104,6 +111,8 @@ impl Site {
             error_pages,
             redirects,
             header_rules,
+            media,
+            send_file,
             upstream,
             tunnels,
             tls,

@@ -28,10 +28,12 @@ use tracing::debug;
 
 use super::accept::Stack;
 use super::site::{Live, Site};
+use crate::files::send_file::Kept;
 use crate::gate;
-use crate::http::{Request, Response, Scheme, answers, request_rules};
+use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
-use crate::layers::{body_limit, client_address, redirect_to_https, redirects, security_headers};
+use crate::layers::{body_limit, client_address, compression, redirect_to_https, redirects, security_headers};
+use crate::upstream::Upstream;
 
 /// Builds the service that answers every request of every connection.
 pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
@@ -110,6 +112,9 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     if let Some(redirect) = site.redirects.redirect(&request.head.uri) {
         return redirect;
     }
+    if let Some(media) = site.media.as_ref().filter(|media| media.owns(request.head.uri.path())) {
+        return Box::pin(media.respond(&request.head, request.id)).await;
+    }
     if let Some(assets) = site.assets.as_ref().filter(|assets| assets.owns(request.head.uri.path())) {
         return assets.respond(&request.head, &request.client).await;
     }
@@ -123,7 +128,7 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
         // Boxed, since its future is some kilobytes, and every static answer would be moved about with
         // room for it: that was a quarter of the cost of one over HTTP/2.
-        Ok(request) => Box::pin(upstream.forward(request)).await,
+        Ok(request) => Box::pin(ask(site, upstream, request)).await,
         Err(response) => *response,
     };
     // What is switched to another protocol has no headers to speak of.
@@ -131,6 +136,16 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
         edits.apply(response.status(), response.headers_mut());
     }
     response
+}
+
+/// The application's answer, compressed, or the file that it hands over, as it is.
+async fn ask(site: &Site, upstream: &Upstream, request: Request) -> Response {
+    let (kept, asked, id) = (Kept::of(&request.head), compression::Asked::of(&request.head), request.id);
+    let response = upstream.forward(request).await;
+    if response.extensions().get::<HandedOver>().is_some() {
+        return site.send_file.settle(response, &kept, id).await;
+    }
+    compression::compress(response, asked, &site.config.compression)
 }
 
 /// A 405 must say what is allowed (RFC 9110, section 15.5.6).

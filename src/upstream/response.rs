@@ -2,20 +2,23 @@
 
 use ::http::header::{CONTENT_LENGTH, SERVER, TRANSFER_ENCODING};
 use ::http::response::Parts;
-use ::http::{StatusCode, Version};
+use ::http::{HeaderMap, StatusCode, Version};
 
 use super::failure::Failure;
-use crate::http::hop_by_hop;
+use crate::http::{FileHeader, HandedOver, hop_by_hop};
 
 /// Checks and cleans the head of an answer.
 ///
 /// Fields that end at this hop go, and with them the framing, which hyper makes anew towards the
-/// client. `Server` goes because it tells nobody anything good, `X-Accel-*` because it is a word
-/// between an application and its proxy.
+/// client. `Server` goes because it tells nobody anything good, `X-Accel-*` and `X-Sendfile` because they
+/// are words between an application and its proxy; a file that they hand over is noted in the extensions.
 pub(super) fn clean(head: &mut Parts) -> Result<(), Failure> {
     check_framing(head)?;
     hop_by_hop::remove(&mut head.headers);
     head.headers.remove(SERVER);
+    if let Some(handed_over) = take_file(&mut head.headers) {
+        head.extensions.insert(handed_over);
+    }
     let accel: Vec<_> = head.headers.keys().filter(|name| name.as_str().starts_with("x-accel-")).cloned().collect();
     for name in accel {
         head.headers.remove(name);
@@ -25,6 +28,13 @@ pub(super) fn clean(head: &mut Parts) -> Result<(), Failure> {
     }
     head.version = Version::HTTP_11;
     Ok(())
+}
+
+/// The file that the answer hands over. nginx's header wins where there are both.
+fn take_file(headers: &mut HeaderMap) -> Option<HandedOver> {
+    let accel = headers.remove("x-accel-redirect").map(|value| (FileHeader::XAccelRedirect, value));
+    let named = headers.remove("x-sendfile").map(|value| (FileHeader::XSendfile, value));
+    accel.or(named).map(|(header, value)| HandedOver { header, value })
 }
 
 /// hyper has refused lengths that differ or are no numbers; what is left are the cases in which two
