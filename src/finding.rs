@@ -4,6 +4,8 @@
 //! shows everything there is to mend. A finding is a line for people by its `Display`, and has the same in
 //! parts for machines.
 
+pub mod positions;
+
 use std::fmt;
 use std::path::PathBuf;
 

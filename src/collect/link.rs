@@ -13,12 +13,13 @@ use rayon::prelude::*;
 use super::contents::Contents;
 use super::error::CollectError;
 use super::find_links::{self, Form, Language, Languages, Link, Modules, Purpose};
-use super::positions::Positions;
+
 use super::resolve::{Reference, Resolution, Tree, resolve};
 use super::scan::{self, Scanned, SourceFile};
 use super::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
+use crate::finding::positions::Positions;
 use crate::finding::{self, Finding, Level, Rule};
 
 /// Every file with its links.

@@ -32,7 +32,6 @@ mod link;
 mod name;
 mod order;
 mod plan;
-mod positions;
 mod progress;
 mod publish;
 mod python;
