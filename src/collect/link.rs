@@ -61,7 +61,7 @@ pub(super) fn link(
     severities: &Severities,
     findings: &mut Vec<Finding>,
 ) -> Result<Linked, CollectError> {
-    let tree = Tree::new(scanned.files.iter().map(|file| file.name.as_str()));
+    let tree = Tree::new(scanned.files.iter().map(|file| file.name.as_ref()));
     let languages = Languages::new(config)?;
     let refused = &scanned.refused;
     let linker = Linker { config, languages: &languages, prefix: prefix.as_str(), severities, tree: &tree, refused };
@@ -91,13 +91,13 @@ impl Linker<'_> {
     /// The file with its links, and what is odd about it. A file that cannot be read is no more than that.
     fn link(&self, source: SourceFile) -> Result<(Option<LinkedFile>, Vec<Finding>), CollectError> {
         let Some(language) = self.languages.of(&source.name).filter(|_| self.config.hash) else {
-            return match Contents::on_disk(&source.path) {
+            return match Contents::on_disk(source.path.clone()) {
                 Ok(contents) => Ok((Some(LinkedFile { source, contents, links: Vec::new() }), Vec::new())),
                 Err(CollectError::Unreadable(error)) => Ok((None, vec![unreadable(&source, &error)])),
                 Err(other) => Err(other),
             };
         };
-        let bytes = match fs_err::read(&source.path) {
+        let bytes = match fs_err::read(&*source.path) {
             Ok(bytes) => bytes,
             Err(error) => return Ok((None, vec![unreadable(&source, &error)])),
         };
@@ -107,7 +107,7 @@ impl Linker<'_> {
         let found = find_links::find(language, &bytes, modules);
         let mut findings = Vec::new();
         if let Some(why) = found.refusal {
-            findings.push(Finding::warning(Rule::NotUnderstood, &source.name, why).on_disk(&source.path));
+            findings.push(Finding::warning(Rule::NotUnderstood, source.name.as_ref(), why).on_disk(&*source.path));
         }
         let mut links = Vec::new();
         let is_told = |link: &Link| {
@@ -129,7 +129,7 @@ impl Linker<'_> {
                 Resolution::AboveRoot => findings.extend(self.missing(&source, &mut positions, &link, None)),
             }
         }
-        let contents = Contents::of(&bytes, &source.path);
+        let contents = Contents::of(&bytes, source.path.clone());
         Ok((Some(LinkedFile { source, contents, links }), findings))
     }
 
@@ -164,12 +164,12 @@ impl Linker<'_> {
             }
         };
         Some(Finding {
-            file: source.name.clone(),
+            file: source.name.as_ref().to_owned(),
             position: Some(positions.of(link.span.start)),
             message,
             level,
             rule,
-            source: Some(source.path.clone()),
+            source: Some(source.path.to_path_buf()),
             reference: Some(link.url.clone()),
             suggestion: nearest.map(str::to_owned),
         })
@@ -177,7 +177,7 @@ impl Linker<'_> {
 }
 
 fn unreadable(source: &SourceFile, error: &io::Error) -> Finding {
-    Finding::error(Rule::Unreadable, &source.name, scan::unreadable(error)).on_disk(&source.path)
+    Finding::error(Rule::Unreadable, source.name.as_ref(), scan::unreadable(error)).on_disk(&*source.path)
 }
 
 #[cfg(test)]
@@ -191,8 +191,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs_err::write(folder.path().join("b.css"), "a{b:url(nowhere.png)}").expect("a file");
         let file = |name: &str| SourceFile {
-            name: name.to_owned(),
-            path: folder.path().join(name),
+            name: name.into(),
+            path: folder.path().join(name).into(),
             modified: SystemTime::UNIX_EPOCH,
             is_prehashed: false,
         };

@@ -30,6 +30,7 @@ mod folders;
 mod globs;
 mod link;
 mod name;
+mod name_set;
 mod order;
 mod plan;
 mod progress;
@@ -62,7 +63,8 @@ use self::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
 use crate::finding::{self, Finding, Rule};
-use crate::manifest::{Entry, Manifest, Rewriting};
+use crate::manifest::packed::Packed;
+use crate::manifest::{Entry, Rewriting};
 
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
 const STACK_SIZE: usize = 64 << 20;
@@ -94,18 +96,13 @@ pub fn collect_from(
 struct Workshop<'a> {
     config: &'a CollectConfig,
     /// What the output has now.
-    before: Option<&'a Manifest>,
+    before: Option<&'a Packed>,
     cache: &'a Cache,
     staging: &'a Staging,
     progress: &'a progress::Progress,
 }
 
-fn run(
-    folders: &Folders,
-    config: &CollectConfig,
-    prefix: &UrlPrefix,
-    now: SystemTime,
-) -> Result<Summary, CollectError> {
+fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
     refuse_cache_among_files(folders, config, output)?;
@@ -172,7 +169,8 @@ fn run(
         elapsed: started.elapsed(),
     };
     if let Some(page) = page {
-        page.write(&Report::new(last.map(|last| &last.manifest), &plan.manifest, &summary, now).draw())?;
+        let (last, next) = (last.map(|last| last.manifest.expanded()), plan.manifest.expanded());
+        page.write(&Report::new(last.as_ref(), &next, &summary, now).draw())?;
     }
     Ok(summary)
 }
@@ -189,13 +187,12 @@ fn refuse_cache_among_files(folders: &Folders, config: &CollectConfig, output: &
 }
 
 /// A name that browsers keep for ever must never get other bytes. Ours cannot; those of bundlers can.
-fn refuse_changed_bytes(next: &Manifest, before: &Manifest, findings: &mut Vec<Finding>) -> Result<(), CollectError> {
-    let (Some(next), Some(before)) = (&next.files, &before.files) else { return Ok(()) };
-    for (name, entry) in next.iter().filter(|(_, entry)| entry.is_immutable) {
-        let is_other = |old: &&Entry| old.is_immutable && old.sha256 != entry.sha256;
-        if before.get(name).filter(is_other).is_some() {
+fn refuse_changed_bytes(next: &Packed, before: &Packed, findings: &mut Vec<Finding>) -> Result<(), CollectError> {
+    for (name, entry) in next.entries().filter(|(_, entry)| entry.is_immutable) {
+        let is_other = |old: &Entry| old.is_immutable && old.sha256 != entry.sha256;
+        if before.entry(name).filter(is_other).is_some() {
             let message = "it has other bytes than in the release before, under a name that browsers keep for ever";
-            findings.push(Finding::error(Rule::BundlerManifest, name, message));
+            findings.push(Finding::error(Rule::BundlerManifest, name.as_ref(), message));
         }
     }
     if finding::are_fatal(findings) { Err(CollectError::Unsound(std::mem::take(findings))) } else { Ok(()) }

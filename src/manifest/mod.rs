@@ -6,6 +6,7 @@
 
 pub mod json;
 pub mod nearest;
+pub mod packed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -88,6 +89,11 @@ impl Entry {
     /// The file, below the output folder, that holds the bytes of the entry with this name.
     pub fn location<'a>(&'a self, name: &'a str) -> &'a str {
         self.stored.as_deref().unwrap_or(name)
+    }
+
+    /// The name of the compressed copy beside a file with this name.
+    pub fn copy_name(name: &str, coding: Coding) -> String {
+        format!("{name}{}", coding.suffix())
     }
 
     /// The name of the file that holds a delta for `name` against the dictionary with this SHA-256.
