@@ -36,11 +36,20 @@ pub(super) struct LinkedFile {
     pub(super) links: Vec<ResolvedLink>,
 }
 
+impl LinkedFile {
+    /// The links into which new names are written.
+    pub(super) fn rewritten_links(&self) -> impl Iterator<Item = &ResolvedLink> {
+        self.links.iter().filter(|link| !link.is_kept)
+    }
+}
+
 /// A link to a file of the tree.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedLink {
     pub(super) span: Range<usize>,
     pub(super) target: usize,
+    /// Whether it stays as the author wrote it, so that the target must be there under its plain name.
+    pub(super) is_kept: bool,
     form: Form,
     reference: Reference,
 }
@@ -104,9 +113,20 @@ impl Linker<'_> {
         // What a bundler has hashed is not rewritten, but its imports tell which plain names must be there.
         let follows = self.config.javascript_modules || source.is_prehashed;
         let modules = if follows { Modules::Follow } else { Modules::Leave };
-        let found = find_links::find(language, &bytes, modules);
+        let mut found = find_links::find(language, &bytes, modules);
+        let kept = if follows || self.config.keep_originals {
+            Vec::new()
+        } else {
+            // So do imports that are not rewritten, where files have no plain names otherwise.
+            let all = find_links::find(language, &bytes, Modules::Follow);
+            found.refusal = found.refusal.or(all.refusal);
+            all.links.into_iter().filter(|link| found.links.iter().all(|other| other.span != link.span)).collect()
+        };
         let mut findings = Vec::new();
-        if let Some(why) = found.refusal {
+        if let Some(mut why) = found.refusal {
+            if !self.config.keep_originals {
+                why += "; what it refers to by plain names may be missing, with [collect] keep_originals = false";
+            }
             findings.push(Finding::warning(Rule::NotUnderstood, source.name.as_ref(), why).on_disk(&*source.path));
         }
         let mut links = Vec::new();
@@ -119,7 +139,8 @@ impl Linker<'_> {
             match resolve(&link.url, &source.name, self.prefix, self.tree) {
                 Resolution::Elsewhere => {}
                 Resolution::File(target, reference) => {
-                    links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
+                    let is_kept = source.is_prehashed;
+                    links.push(ResolvedLink { span: link.span, target, is_kept, form: link.form, reference });
                 }
                 Resolution::Missing { .. } | Resolution::AboveRoot if !is_told(&link) => {}
                 Resolution::Missing { name } if self.is_refused(&name) => {}
@@ -127,6 +148,11 @@ impl Linker<'_> {
                     findings.extend(self.missing(&source, &mut positions, &link, Some(&name)));
                 }
                 Resolution::AboveRoot => findings.extend(self.missing(&source, &mut positions, &link, None)),
+            }
+        }
+        for link in kept {
+            if let Resolution::File(target, reference) = resolve(&link.url, &source.name, self.prefix, self.tree) {
+                links.push(ResolvedLink { span: link.span, target, is_kept: true, form: link.form, reference });
             }
         }
         let contents = Contents::of(&bytes, source.path.clone());

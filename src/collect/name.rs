@@ -92,17 +92,24 @@ pub(super) fn hash_names(linked: Linked, staging: &Staging) -> Result<Named, Col
     Ok(result)
 }
 
-/// The files whose new names are written into this one. What a bundler has hashed stays as it is.
+/// The files whose new names are written into this one.
 fn rewritten_targets(file: &LinkedFile) -> Vec<usize> {
-    let links = file.links.iter().filter(|_| !file.source.is_prehashed);
-    links.map(|link| link.target).collect()
+    file.rewritten_links().map(|link| link.target).collect()
 }
 
-/// The plain names in files that stay as they are, which must therefore be there.
+/// The plain names that must be there: those that stay in some file as the author wrote them, and those in the
+/// author's bytes of a file that is there under such a name.
 fn needed(linked: &Linked) -> BTreeSet<Name> {
-    let fixed = linked.files.iter().filter(|file| file.source.is_prehashed);
-    let targets = fixed.flat_map(|file| &file.links).map(|link| linked.files[link.target].source.name.clone());
-    targets.collect()
+    let files = &linked.files;
+    let mut is_needed = vec![false; files.len()];
+    let kept = files.iter().flat_map(|file| &file.links).filter(|link| link.is_kept);
+    let mut next: Vec<usize> = kept.map(|link| link.target).collect();
+    while let Some(file) = next.pop() {
+        if !std::mem::replace(&mut is_needed[file], true) {
+            next.extend(files[file].links.iter().map(|link| link.target));
+        }
+    }
+    files.iter().zip(is_needed).filter(|(_, is_needed)| *is_needed).map(|(file, _)| file.source.name.clone()).collect()
 }
 
 struct Names<'a> {
@@ -119,7 +126,7 @@ impl Names<'_> {
             self.hashed[index] = Some(file.source.name.clone());
             return Ok(None);
         }
-        if file.links.is_empty() {
+        if file.rewritten_links().next().is_none() {
             self.give(index, &file.contents.fingerprint);
             return Ok(None);
         }
@@ -156,7 +163,7 @@ impl Names<'_> {
             let name = self.hashed[link.target].as_ref()?;
             Some((link.span.clone(), link.text_for(name)?))
         };
-        let edits: Vec<_> = file.links.iter().filter_map(edit).collect();
+        let edits: Vec<_> = file.rewritten_links().filter_map(edit).collect();
         Ok(rewrite(&file.contents.read()?, &edits))
     }
 }

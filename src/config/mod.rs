@@ -536,6 +536,7 @@ pub struct CollectConfig {
     pub keep_originals: bool,
     /// File and folder names to leave out, as globs. Default: "CVS", ".*" and "*~", as in Django.
     pub ignore: Vec<String>,
+    /// What imports name that are not rewritten (see `javascript_modules`) keeps its plain name.
     /// Give files content-hash names and rewrite the references between them. Default: true.
     pub hash: bool,
     /// Also rewrite `import`, `export … from` and `import()` in JavaScript. Default: false, as
