@@ -6,6 +6,10 @@
 //!
 //! This is the only step that reads an earlier output. A release is known by the hash of its names, and
 //! time goes in from outside: the same sources after the same release give the same output.
+//!
+//! A release may be dated by `SOURCE_DATE_EPOCH`, and the next one by the machine's clock. Between two clocks no time
+//! goes by that would mean anything, so that a stamp by the other one is set anew: a file may then stay for
+//! longer, and never for less, and the number of releases still ends it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +22,7 @@ use crate::config::CollectConfig;
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::manifest::json::{ManifestError, hex};
 use crate::manifest::packed::{Copies, Packed};
-use crate::manifest::{Carried, Entry};
+use crate::manifest::{Carried, Clock, Entry};
 
 /// An earlier output.
 #[derive(Debug)]
@@ -48,16 +52,31 @@ pub(super) struct Carriage {
 pub(super) struct Limits {
     pub(super) releases: u32,
     pub(super) span: Duration,
-    pub(super) now: SystemTime,
+    pub(super) now: Now,
+}
+
+/// When a release is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// The time.
+    pub time: SystemTime,
+    /// Who says so.
+    pub clock: Clock,
+}
+
+impl From<SystemTime> for Now {
+    fn from(time: SystemTime) -> Self {
+        Self { time, clock: Clock::Machine }
+    }
 }
 
 impl Limits {
-    pub(super) fn new(config: &CollectConfig, now: SystemTime) -> Self {
+    pub(super) fn new(config: &CollectConfig, now: Now) -> Self {
         Self { releases: config.keep_releases, span: config.keep_for.0, now }
     }
 
     fn seconds_now(&self) -> u64 {
-        self.now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+        self.now.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
     fn has_passed(&self, carried: &Carried) -> bool {
@@ -194,12 +213,18 @@ fn stamp(
     limits: Limits,
 ) -> Option<Carried> {
     match carried {
-        Some(carried) => Some(Carried { releases: carried.releases + u32::from(is_new_release), ..carried }),
+        Some(carried) => {
+            let is_of_this_clock = carried.clock == limits.now.clock;
+            let since = if is_of_this_clock { carried.since } else { limits.seconds_now() };
+            let releases = carried.releases + u32::from(is_new_release);
+            Some(Carried { releases, since, clock: limits.now.clock, ..carried })
+        }
         None => Some(Carried {
             plain: plain?.to_owned(),
             release: release.to_owned(),
             releases: 1,
             since: limits.seconds_now(),
+            clock: limits.now.clock,
         }),
     }
 }
@@ -231,7 +256,7 @@ mod tests {
     const DAY: u64 = 86400;
 
     fn limits(releases: u32, days: u64, now: u64) -> Limits {
-        let now = UNIX_EPOCH + Duration::from_secs(now);
+        let now = (UNIX_EPOCH + Duration::from_secs(now)).into();
         Limits { releases, span: Duration::from_secs(days * DAY), now }
     }
 
@@ -285,7 +310,7 @@ mod tests {
             let releases = u32::try_from(n).expect("small") + 1;
             assert_eq!(
                 carried,
-                Carried { plain: "a.css".into(), release: first.clone(), releases, since: 100 }
+                Carried { plain: "a.css".into(), release: first.clone(), releases, since: 100, clock: Clock::Machine }
             );
             assert!(!carriage.kept.contains_key("b.1.css"), "it is in use");
             release.manifest = with_carried(&next, &carriage);
@@ -311,6 +336,7 @@ mod tests {
             release: "r".into(),
             releases,
             since,
+            clock: Clock::Machine,
         };
         for (carried, limits, expected) in [
             (carried(1, 0), limits(1, 1, 0), false),
@@ -321,6 +347,39 @@ mod tests {
         ] {
             assert_eq!(limits.has_passed(&carried), expected, "for {carried:?} at {limits:?}");
         }
+    }
+
+    #[test]
+    fn between_two_clocks_no_file_grows_too_old() {
+        let years = 365 * DAY;
+        let source_date = |seconds: u64| {
+            let time = UNIX_EPOCH + Duration::from_secs(seconds);
+            Limits { now: Now { time, clock: Clock::SourceDate }, ..limits(10, 30, 0) }
+        };
+        // A commit of years ago, today, a commit of years to come, and again, each a day after the one before.
+        let dates = [
+            source_date(20 * years),
+            limits(10, 30, 50 * years),
+            source_date(70 * years),
+            limits(10, 30, 50 * years + DAY),
+            source_date(20 * years),
+            limits(10, 30, 50 * years + 2 * DAY),
+        ];
+        let (_folder, mut release) = release(&[("a.css", "a.1.css")]);
+        for (n, limits) in dates.into_iter().enumerate() {
+            let hashed = format!("a.{}.css", n + 2);
+            let next = packed(&[("a.css", &hashed)]);
+            fs_err::write(release.folder.join(&hashed), "x").expect("written");
+            let carriage = release.carry_into(&next, limits).expect("carried");
+            assert_eq!((carriage.kept.len(), carriage.dropped), (n + 1, 0), "release {}", n + 2);
+            let carried = carriage.kept["a.1.css"].carried.as_ref().expect("a stamp");
+            assert_eq!((carried.since, carried.clock), (limits.seconds_now(), limits.now.clock));
+            release.manifest = with_carried(&next, &carriage);
+        }
+        // By one clock, time goes by as always.
+        let next = packed(&[("a.css", "a.7.css")]);
+        let carriage = release.carry_into(&next, limits(10, 30, 50 * years + 40 * DAY)).expect("carried");
+        assert_eq!((carriage.kept.len(), carriage.dropped), (0, 6));
     }
 
     #[test]

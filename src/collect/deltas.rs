@@ -242,7 +242,7 @@ fn totals(manifest: &Packed) -> Totals {
 mod tests {
     use super::*;
     use crate::http::encoding::Coding;
-    use crate::manifest::{Carried, Manifest};
+    use crate::manifest::{Carried, Clock, Manifest};
 
     fn entry(digit: u8, carried: Option<Carried>) -> Entry {
         Entry {
@@ -257,7 +257,7 @@ mod tests {
     }
 
     fn carried(plain: &str, releases: u32, since: u64) -> Option<Carried> {
-        Some(Carried { plain: plain.into(), release: String::new(), releases, since })
+        Some(Carried { plain: plain.into(), release: String::new(), releases, since, clock: Clock::Machine })
     }
 
     fn carriage() -> Carriage {

@@ -46,14 +46,16 @@ mod summary;
 mod verify;
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
+pub use self::carry::Now;
 pub use self::compress::Totals;
 pub use self::error::CollectError;
 pub use self::folders::Folders;
 pub use self::python::Surroundings;
 pub use self::summary::Summary;
 pub use self::verify::{Proof, ProofError, verify};
+pub use crate::manifest::Clock;
 
 use self::cache::Cache;
 use self::carry::{Carriage, Limits, Release};
@@ -73,7 +75,7 @@ const STACK_SIZE: usize = 64 << 20;
 ///
 /// # Errors
 /// See [`CollectError`]. What was published before is then still there.
-pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
+pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: impl Into<Now>) -> Result<Summary, CollectError> {
     collect_from(&Folders::named(config, &Surroundings::default())?, config, prefix, now)
 }
 
@@ -86,8 +88,9 @@ pub fn collect_from(
     folders: &Folders,
     config: &CollectConfig,
     prefix: &UrlPrefix,
-    now: SystemTime,
+    now: impl Into<Now>,
 ) -> Result<Summary, CollectError> {
+    let now = now.into();
     let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads).stack_size(STACK_SIZE);
     threads.build().map_err(CollectError::Threads)?.install(|| run(folders, config, prefix, now))
 }
@@ -102,7 +105,7 @@ struct Workshop<'a> {
     progress: &'a progress::Progress,
 }
 
-fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
+fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
     refuse_cache_among_files(folders, config, output)?;
@@ -170,7 +173,7 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Syste
     };
     if let Some(page) = page {
         let (last, next) = (last.map(|last| last.manifest.expanded()), plan.manifest.expanded());
-        page.write(&Report::new(last.as_ref(), &next, &summary, now).draw())?;
+        page.write(&Report::new(last.as_ref(), &next, &summary, now.time).draw())?;
     }
     Ok(summary)
 }

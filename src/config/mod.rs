@@ -529,6 +529,9 @@ pub struct CollectConfig {
     /// Default: 10; 0 carries nothing over.
     pub keep_releases: u32,
     /// For how long to keep it at most. Default: 30 days.
+    ///
+    /// With `SOURCE_DATE_EPOCH` in the environment, time goes by from one such date to the next. A release by the
+    /// other clock begins the count anew, so that no file goes early; `keep_releases` still ends it.
     pub keep_for: HumanDuration,
     /// Publish files under their plain names too. Default: true.
     ///

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::packed::{Files, Packed, Packing};
-use super::{Carried, Entry, FILE_NAME, Manifest, Rewriting};
+use super::{Carried, Clock, Entry, FILE_NAME, Manifest, Rewriting};
 use crate::http::encoding::{Coding, DictionaryCoding};
 
 /// The version of the `vestibule` key that this program writes and reads.
@@ -190,6 +190,9 @@ struct CarriedOnDisk {
     release: String,
     releases: u32,
     since: u64,
+    /// Whether `since` is a `SOURCE_DATE_EPOCH`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dated: bool,
 }
 
 impl Manifest {
@@ -390,11 +393,12 @@ impl From<EntryOnDisk> for Entry {
             sizes.filter_map(|(token, size)| Some((DictionaryCoding::from_token(token)?, *size))).collect()
         };
         let deltas = entry.deltas.into_iter().map(|(dictionary, sizes)| (dictionary, known(sizes))).collect();
-        let carried = entry.carried.map(|CarriedOnDisk { plain, release, releases, since }| Carried {
+        let carried = entry.carried.map(|CarriedOnDisk { plain, release, releases, since, dated }| Carried {
             plain,
             release,
             releases,
             since,
+            clock: if dated { Clock::SourceDate } else { Clock::Machine },
         });
         Self {
             size: entry.size,
@@ -418,11 +422,12 @@ impl From<&Entry> for EntryOnDisk {
             sizes.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect()
         };
         let deltas = entry.deltas.iter().map(|(dictionary, sizes)| (dictionary.clone(), tokens(sizes))).collect();
-        let carried = entry.carried.clone().map(|Carried { plain, release, releases, since }| CarriedOnDisk {
+        let carried = entry.carried.clone().map(|Carried { plain, release, releases, since, clock }| CarriedOnDisk {
             plain,
             release,
             releases,
             since,
+            dated: clock == Clock::SourceDate,
         });
         Self {
             size: entry.size,
@@ -463,6 +468,7 @@ mod tests {
                 release: "0123456789ab".into(),
                 releases: 2,
                 since: 1,
+                clock: Clock::SourceDate,
             }),
         };
         Manifest {

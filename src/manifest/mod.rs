@@ -113,4 +113,17 @@ pub struct Carried {
     pub releases: u32,
     /// When it went out of use, in seconds since 1970.
     pub since: u64,
+    /// By which clock.
+    pub clock: Clock,
+}
+
+/// Where the time of a release comes from. Times of one are not compared with times of the other: a release may be
+/// dated by a commit of years ago, or by one to come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The machine's.
+    #[default]
+    Machine,
+    /// `SOURCE_DATE_EPOCH`, as builds have it that shall come out the same at any time.
+    SourceDate,
 }

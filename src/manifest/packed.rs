@@ -344,6 +344,7 @@ fn sha384_of(integrity: &str) -> Option<[u8; 48]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Clock;
 
     fn entry(digit: &str) -> Entry {
         Entry {
@@ -362,6 +363,7 @@ mod tests {
             release: "0123456789ab".into(),
             releases: 2,
             since: 1,
+            clock: Clock::SourceDate,
         };
         let files = [
             ("a.css", Entry { stored: Some("a.1.css".into()), ..entry("a") }),
