@@ -132,6 +132,7 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
     let listed = before.as_ref().map(|release| &release.manifest);
     let workshop = Workshop { config, before: listed, cache: &cache, staging: &staging, progress: &progress };
     let compressed = compress::compress(named, &workshop)?;
+    let remembered = cache.taken();
     let mut plan = plan::plan(&compressed);
     plan.manifest.rewriting = Some(rewriting(config, prefix));
     let carriage = match last {
@@ -165,8 +166,9 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
         dropped: carriage.dropped + own.dropped,
         shadowed,
         compression: compressed.totals.clone(),
-        remembered: cache.taken(),
+        remembered,
         deltas,
+        remembered_deltas: cache.taken() - remembered,
         warnings: findings,
         notes: folders.notes.clone(),
         elapsed: started.elapsed(),

@@ -40,6 +40,8 @@ pub struct Summary {
     pub remembered: usize,
     /// What deltas save over the smallest copies, for browsers that have an earlier version.
     pub deltas: Totals,
+    /// How many deltas an earlier run had made for another output. Those that the release before has are not counted.
+    pub remembered_deltas: usize,
     /// What is odd, but did not stop the run.
     #[serde(skip)]
     pub warnings: Vec<Finding>,
@@ -99,10 +101,13 @@ impl fmt::Display for Summary {
             compression_line(f, name(*coding), totals)?;
         }
         if self.remembered > 0 {
-            line(f, "cached", self.remembered, "copies and deltas, made by an earlier run")?;
+            line(f, "cached", self.remembered, "of these copies, made by an earlier run")?;
         }
         if self.deltas.copies > 0 {
             compression_line(f, "deltas", &self.deltas)?;
+        }
+        if self.remembered_deltas > 0 {
+            line(f, "cached", self.remembered_deltas, "deltas, made by an earlier run")?;
         }
         if !self.warnings.is_empty() {
             line(f, "warnings", self.warnings.len(), "see above")?;
@@ -159,6 +164,7 @@ mod tests {
             references: 45,
             carried: 12,
             dropped: 3,
+            remembered_deltas: 7,
             shadowed: 2,
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
             remembered: 80,
@@ -175,9 +181,10 @@ Collected 132 files from 1 folder into public in 2.4 s
   rewritten      45  references to them
   carried        12  of earlier releases, for pages that still ask for them
   dropped         3  of earlier releases, out of use for long enough
+  cached          7  deltas, made by an earlier run
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
-  cached         80  copies and deltas, made by an earlier run
+  cached         80  of these copies, made by an earlier run
   deltas         12   307.2 KiB ->   30.7 KiB   10 %
   warnings        1  see above";
         assert_eq!(summary.to_string(), expected);
