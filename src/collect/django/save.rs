@@ -24,11 +24,14 @@ const LINE: usize = 100;
 #[derive(Debug)]
 pub struct Saved {
     file: PathBuf,
-    sources: usize,
-    apps: usize,
+    /// How many folders are named by their paths.
+    pub sources: usize,
+    /// How many are found by the names of their apps.
+    pub apps: usize,
     /// Whether `collect` reads the file without being told.
     is_default: bool,
-    warnings: Vec<Finding>,
+    /// What is odd, but did not keep it from being saved.
+    pub warnings: Vec<Finding>,
 }
 
 impl fmt::Display for Saved {
