@@ -62,9 +62,9 @@ impl Codec {
     /// The codec of a coding, at the level that the operator has chosen.
     pub(super) fn new(coding: Coding, config: &CollectConfig) -> Self {
         let level = match coding {
-            Coding::Gzip => config.gzip_level.min(12),
-            Coding::Brotli => config.brotli_level.min(11),
-            Coding::Zstd => config.zstd_level.min(22),
+            Coding::Gzip => config.gzip_level,
+            Coding::Brotli => config.brotli_level,
+            Coding::Zstd => config.zstd_level,
         };
         Self { coding, level }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::compress::Totals;
-use crate::finding::Finding;
+use crate::finding::{Finding, counted};
 use crate::http::encoding::Coding;
 
 /// What one run did. It prints as the closing lines, and is serialized as its numbers.
@@ -130,10 +130,6 @@ fn compression_line(f: &mut fmt::Formatter<'_>, name: &str, totals: &Totals) -> 
     Ok(())
 }
 
-pub(super) fn counted(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
-}
-
 #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
 pub(super) fn bytes(number: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
@@ -164,11 +160,11 @@ mod tests {
             references: 45,
             carried: 12,
             dropped: 3,
-            remembered_deltas: 7,
             shadowed: 2,
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
             remembered: 80,
             deltas: Totals { copies: 12, before: 314_573, after: 31_457 },
+            remembered_deltas: 7,
             warnings: vec![Finding::about("a.css", "odd")],
             notes: vec!["no static folder in django.contrib.auth".into()],
             elapsed: Duration::from_millis(2440),
@@ -181,11 +177,11 @@ Collected 132 files from 1 folder into public in 2.4 s
   rewritten      45  references to them
   carried        12  of earlier releases, for pages that still ask for them
   dropped         3  of earlier releases, out of use for long enough
-  cached          7  deltas, made by an earlier run
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
   cached         80  of these copies, made by an earlier run
   deltas         12   307.2 KiB ->   30.7 KiB   10 %
+  cached          7  deltas, made by an earlier run
   warnings        1  see above";
         assert_eq!(summary.to_string(), expected);
     }

@@ -536,10 +536,10 @@ pub struct CollectConfig {
     /// Publish files under their plain names too. Default: true.
     ///
     /// Without them the output is half the size, and a URL that was not made by `{% static %}` is a 404.
+    /// What imports name that are not rewritten (see `javascript_modules`) keeps its plain name.
     pub keep_originals: bool,
     /// File and folder names to leave out, as globs. Default: "CVS", ".*" and "*~", as in Django.
     pub ignore: Vec<String>,
-    /// What imports name that are not rewritten (see `javascript_modules`) keeps its plain name.
     /// Give files content-hash names and rewrite the references between them. Default: true.
     pub hash: bool,
     /// Also rewrite `import`, `export … from` and `import()` in JavaScript. Default: false, as
@@ -587,8 +587,8 @@ pub struct CollectConfig {
     /// Extensions of files that are compressed already. Default: the usual image, audio, video,
     /// font and archive types.
     pub skip_compression: Vec<String>,
-    /// Where to keep compressed copies for the next run. Default: `vestibule` in `$XDG_CACHE_HOME`, or else
-    /// in `~/.cache`; "" keeps none.
+    /// Where to keep compressed copies and deltas for the next run. Default: `vestibule` in `$XDG_CACHE_HOME`,
+    /// or else in `~/.cache`; "" keeps none.
     ///
     /// Safe to share between projects and to lose. In CI, mount it.
     pub cache: Option<PathBuf>,

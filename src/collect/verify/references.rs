@@ -20,7 +20,6 @@ use md5::{Digest as _, Md5};
 use rayon::prelude::*;
 
 use super::Findings;
-use super::contents::digest_of;
 use crate::collect::error::CollectError;
 use crate::collect::find_links::{self, Language, Languages, Link, Modules, Purpose};
 use crate::collect::fingerprint::{fingerprint, hashed_name, ring_fingerprints};
@@ -31,7 +30,7 @@ use crate::collect::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
 use crate::finding::{Finding, Position};
-use crate::manifest::json::hex;
+use crate::manifest::json::{hex, sha256_of};
 use crate::manifest::{Entry, Manifest};
 
 /// Looks at every file; answers how many references lead to listed files.
@@ -278,7 +277,7 @@ impl<'a> Site<'a> {
         };
         let has_own_hash = |&index: &usize| {
             let node = &self.nodes[index];
-            let digest = digest_of(&node.entry.sha256);
+            let digest = sha256_of(&node.entry.sha256);
             // What is no SHA-256 at all is told as no hash of the bytes.
             !node.has_our_hash()
                 || digest.is_none_or(|digest| hashed_name(node.plain, &digest) == node.name)
