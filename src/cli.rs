@@ -73,9 +73,9 @@ Examples:
   vestibule audit-templates . --output public
   vestibule audit-templates shop/templates venv/lib/python3.13/site-packages/wagtail
 
-Judged are constants: {% static \"…\" %}, static(\"…\") in Jinja and Python, staticfiles_storage.url(\"…\"),
-and the css and js of forms' Media. Django raises an error for a name that the manifest lacks, on the
-page that has it, in production only. Exit code 0: none; 1: some.";
+Judged are constants: {% static \"…\" %}, static(\"…\") in Jinja and Python,
+staticfiles_storage.url(\"…\"), and the css and js of forms' Media. Django raises an error for a name
+that the manifest lacks, on the page that has it, in production only. Exit code 0: none; 1: some.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]

@@ -665,10 +665,14 @@ pub struct CollectConfig {
     /// Default: 10; 0 carries nothing over.
     pub keep_releases: u32,
     /// For how long to keep it at most. Default: 30 days.
+    ///
+    /// With `SOURCE_DATE_EPOCH` in the environment, time goes by from one such date to the next. A release by the
+    /// other clock begins the count anew, so that no file goes early; `keep_releases` still ends it.
     pub keep_for: HumanDuration,
     /// Publish files under their plain names too. Default: true.
     ///
     /// Without them the output is half the size, and a URL that was not made by `{% static %}` is a 404.
+    /// What imports name that are not rewritten (see `javascript_modules`) keeps its plain name.
     pub keep_originals: bool,
     /// File and folder names to leave out, as globs. Default: "CVS", ".*" and "*~", as in Django.
     pub ignore: Vec<String>,
@@ -719,8 +723,8 @@ pub struct CollectConfig {
     /// Extensions of files that are compressed already. Default: the usual image, audio, video,
     /// font and archive types.
     pub skip_compression: Vec<String>,
-    /// Where to keep compressed copies for the next run. Default: `vestibule` in `$XDG_CACHE_HOME`, or else
-    /// in `~/.cache`; "" keeps none.
+    /// Where to keep compressed copies and deltas for the next run. Default: `vestibule` in `$XDG_CACHE_HOME`,
+    /// or else in `~/.cache`; "" keeps none.
     ///
     /// Safe to share between projects and to lose. In CI, mount it.
     pub cache: Option<PathBuf>,
