@@ -45,6 +45,7 @@ fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
 pub fn admit(head: &mut Parts) -> Result<String, Refusal> {
     check_method(&head.method)?;
     check_framing(head)?;
+    check_values(head)?;
     check_target(&head.uri)?;
     let host = settle_host(head)?;
     drop_ambiguous_names(&mut head.headers);
@@ -86,7 +87,22 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A parser of HTTP/1.1 takes the white space off a value. Over HTTP/2 it comes as it was sent, where it is
+/// forbidden (RFC 9113, section 8.2.1): an application would see another value over uwsgi than over HTTP.
+fn check_values(head: &Parts) -> Result<(), Refusal> {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let has_space = |value: &HeaderValue| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last());
+    if head.version == Version::HTTP_2 && head.headers.values().any(has_space) {
+        return bad("a value that begins or ends in white space");
+    }
+    Ok(())
+}
+
 fn check_target(uri: &Uri) -> Result<(), Refusal> {
+    // Which of the two does not matter: a proxy before us may have come by another than its client.
+    if uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return bad("a target of another scheme");
+    }
     let path = uri.path();
     if !path.starts_with('/') {
         return bad("a target that is no path");
@@ -187,7 +203,8 @@ fn host_of(written: &str) -> Option<&str> {
         None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    (port_is_sound && host_is_sound && !host.is_empty()).then_some(host)
+    let has_gap = host.split('.').any(str::is_empty);
+    (port_is_sound && host_is_sound && !has_gap).then_some(host)
 }
 
 fn drop_ambiguous_names(headers: &mut HeaderMap) {
@@ -240,6 +257,10 @@ mod tests {
             ("[2001:DB8::1]:443", Some("[2001:db8::1]")),
             ("", None),
             (".", None),
+            ("..", None),
+            (".example.com", None),
+            ("example..com", None),
+            ("example.com..", None),
             (":80", None),
             ("example.com:", None),
             ("example.com:http", None),
@@ -271,6 +292,7 @@ mod tests {
             (v11, "https://a/", &[("host", "a:80")], None),
             (v11, "http://A:80/", &[("host", "a:80")], Some("a")),
             (v11, "http://a/", &[("host", "b")], None),
+            (v11, "ftp://a/", &[("host", "a")], None),
             (v11, "http://a/", &[], None),
             (v11, "http://u@a/", &[("host", "u@a")], None),
             (v10, "/", &[], None),
@@ -314,6 +336,14 @@ mod tests {
         }
         let mut old = head(Version::HTTP_10, "POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
         assert!(admit(&mut old).is_err());
+    }
+
+    #[test]
+    fn a_value_has_no_white_space_around_it() {
+        for (value, is_sound) in [("a b", true), ("", true), (" a", false), ("a\t", false)] {
+            let mut head = head(Version::HTTP_2, "GET", "https://a/", &[("x", value)]);
+            assert_eq!(admit(&mut head).is_ok(), is_sound, "for {value:?}");
+        }
     }
 
     #[test]
