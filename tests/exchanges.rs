@@ -70,11 +70,13 @@ pub(crate) fn site() -> TempDir {
     folder
 }
 
-async fn serve(folder: &Path) -> TestServer {
+/// vestibule with that site.
+pub(crate) async fn serve(folder: &Path) -> TestServer {
     TestServer::start(&format!("[static]\ndirectory = {folder:?}\nmemory = \"64 KiB\"\n")).await
 }
 
 /// A request of an exchange, taken apart.
+#[derive(Clone)]
 pub(crate) struct Sent {
     pub(crate) method: String,
     pub(crate) target: String,
@@ -98,8 +100,14 @@ impl Sent {
         Self { method: method.to_owned(), target, fields, body, is_for_http1_only }
     }
 
+    /// A GET with one field.
+    pub(crate) fn get(target: &str, field: &str) -> Self {
+        let sent = vec![format!("GET {target}"), field.to_owned()];
+        Self::of(&Exchange { sent, ..Exchange::default() })
+    }
+
     /// All of it, for HTTP/1.1. No further request follows.
-    pub(crate) fn raw(&self) -> Vec<u8> {
+    fn raw(&self) -> Vec<u8> {
         let end = ["Connection: close".to_owned(), String::new()];
         let first = format!("{} {} HTTP/1.1\r\nHost: localhost\r\n", self.method, self.target);
         [first.as_bytes(), &bytes_of(&self.fields), &bytes_of(&end), &self.body].concat()

@@ -14,6 +14,7 @@ mod config_example;
 mod connections;
 mod corpus;
 mod deltas;
+mod differences;
 mod django;
 mod django_rewriting;
 mod gate;

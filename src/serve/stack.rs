@@ -73,7 +73,14 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         Ok(host) => host,
         Err(refusal) => {
             debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
-            return refused(refusal.status());
+            let path = request.head.uri.path();
+            return match site.assets.as_ref().filter(|assets| assets.owns(path)) {
+                // What is allowed with a file, the static files know themselves.
+                Some(assets) if refusal.status() == StatusCode::METHOD_NOT_ALLOWED => {
+                    answers::last(assets.respond(&request.head, &request.client).await)
+                }
+                _ => refused(refusal.status()),
+            };
         }
     };
     // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
