@@ -73,14 +73,8 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         Ok(host) => host,
         Err(refusal) => {
             debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
-            let path = request.head.uri.path();
-            return match site.assets.as_ref().filter(|assets| assets.owns(path)) {
-                // What is allowed with a file, the static files know themselves.
-                Some(assets) if refusal.status() == StatusCode::METHOD_NOT_ALLOWED => {
-                    answers::last(assets.respond(&request.head, &request.client).await)
-                }
-                _ => refused(refusal.status()),
-            };
+            let is_static = site.assets.as_ref().is_some_and(|assets| assets.owns(request.head.uri.path()));
+            return refused(refusal.status(), is_static);
         }
     };
     // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
@@ -138,11 +132,11 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
 /// A connection of HTTP/1.1 ends with it. Whoever sent this may see the end of it elsewhere than we do, as with
 /// `CONNECT`, behind which other bytes than HTTP follow; and what comes next may be another client's, if a proxy
 /// before us shares its connection among many.
-fn refused(status: StatusCode) -> Response {
+fn refused(status: StatusCode, is_static: bool) -> Response {
     let mut response = answers::status(status);
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        response.headers_mut().insert(ALLOW, methods);
+        let methods = if is_static { "GET, HEAD" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     }
     answers::last(response)
 }
