@@ -76,7 +76,8 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         Ok(host) => host,
         Err(refusal) => {
             debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
-            return with_allow(answers::status(refusal.status()));
+            let is_static = site.assets.as_ref().is_some_and(|assets| assets.owns(request.head.uri.path()));
+            return refused(refusal.status(), is_static);
         }
     };
     // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
@@ -148,13 +149,18 @@ async fn ask(site: &Site, upstream: &Upstream, request: Request) -> Response {
     compression::compress(response, asked, &site.config.compression)
 }
 
-/// A 405 must say what is allowed (RFC 9110, section 15.5.6).
-fn with_allow(mut response: Response) -> Response {
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        response.headers_mut().insert(ALLOW, methods);
+/// The answer to a request that is not sound. A 405 must say what is allowed (RFC 9110, section 15.5.6).
+///
+/// A connection of HTTP/1.1 ends with it. Whoever sent this may see the end of it elsewhere than we do, as with
+/// `CONNECT`, behind which other bytes than HTTP follow; and what comes next may be another client's, if a proxy
+/// before us shares its connection among many.
+fn refused(status: StatusCode, is_static: bool) -> Response {
+    let mut response = answers::status(status);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let methods = if is_static { "GET, HEAD" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     }
-    response
+    answers::last(response)
 }
 
 /// The answers for load balancers and orchestrators.

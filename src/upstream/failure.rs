@@ -189,6 +189,9 @@ impl Failure {
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        if matches!(self, Self::Client(_)) {
+            return answers::last(response);
+        }
         response
     }
 
