@@ -32,7 +32,7 @@
 //! A proxied request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> upstream: gather (a body that fits) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
+//!   -> upstream: gather (the whole body) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
 //!        any failure -> failure
 //! -> layers outward -> hyper -> socket
@@ -51,8 +51,8 @@
 //! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
 //!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to
 //!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
-//!    tokio's threads where a file is read (`assets::respond`, `http::body`) and for a reload (`serve`); the access
-//!    log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and a few of their own
+//!    tokio's threads where a file is read (`assets::respond`, `http::body`) or written (`upstream::storage`) and for a
+//!    reload (`serve`); the access log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and a few of their own
 //!    that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.

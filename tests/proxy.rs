@@ -135,7 +135,7 @@ async fn what_a_client_claims_does_not_reach_the_application() {
 }
 
 #[tokio::test]
-async fn a_body_of_known_length_streams_with_its_length() {
+async fn a_body_of_known_length_arrives_with_it() {
     let app = App::answering(HELLO).await;
     let (sender, body) = channel();
     let upstream = upstream(&app);
@@ -164,20 +164,69 @@ async fn a_short_body_of_unknown_length_gets_one() {
 }
 
 #[tokio::test]
-async fn a_long_body_of_unknown_length_goes_on_in_chunks() {
+async fn a_long_body_of_unknown_length_gets_one_too() {
     for method in ["POST", "GET"] {
         let app = App::answering(HELLO).await;
         let config = UpstreamConfig { request_buffer: ByteSize(4), ..config() };
         let (sender, body) = channel();
-        sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
-        sender.send(Ok(Bytes::from_static(b"gh"))).unwrap();
+        for piece in [&b"abcdef"[..], b"gh"] {
+            sender.send(Ok(Bytes::from_static(piece))).unwrap();
+        }
         drop(sender);
         let response = Upstream::new(app.address(), &config).forward(request(method, "/", &[], body)).await;
         assert_eq!(response.status(), 200);
-        let seen = app.request();
-        let expected = ["transfer-encoding: chunked", "", "6", "abcdef", "2", "gh", "0", "", ""];
-        assert_eq!(own_lines(&seen)[1..], expected, "for {method}");
+        assert_eq!(own_lines(&app.request())[1..], ["content-length: 8", "", "abcdefgh"], "for {method}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_shall_stream_does_with_its_length_or_in_chunks() {
+    let named = UpstreamConfig { stream_requests: vec!["/live/*".parse().unwrap()], ..config() };
+    let without_disk = UpstreamConfig { request_buffer: ByteSize(4), buffer_disk: ByteSize(0), ..config() };
+    let chunked = ["transfer-encoding: chunked", "", "6", "abcdef", "2", "gh", "0", "", ""];
+    for (fields, expected) in
+        [(&[("content-length", "8")][..], &["content-length: 8", "", "abcdefgh"][..]), (&[], &chunked)]
+    {
+        for config in [&named, &without_disk] {
+            let app = App::answering(HELLO).await;
+            let upstream = Upstream::new(app.address(), config);
+            let (sender, body) = channel();
+            let answer = tokio::spawn({
+                let sent = request("POST", "/live/a/b", fields, body);
+                async move { upstream.forward(sent).await.status() }
+            });
+            sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
+            until(|| async { app.connections() > 0 }).await; // the rest has not come yet
+            sender.send(Ok(Bytes::from_static(b"gh"))).unwrap();
+            drop(sender);
+            assert_eq!(soon(answer).await.unwrap(), 200);
+            assert_eq!(own_lines(&app.request())[1..], *expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_finds_no_room_is_told_to_come_back_and_one_that_never_will_that_it_is_too_large() {
+    let app = App::answering(HELLO).await;
+    let config = UpstreamConfig { request_buffer: ByteSize(4), buffer_disk: ByteSize(10), ..config() };
+    let upstream = Upstream::new(app.address(), &config);
+    let (sender, slow) = channel();
+    sender.send(Ok(Bytes::from_static(b"abcdefgh"))).unwrap();
+    let mut first = std::pin::pin!(upstream.forward(request("POST", "/", &[], slow)));
+    let sent = |text: &'static str| request("POST", "/", &[], Body::from(text));
+    let refused = loop {
+        assert!(first.as_mut().now_or_never().is_none(), "it waits for the rest");
+        match upstream.forward(sent("ABCDEF")).await {
+            answer if answer.status() == 200 => tokio::task::yield_now().await, // the first is not on disk yet
+            answer => break answer,
+        }
+    };
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+    assert_eq!(upstream.forward(sent("abcdefghijk")).await.status(), 413);
+    assert_eq!(upstream.forward(sent("abc")).await.status(), 200);
+    drop(sender);
+    assert_eq!(first.await.status(), 200);
+    assert_eq!(upstream.forward(sent("ABCDEF")).await.status(), 200);
 }
 
 #[tokio::test]
@@ -642,9 +691,11 @@ async fn an_answer_that_nobody_takes_holds_its_connection_until_it_is_dropped_an
 }
 
 #[tokio::test]
-async fn bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
+async fn without_a_disk_bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
     let app = App::answering(HELLO).await;
-    let upstream = Upstream::new(app.address(), &UpstreamConfig { request_buffer_memory: ByteSize(8), ..config() });
+    let (memory, disk) = (ByteSize(8), ByteSize(0));
+    let config = UpstreamConfig { request_buffer_memory: memory, buffer_disk: disk, ..config() };
+    let upstream = Upstream::new(app.address(), &config);
     let (sender, slow) = channel();
     sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
     let mut first = std::pin::pin!(upstream.forward(request("POST", "/", &[], slow)));

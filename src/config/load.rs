@@ -527,6 +527,9 @@ mod tests {
             ("[tls]\nself_signed = true\n[https]\nhsts_max_age = \"1d\"", "[https] hsts_max_age"),
             ("[health]\nlive = \"/x\"\nready = \"/x\"", "[health] ready"),
             ("[timeouts]\nidle = 0", "[timeouts] idle"),
+            ("[limits]\nbody_size = \"2 GiB\"", "[limits] body_size"),
+            ("[upstream]\nstream_requests = [\"upload\"]", "\"/upload/*\""),
+            ("[upstream]\nstream_requests = [\"/upload/[\"]", "\"/upload/[\" is not a pattern"),
             ("[collect]\nzstd_level = 23", "[collect] zstd_level"),
             ("[collect]\nkeep_ratio = 1.5", "[collect] keep_ratio"),
         ] {
@@ -546,6 +549,7 @@ mod tests {
             ("limits", "http2_streams", "1", "0"),
             ("upstream", "connections", "1000000", "1000001"),
             ("upstream", "response_header_size", "\"8 KiB\"", "0"),
+            ("limits", "body_size", "\"1 GiB\"", "\"1025 MiB\""),
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),

@@ -32,6 +32,7 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.numbers(config);
     rules.redirects(config);
     rules.gate(config);
+    rules.buffers(config);
     rules.collect(config);
     rules.broken
 }
@@ -186,6 +187,18 @@ impl Rules<'_> {
                 "leads to itself",
             );
         }
+    }
+
+    fn buffers(&mut self, config: &Config) {
+        let Config { limits, upstream, .. } = config;
+        self.refuse(
+            upstream.buffer_disk.0 > 0
+                && upstream.stream_requests.is_empty()
+                && limits.body_size.0 > upstream.buffer_disk.0.max(upstream.request_buffer.0),
+            &[("limits", "body_size"), ("upstream", "buffer_disk"), ("upstream", "stream_requests")],
+            "is more than [upstream] buffer_disk, where bodies wait until they are whole; raise that, or name the \
+             paths of such uploads in [upstream] stream_requests",
+        );
     }
 
     fn collect(&mut self, config: &Config) {

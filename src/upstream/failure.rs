@@ -24,9 +24,15 @@ pub enum Failure {
         /// How long the request waited for one.
         waited: Duration,
     },
-    /// Other requests have taken all memory for bodies of unknown length.
+    /// Other requests have taken all memory for bodies of unknown length, and no disk is to be used.
     #[error("too much of request bodies is held at once ([upstream] request_buffer_memory)")]
     MemoryTaken,
+    /// Other bodies have taken the memory, and all of the disk that they may.
+    #[error("too much of bodies is held at once ([upstream] request_buffer_memory and buffer_disk)")]
+    DiskTaken,
+    /// The body cannot be written to a file.
+    #[error("a request's body cannot be held in a file ([upstream] buffer_directory)")]
+    Disk(#[source] io::Error),
     /// Nobody has listened on the socket for longer than requests are held.
     #[error("the application is not there ([upstream] hold)")]
     Away {
@@ -84,8 +90,11 @@ pub enum Failure {
     /// The client is to blame.
     #[error("the request's body {0}")]
     Client(ClientFault),
-    /// The body has no length and is too long to be gathered.
-    #[error("the uwsgi protocol needs a length, and the body is longer than [upstream] request_buffer")]
+    /// The body is longer than what may be held of all bodies together.
+    #[error("the request's body is larger than [upstream] buffer_disk")]
+    TooLongToHold,
+    /// The body has no length and is not gathered, or is too long for that.
+    #[error("the uwsgi protocol needs a length, and the body is not gathered whole ([upstream] buffer_disk)")]
     LengthRequired,
     /// The request's head does not fit into a uwsgi packet.
     #[error("the request's head does not fit into the 65,535 bytes of a uwsgi packet")]
@@ -151,7 +160,7 @@ impl fmt::Display for ClientFault {
 impl Failure {
     /// Whether the client sent what cannot be served.
     pub fn is_clients_fault(&self) -> bool {
-        matches!(self, Self::Client(_) | Self::LengthRequired | Self::PacketTooLarge)
+        matches!(self, Self::Client(_) | Self::TooLongToHold | Self::LengthRequired | Self::PacketTooLarge)
     }
 
     /// Whether a request that can be repeated without harm may be tried once more on a fresh
@@ -171,11 +180,13 @@ impl Failure {
             Self::QueueFull
             | Self::QueueTooSlow { .. }
             | Self::MemoryTaken
+            | Self::DiskTaken
+            | Self::Disk(_)
             | Self::Away { .. }
             | Self::BacklogFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Closed { .. } | Self::Malformed(_) | Self::HeadTooLarge => StatusCode::BAD_GATEWAY,
             Self::ConnectTooSlow { .. } | Self::NotReading { .. } | Self::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Client(ClientFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Client(ClientFault::TooLarge) | Self::TooLongToHold => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Client(ClientFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Client(ClientFault::Broken) => StatusCode::BAD_REQUEST,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
@@ -237,6 +248,9 @@ mod tests {
             (Failure::QueueFull, 503, false, false),
             (Failure::QueueTooSlow { waited }, 503, false, false),
             (Failure::MemoryTaken, 503, false, false),
+            (Failure::DiskTaken, 503, false, false),
+            (Failure::Disk(io::ErrorKind::StorageFull.into()), 503, false, false),
+            (Failure::TooLongToHold, 413, true, false),
             (Failure::Connect(io::ErrorKind::NotFound.into()), 502, false, false),
             (Failure::ConnectTooSlow { waited }, 504, false, false),
             (Failure::NotReading { waited }, 504, false, false),

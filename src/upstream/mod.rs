@@ -2,8 +2,8 @@
 //!
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
-//! their way, `gather` is what comes before if a body has no length, `tunnel` is what follows a 101,
-//! `failure` is all that can go wrong.
+//! their way, `gather` is what comes before: the whole body of a request, in memory or in a file (`storage`).
+//! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
 //! While nobody listens, requests wait (`hold`). A request is sent again only if it is idempotent, has no
 //! body, and met a connection that closed without a word: an idle one once, and a fresh one once. Nothing else
@@ -19,9 +19,11 @@ mod received;
 mod request;
 mod response;
 mod sent;
+mod storage;
 pub mod tunnel;
 pub mod uwsgi;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +31,7 @@ use ::http::StatusCode;
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
 use bytes::Bytes;
+use globset::{GlobSet, GlobSetBuilder};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -44,9 +47,10 @@ use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::sent::{Length, Outgoing, Sent};
+use self::storage::Storage;
 use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
-use crate::config::values::{UpstreamAddress, UpstreamProtocol};
+use crate::config::values::{PathGlob, UpstreamAddress, UpstreamProtocol};
 use crate::http::body::Body;
 use crate::http::{Client, Request, RequestId, Response, UpstreamTime};
 
@@ -58,6 +62,8 @@ pub struct Upstream {
     deadlines: Deadlines,
     pool: Arc<Pool>,
     gathering: Gathering,
+    /// The paths of requests whose bodies are not gathered.
+    streamed: GlobSet,
     hold: Hold,
     tunnels: Tunnels,
     /// When the application was last tried, and whether it could be reached.
@@ -81,11 +87,13 @@ impl Upstream {
     /// Prepares to connect; nothing is opened yet. Upgraded connections become some of `tunnels`, which
     /// outlive this value.
     pub fn new(address: &UpstreamAddress, config: &UpstreamConfig, tunnels: &Tunnels) -> Self {
+        let (requests, _) = Storage::both(config);
         Self {
             address: Arc::new(address.clone()),
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
             pool: Arc::new(Pool::new(config)),
-            gathering: Gathering::new(config),
+            gathering: Gathering::new(requests),
+            streamed: globs(&config.stream_requests),
             hold: Hold::new(config),
             config: config.clone(),
             tunnels: tunnels.clone(),
@@ -140,18 +148,16 @@ impl Upstream {
         self.answer(prepared, answer, lease)
     }
 
-    /// Finds out how the body is framed, which may mean to gather some of it. No connection is held
+    /// Gathers the body, unless it shall stream, and so finds out how it is framed. No connection is held
     /// meanwhile: a slow client must not keep one of the application's workers.
     async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
         let Request { mut head, body, client, id } = request;
         let announced = request::announced_length(&head.headers);
-        let body = match announced {
+        let streams = self.streamed.is_match(head.uri.path()) || announced.is_some_and(|n| self.gathering.streams(n));
+        let body = match streams {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
-            Some(length) if self.gathering.holds(length) => {
-                Outgoing::announced(length, self.gathering.gather(body, Some(length)).await?)
-            }
-            Some(length) => Outgoing::announced(length, (Bytes::new(), Some(body))),
-            None => Outgoing::gathered(self.gathering.gather(body, None).await?),
+            true => Outgoing::streamed(body, announced),
+            false => Outgoing::gathered(self.gathering.gather(body, announced).await?, announced),
         };
         if self.speaks_uwsgi() && body.length == Length::Chunked {
             return Err(Failure::LengthRequired);
@@ -265,4 +271,23 @@ impl Upstream {
     fn speaks_uwsgi(&self) -> bool {
         self.address.protocol == UpstreamProtocol::Uwsgi
     }
+}
+
+/// Tries whether bodies can be held in files as the configuration says.
+///
+/// # Errors
+/// Why the folder takes no file.
+pub fn try_buffer_directory(config: &UpstreamConfig) -> io::Result<()> {
+    match config.buffer_disk.0 {
+        0 => Ok(()),
+        _ => storage::nameless_file(config.buffer_directory.as_deref()).map(drop),
+    }
+}
+
+fn globs(globs: &[PathGlob]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(glob.0.clone());
+    }
+    set.build().expect("each glob was parsed, and together they are not too large")
 }
