@@ -687,7 +687,86 @@ async fn an_answer_that_nobody_takes_holds_its_connection_until_it_is_dropped_an
     assert_eq!(soon(untaken.frame()).await.unwrap().unwrap().into_data().unwrap(), "hello");
     assert_eq!(upstream.forward(get("/")).await.status(), 503);
     drop(untaken);
-    assert_eq!(upstream.forward(get("/")).await.status(), 200);
+    until(|| async { upstream.forward(get("/")).await.status() == 200 }).await;
+}
+
+/// Answers whatever is asked with so many bytes, and closes, as gunicorn's sync worker does.
+async fn app_with_long_answers(fields: &'static str, length: usize) -> App {
+    App::new(move |mut connection| async move {
+        connection.request().await;
+        let framing = format!("Content-Length: {length}\r\nConnection: close\r\n{fields}\r\n");
+        connection.send(&format!("HTTP/1.1 200 OK\r\n{framing}{}", "x".repeat(length))).await;
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_takes_is_held_and_its_connection_is_free() {
+    for (memory, disk) in [(8, 0), (0, 16), (1, 16)] {
+        let app = app_with_long_answers("", 3_000_000).await;
+        let upstream = Upstream::new(
+            app.address(),
+            &UpstreamConfig {
+                connections: 1.try_into().unwrap(),
+                response_buffer: ByteSize::mebibytes(8),
+                response_buffer_memory: ByteSize::mebibytes(memory),
+                buffer_disk: ByteSize::mebibytes(disk),
+                ..config()
+            },
+        );
+        let mut untaken = Vec::new();
+        for _ in 0..2 {
+            untaken.push(upstream.forward(get("/")).await); // the second waits for the connection of the first
+        }
+        for response in untaken {
+            assert_eq!(response.headers()["content-length"], "3000000");
+            assert_eq!(text(response).await.1.len(), 3_000_000, "with {memory} and {disk} MiB");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_finds_no_room_or_is_live_goes_on_at_the_pace_of_its_client() {
+    let (none, live) = ("", "X-Accel-Buffering: no\r\n");
+    let events = "Content-Type: text/event-stream\r\n";
+    for (fields, buffer, disk) in [(none, 0, 16), (none, 1, 0), (none, 1, 1), (live, 8, 16), (events, 8, 16)] {
+        let app = app_with_long_answers(fields, 3_000_000).await;
+        let upstream = Upstream::new(
+            app.address(),
+            &UpstreamConfig {
+                connections: 1.try_into().unwrap(),
+                queue: 0,
+                response_buffer: ByteSize::mebibytes(buffer),
+                buffer_disk: ByteSize::mebibytes(disk),
+                ..config()
+            },
+        );
+        let first = upstream.forward(get("/")).await;
+        assert!(!first.headers().contains_key("x-accel-buffering"));
+        assert_eq!(upstream.forward(get("/")).await.status(), 503, "for {fields:?}, {buffer} and {disk} MiB");
+        assert_eq!(text(first).await.1.len(), 3_000_000);
+        until(|| async { upstream.forward(get("/")).await.status() == 200 }).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_while_it_is_held_is_cut_after_what_came() {
+    let half = "x".repeat(400_000);
+    let app = App::closing_after(format!("HTTP/1.1 200 OK\r\nContent-Length: 800000\r\n\r\n{half}")).await;
+    let config = UpstreamConfig { response_buffer: ByteSize(1000), connections: 1.try_into().unwrap(), ..config() };
+    let upstream = Upstream::new(app.address(), &config);
+    let first = upstream.forward(get("/")).await;
+    let _second = upstream.forward(get("/")).await; // the first has broken off by now
+    let mut body = first.into_body();
+    let mut came = 0;
+    let end = loop {
+        match soon(body.frame()).await {
+            Some(Ok(frame)) => came += frame.into_data().unwrap().len(),
+            end => break end,
+        }
+    };
+    assert!(came == 400_000 && end.is_some_and(|end| end.is_err()));
+    assert!(!http_body::Body::is_end_stream(&body), "the log must not take it for a whole one");
 }
 
 #[tokio::test]

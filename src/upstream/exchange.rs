@@ -1,9 +1,9 @@
 //! One request and its answer on one connection.
 //!
 //! hyper's `http1::Connection` is polled by whoever waits for something on it: here for the head of
-//! the answer, in `received` for its body. So no task, no channel between tasks and no wake-up stand
-//! between the client and the application, and a client that goes away takes its connection to the
-//! application with it, because nobody else holds it.
+//! the answer, in `received` for its body. So no task of its own stands between the client and the application,
+//! and a client that goes away takes its connection to the application with it, because nobody else holds
+//! it: where an answer does not come whole at once, `pump` has a task that reads it, and ends with the client.
 //!
 //! Why not hyper-util's pooled client: gunicorn's sync worker closes every connection, and that
 //! client spawns a task for each; it does not tell in which phase a request failed, which the

@@ -163,9 +163,10 @@ impl<'s> Held<'s> {
                 Failure::DiskTaken
             });
         }
-        let (file, mut bytes, result) = storage::write(file, offset, bytes).await.map_err(Failure::Disk)?;
-        result.map_err(Failure::Disk)?;
+        let bytes = Bytes::from(bytes);
+        let file = storage::write(file, offset, bytes.clone()).await.map_err(Failure::Disk)?;
         self.file = Some(OnDisk { file, length: offset + bytes.len() as u64, share });
+        let mut bytes = Vec::from(bytes);
         // The next batch takes the place of this one, if there is memory for batches at all.
         bytes.clear();
         bytes.shrink_to(BATCH);

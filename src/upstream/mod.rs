@@ -3,6 +3,7 @@
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
 //! their way, `gather` is what comes before: the whole body of a request, in memory or in a file (`storage`).
+//! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
 //! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
 //! While nobody listens, requests wait (`hold`). A request is sent again only if it is idempotent, has no
@@ -15,10 +16,12 @@ pub mod failure;
 mod gather;
 mod hold;
 mod pool;
+mod pump;
 mod received;
 mod request;
 mod response;
 mod sent;
+mod spool;
 mod storage;
 pub mod tunnel;
 pub mod uwsgi;
@@ -64,6 +67,8 @@ pub struct Upstream {
     gathering: Gathering,
     /// The paths of requests whose bodies are not gathered.
     streamed: GlobSet,
+    /// Where answers wait for their clients.
+    answers: Arc<Storage>,
     hold: Hold,
     tunnels: Tunnels,
     /// When the application was last tried, and whether it could be reached.
@@ -87,13 +92,14 @@ impl Upstream {
     /// Prepares to connect; nothing is opened yet. Upgraded connections become some of `tunnels`, which
     /// outlive this value.
     pub fn new(address: &UpstreamAddress, config: &UpstreamConfig, tunnels: &Tunnels) -> Self {
-        let (requests, _) = Storage::both(config);
+        let (requests, answers) = Storage::both(config);
         Self {
             address: Arc::new(address.clone()),
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
             pool: Arc::new(Pool::new(config)),
             gathering: Gathering::new(requests),
             streamed: globs(&config.stream_requests),
+            answers,
             hold: Hold::new(config),
             config: config.clone(),
             tunnels: tunnels.clone(),
@@ -145,7 +151,7 @@ impl Upstream {
         *started = Some(Instant::now());
         let (exchange, answer) = self.attempt(&prepared, body).await?;
         let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit };
-        self.answer(prepared, answer, lease)
+        self.answer(prepared, answer, lease).await
     }
 
     /// Gathers the body, unless it shall stream, and so finds out how it is framed. No connection is held
@@ -226,11 +232,17 @@ impl Upstream {
     }
 
     /// Turns what the application answered into what the client gets.
-    fn answer(&self, request: Prepared, answer: ::http::Response<Incoming>, lease: Lease) -> Result<Response, Failure> {
+    async fn answer(
+        &self,
+        request: Prepared,
+        answer: ::http::Response<Incoming>,
+        lease: Lease,
+    ) -> Result<Response, Failure> {
         let (mut head, incoming) = answer.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(request, head, lease);
         }
+        let is_live = self.answers.limit == 0 || response::is_live(&head.headers);
         response::clean(&mut head)?;
         if incoming.is_end_stream() {
             lease.release();
@@ -238,7 +250,8 @@ impl Upstream {
         }
         let label = Label { socket: Arc::clone(&self.address), id: request.id };
         let received = Received::new(incoming, lease, self.deadlines.idle, label);
-        Ok(Response::from_parts(head, Body::stream(received)))
+        let body = if is_live { Body::stream(received) } else { pump::pump(received, &self.answers).await };
+        Ok(Response::from_parts(head, body))
     }
 
     /// Answers 101, and joins the two connections as soon as the client's has been handed over.

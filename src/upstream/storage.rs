@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use fs_err::File;
 use fs_err::os::unix::fs::FileExt as _;
 use tokio::task::spawn_blocking;
@@ -63,6 +64,12 @@ impl Share {
         is_taken
     }
 
+    /// Takes more, whatever the others have: for what is in hand already and has no other place.
+    pub(super) fn grow_anyway(&mut self, by: u64) {
+        self.budget.taken.fetch_add(by, Ordering::Relaxed);
+        self.size += by;
+    }
+
     /// Gives some of it back.
     pub(super) fn shrink(&mut self, by: u64) {
         let by = by.min(self.size);
@@ -105,7 +112,7 @@ impl Storage {
         };
         (
             storage(config.request_buffer.as_usize(), config.request_buffer_memory.0, config.buffer_disk.0),
-            storage(0, 0, config.buffer_disk.0 / 2),
+            storage(config.response_buffer.as_usize(), config.response_buffer_memory.0, config.buffer_disk.0 / 2),
         )
     }
 
@@ -155,13 +162,10 @@ pub(super) fn nameless_file(directory: Option<&Path>) -> io::Result<File> {
     Ok(File::from_parts(file, path))
 }
 
-/// Writes to a file at a place, and gives both back.
-pub(super) async fn write(file: File, offset: u64, bytes: Vec<u8>) -> io::Result<(File, Vec<u8>, io::Result<()>)> {
-    let written = spawn_blocking(move || {
-        let result = file.write_all_at(&bytes, offset);
-        (file, bytes, result)
-    });
-    written.await.map_err(io::Error::other)
+/// Writes to a file at a place, and gives the file back.
+pub(super) async fn write(file: File, offset: u64, bytes: Bytes) -> io::Result<File> {
+    let written = spawn_blocking(move || file.write_all_at(&bytes, offset).map(|()| file));
+    written.await.map_err(io::Error::other)?
 }
 
 #[cfg(test)]
@@ -178,6 +182,7 @@ mod tests {
         assert!(other.grow_below(1, 9) && !other.grow_below(1, 9));
         drop(one);
         assert_eq!(budget.taken(), 5);
+        other.grow_anyway(100);
         drop(other);
         assert_eq!(budget.taken(), 0);
     }
@@ -188,11 +193,10 @@ mod tests {
         let config = UpstreamConfig { buffer_directory: Some(folder.path().into()), ..UpstreamConfig::default() };
         let (storage, _) = Storage::both(&config);
         let (file, again) = storage.file().await.unwrap();
-        let (_file, bytes, result) = write(file, 3, b"abc".to_vec()).await.unwrap();
-        result.unwrap();
+        let _file = write(file, 3, Bytes::from_static(b"abc")).await.unwrap();
         let mut read = [1; 6];
         again.read_exact_at(&mut read, 0).unwrap();
-        assert_eq!((&read, &bytes[..]), (b"\0\0\0abc", &b"abc"[..]));
+        assert_eq!(&read, b"\0\0\0abc");
         assert_eq!(fs_err::read_dir(folder.path()).unwrap().count(), 0);
     }
 }
