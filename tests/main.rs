@@ -26,6 +26,7 @@ mod references;
 mod reload;
 mod requests;
 mod shutdown;
+mod slow_clients;
 mod sources;
 mod static_files;
 mod tls;
