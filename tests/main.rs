@@ -25,6 +25,7 @@ mod proxy;
 mod references;
 mod reload;
 mod requests;
+mod restarts;
 mod shutdown;
 mod slow_clients;
 mod sources;

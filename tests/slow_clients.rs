@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
+use crate::support::app::App;
 use crate::support::client::{Connection, get};
 use crate::support::gunicorn::Gunicorn;
 use crate::support::server::TestServer;
+use crate::support::{soon, until};
 
 /// How many read slowly, and how many send slowly, all at once.
 const CLIENTS: usize = 200;
@@ -73,6 +77,30 @@ async fn slow_clients_hold_no_worker() {
     let finished = slow.iter().filter(|client| client.is_finished()).count();
     assert_eq!((slow.len(), finished), (2 * CLIENTS, 0), "all of them are still at it");
     slow.iter().for_each(JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn streams_of_http2_whose_windows_are_closed_hold_no_connection_to_the_application() {
+    let app = App::answering(format!("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{}", "x".repeat(300_000))).await;
+    let config = "connections = 1\nqueue = 0\n";
+    let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n{config}", app.address())).await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) =
+        soon(h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream)).await.unwrap();
+    tokio::spawn(async move { connection.await.unwrap() });
+    let mut untaken = Vec::new();
+    for _ in 0..20 {
+        let request = http::Request::get("http://example.com/").body(()).unwrap();
+        let (answer, _) = sender.send_request(request, true).unwrap();
+        let answer = soon(answer).await.unwrap();
+        // Its head may come before the last of its body has been taken from the application.
+        until(|| async { get(server.address(), "/", "").await.status == 200 }).await;
+        assert_eq!(answer.status(), 200);
+        untaken.push(answer);
+    }
+    for mut answer in untaken {
+        assert!(answer.body_mut().data().now_or_never().is_none(), "nothing was let through its window");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

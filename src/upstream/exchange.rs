@@ -58,7 +58,8 @@ impl Exchange {
     pub(super) async fn new(socket: Socket, packet: Option<Bytes>, config: &UpstreamConfig) -> Result<Self, Failure> {
         let head = config.response_header_size.as_usize();
         let hint = packet.as_ref().and_then(uwsgi::hint);
-        let traffic = Arc::new(Traffic::default());
+        let is_local = packet.is_none() && matches!(socket, Socket::Left(_));
+        let traffic = Arc::new(Traffic::new(is_local));
         let wire = Wire::new(Packeted::new(socket, packet), Arc::clone(&traffic));
         let (sender, connection) = Builder::new()
             .max_header_size(head)
@@ -134,7 +135,8 @@ impl Exchange {
         if self.traffic.has_answer() {
             return Failure::Closed { answered: Answered::InPart, reused, hint: None, source };
         }
-        Failure::Closed { answered: Answered::Nothing, reused, hint: self.hint, source }
+        let answered = if self.traffic.is_unread() { Answered::Unread } else { Answered::Nothing };
+        Failure::Closed { answered, reused, hint: self.hint, source }
     }
 }
 

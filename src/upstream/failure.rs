@@ -104,6 +104,8 @@ pub enum Failure {
 /// How much of an answer came before the application closed the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
+    /// No byte, and nobody had read the request.
+    Unread,
     /// No byte.
     Nothing,
     /// A part of the head.
@@ -113,6 +115,7 @@ pub enum Answered {
 impl Answered {
     fn how_far(self) -> &'static str {
         match self {
+            Self::Unread => "before it read the request",
             Self::Nothing => "without an answer",
             Self::InPart => "in the middle of its answer's head",
         }
@@ -167,7 +170,12 @@ impl Failure {
     /// connection: when the connection was closed without a word. An idle one may have been closed just
     /// before; a fresh one may have waited on a socket whose application is being restarted.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Closed { answered: Answered::Nothing, hint: None, .. })
+        matches!(self, Self::Closed { answered: Answered::Nothing | Answered::Unread, hint: None, .. })
+    }
+
+    /// Whether it is certain that nobody read the request, so that any may be sent again.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self, Self::Closed { answered: Answered::Unread, .. })
     }
 
     /// What the client is told.
@@ -257,6 +265,7 @@ mod tests {
             (Failure::TooSlow { waited }, 504, false, false),
             (closed(Answered::Nothing, true), 502, false, true),
             (closed(Answered::Nothing, false), 502, false, true),
+            (closed(Answered::Unread, false), 502, false, true),
             (Failure::Away { waited, source: io::ErrorKind::NotFound.into() }, 503, false, false),
             (Failure::BacklogFull { waited }, 503, false, false),
             (closed(Answered::InPart, true), 502, false, false),

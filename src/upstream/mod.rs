@@ -6,9 +6,10 @@
 //! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
 //! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
-//! While nobody listens, requests wait (`hold`). A request is sent again only if it is idempotent, has no
-//! body, and met a connection that closed without a word: an idle one once, and a fresh one once. Nothing else
-//! is ever sent twice.
+//! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
+//! if it is idempotent and has no body: an idle connection once, and a fresh one once. Any other is sent again only if
+//! it is certain that nobody read it (`connect::Traffic::is_unread`), as when an application stops before it has
+//! accepted those that wait on its socket. Nothing else is ever sent twice.
 
 mod connect;
 mod exchange;
@@ -40,7 +41,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use self::exchange::{Deadlines, Exchange};
@@ -84,6 +85,17 @@ struct Prepared {
     /// The protocol that the client wants to go on with, and its side of the connection.
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
+
+/// What was tried for one request.
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    started: Instant,
+    /// How many fresh connections.
+    fresh: u32,
+}
+
+/// How long to wait before what nobody read is sent again: its application is just being stopped.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// For how long it is believed that the application can, or cannot, be reached.
 const TRIED_LATELY: Duration = Duration::from_secs(1);
@@ -177,30 +189,46 @@ impl Upstream {
         Ok((Prepared { head, length: body.length, client, id, upgrade }, body))
     }
 
-    /// Sends the request: on an idle connection if there is one, else on a fresh one; and once more on another
-    /// if that is closed without a word and nothing can have come of it.
+    /// Sends the request: on an idle connection if there is one, else on a fresh one; and again, as
+    /// [`Upstream::may_send_again`] allows.
     async fn attempt(
         &self,
         request: &Prepared,
         mut body: Outgoing,
     ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
-        let can_repeat = request::can_repeat(&request.head.method, request.length);
-        if !self.speaks_uwsgi()
-            && let Some(exchange) = self.pool.take()
-        {
-            match self.send(exchange, request, body).await {
-                Err(failure) if can_repeat && failure.may_retry() => debug!(id = %request.id, "{failure}"),
-                result => return result,
+        let mut idle = if self.speaks_uwsgi() { None } else { self.pool.take() };
+        let mut attempts = Attempts { started: Instant::now(), fresh: 0 };
+        loop {
+            let again = body.again();
+            let exchange = match idle.take() {
+                Some(exchange) => exchange,
+                None => {
+                    attempts.fresh += 1;
+                    self.open(request).await?
+                }
+            };
+            let failure = match self.send(exchange, request, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            body = match again {
+                Some(again) if self.may_send_again(request, &failure, attempts) => again,
+                _ => return Err(failure),
+            };
+            debug!(id = %request.id, "{failure}");
+            if failure.is_unread() && attempts.fresh > 0 {
+                sleep(PAUSE).await;
             }
-            body = Outgoing::default();
         }
-        let exchange = self.open(request).await?;
-        match self.send(exchange, request, body).await {
-            Err(failure) if can_repeat && failure.may_retry() => debug!(id = %request.id, "{failure}"),
-            result => return result,
-        }
-        let exchange = self.open(request).await?;
-        self.send(exchange, request, Outgoing::default()).await
+    }
+
+    /// What nobody has read may be sent as long as requests wait for the application. What may have been read is sent
+    /// again only if that does no harm, and on one fresh connection after the first: it may be this request that ends
+    /// the worker.
+    fn may_send_again(&self, request: &Prepared, failure: &Failure, attempts: Attempts) -> bool {
+        let is_harmless = request::can_repeat(&request.head.method, request.length);
+        failure.is_unread() && (attempts.fresh == 0 || attempts.started.elapsed() < self.config.hold.0)
+            || is_harmless && failure.may_retry() && attempts.fresh < 2
     }
 
     async fn open(&self, request: &Prepared) -> Result<Exchange, Failure> {

@@ -153,6 +153,12 @@ impl Outgoing {
         Self { length, front, rest: rest.unwrap_or_default() }
     }
 
+    /// The same body once more, if all of it is in memory.
+    pub(super) fn again(&self) -> Option<Self> {
+        let is_here = self.rest.is_end_stream();
+        is_here.then(|| Self { length: self.length, front: self.front.clone(), rest: Body::Empty })
+    }
+
     /// A body that goes on as it comes.
     pub(super) fn streamed(body: Body, announced: Option<u64>) -> Self {
         Self::gathered(Gathered { front: Bytes::new(), rest: Some(body), length: None }, announced)
