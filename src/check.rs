@@ -16,8 +16,8 @@ use crate::serve::chain;
 use crate::serve::site;
 use crate::tls::certificates::{self, Description, Trouble};
 use crate::tls::{self, Tickets};
-use crate::upstream::Upstream;
 use crate::upstream::tunnel::Tunnels;
+use crate::upstream::{Upstream, try_buffer_directory};
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,7 @@ pub fn check(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
     findings.extend(files(reading));
     findings.extend(certificate(reading));
     findings.extend(application(reading, runtime));
+    findings.extend(buffers(reading));
     findings.extend(hosts(reading));
     findings.extend(gate(reading));
     findings
@@ -181,6 +182,17 @@ fn application(reading: &Reading, runtime: &Runtime) -> Option<Finding> {
             at(reading, "upstream", "address"),
             chain(&failure)
         )),
+    })
+}
+
+fn buffers(reading: &Reading) -> Option<Finding> {
+    let config = &reading.loaded.config.upstream;
+    config.address.as_ref()?;
+    let error = try_buffer_directory(config).err()?;
+    let (place, error) = (at(reading, "upstream", "buffer_directory"), chain(&error));
+    Some(match &config.buffer_directory {
+        Some(directory) => Finding::Wrong(format!("{place}cannot make a file in {}: {error}", directory.display())),
+        None => Finding::Notice(format!("buffers: the temporary folder takes no files: {error}; long uploads get 503")),
     })
 }
 

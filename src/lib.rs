@@ -32,8 +32,9 @@
 //! A proxied request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> upstream: gather (a body that fits) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
+//!   -> upstream: gather (the whole body) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
+//!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
 //!   -> files::send_file: if the answer names a file instead of being one; else layers::compression
 //! -> layers outward -> hyper -> socket
@@ -53,11 +54,12 @@
 //!    [`files`] opens what is named, once, and only below its folder.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
 //! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
-//!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to
-//!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
-//!    tokio's threads where a file is read (`assets::respond`, `files::respond`, `http::body`) and for a reload (`serve`); the access
-//!    log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and a few of their own
-//!    that end where they begin.
+//!    what is left of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head;
+//!    `pool`, to close what stays idle) only. The connection to the application has none: whoever waits for something
+//!    on it drives it. Blocking work on files is handed to tokio's threads where a file is read (`assets::respond`,
+//!    `files::respond`, `http::body`) or written (`upstream::storage`) and for a reload (`serve`), and so is bcrypt
+//!    (`gate`); the access log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and
+//!    a few of their own that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
 //! 6. Assets, files and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard

@@ -534,6 +534,9 @@ mod tests {
                 "[[send_file]] path",
             ),
             ("[timeouts]\nidle = 0", "[timeouts] idle"),
+            ("[limits]\nbody_size = \"2 GiB\"", "[limits] body_size"),
+            ("[upstream]\nstream_requests = [\"upload\"]", "\"/upload/*\""),
+            ("[upstream]\nstream_requests = [\"/upload/[\"]", "\"/upload/[\" is not a pattern"),
             ("[collect]\nzstd_level = 23", "[collect] zstd_level"),
             ("[collect]\nkeep_ratio = 1.5", "[collect] keep_ratio"),
         ] {
@@ -562,6 +565,7 @@ mod tests {
             ("compression", "zstd_level", "22", "23"),
             ("compression", "zstd_level", "1", "0"),
             ("compression", "padding", "255", "256"),
+            ("limits", "body_size", "\"1 GiB\"", "\"1025 MiB\""),
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),

@@ -421,16 +421,41 @@ pub struct UpstreamConfig {
     /// It must be shorter than the application's own (gunicorn's `keepalive`, 2 seconds), or a
     /// request meets a connection that is just being closed.
     pub keepalive_timeout: HumanDuration,
-    /// How much of a request's body to gather before the application is asked. Default: 1 MiB.
+    /// How much of a request's body to gather in memory. Default: 1 MiB.
     ///
-    /// A body that fits arrives at once, so that a client that sends slowly holds no worker; and it
-    /// arrives with a `Content-Length`, without which Django reads none under WSGI. A longer one streams
-    /// through; if its length is unknown, it goes on chunked over HTTP, and is refused with 411 over the
-    /// uwsgi protocol, which knows no chunks.
+    /// A body is read whole before the application is asked, so that a client that sends slowly holds no
+    /// worker; and it arrives with a `Content-Length`, without which Django reads none under WSGI. A longer
+    /// one goes to a file meanwhile (`buffer_disk`).
     pub request_buffer: ByteSize,
-    /// How much to hold of such bodies at once, of all requests together. Default: 64 MiB. Beyond it,
-    /// bodies stream through, and those of unknown length get 503.
+    /// How much to hold in memory of such bodies at once, of all requests together. Default: 64 MiB. What comes
+    /// then goes to a file, however short.
     pub request_buffer_memory: ByteSize,
+    /// How much of an answer to hold in memory for a client that takes it slowly. Default: 1 MiB.
+    ///
+    /// The application gives its answer as fast as it can and is free for the next request, while the client still
+    /// reads. What is longer goes to a file. Nothing is delayed: what has come goes on at once. With 0, and always
+    /// for `text/event-stream` and for answers with `X-Accel-Buffering: no`, the application waits for the client.
+    pub response_buffer: ByteSize,
+    /// How much to hold in memory of all answers together. Default: 64 MiB. What comes then goes to files.
+    pub response_buffer_memory: ByteSize,
+    /// How much of the disk the files for bodies may take, all together. Default: 1 GiB.
+    ///
+    /// An upload that finds it full gets 503, and one that is larger gets 413. Answers take half of it at most; then
+    /// the application waits for the client. With 0 nothing is written to disk:
+    /// a body that is longer than `request_buffer` then streams through and holds a worker for as long as it takes;
+    /// if its length is unknown, it goes on chunked over HTTP, and is refused with 411 over the uwsgi protocol.
+    pub buffer_disk: ByteSize,
+    /// The folder for these files, which have no name and vanish with their request or answer. Default: the system's for
+    /// temporary files (`TMPDIR`, or /tmp).
+    ///
+    /// Name another one where that is kept in memory, as in many containers.
+    pub buffer_directory: Option<PathBuf>,
+    /// Paths of requests whose bodies stream through instead, as patterns: "/upload/*". A `*` crosses slashes.
+    /// Default: none.
+    ///
+    /// For uploads that are too large for the disk, or that the application wants to see as they come. Each holds
+    /// one of its workers.
+    pub stream_requests: Vec<values::PathGlob>,
     /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
     /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.
     pub uwsgi_path: values::UwsgiPath,
@@ -454,6 +479,11 @@ impl Default for UpstreamConfig {
             keepalive_timeout: HumanDuration::seconds(1),
             request_buffer: ByteSize::mebibytes(1),
             request_buffer_memory: ByteSize::mebibytes(64),
+            response_buffer: ByteSize::mebibytes(1),
+            response_buffer_memory: ByteSize::mebibytes(64),
+            buffer_disk: ByteSize::mebibytes(1024),
+            buffer_directory: None,
+            stream_requests: Vec::new(),
             uwsgi_path: values::UwsgiPath::Decoded,
             response_header_size: ByteSize::kibibytes(64),
         }

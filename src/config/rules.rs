@@ -34,6 +34,7 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.gate(config);
     rules.headers(config);
     rules.files(config);
+    rules.buffers(config);
     rules.collect(config);
     rules.broken
 }
@@ -230,6 +231,18 @@ impl Rules<'_> {
                 "another [[send_file]] has the same; give each a path of its own",
             );
         }
+    }
+
+    fn buffers(&mut self, config: &Config) {
+        let Config { limits, upstream, .. } = config;
+        self.refuse(
+            upstream.buffer_disk.0 > 0
+                && upstream.stream_requests.is_empty()
+                && limits.body_size.0 > upstream.buffer_disk.0.max(upstream.request_buffer.0),
+            &[("limits", "body_size"), ("upstream", "buffer_disk"), ("upstream", "stream_requests")],
+            "is more than [upstream] buffer_disk, where bodies wait until they are whole; raise that, or name the \
+             paths of such uploads in [upstream] stream_requests",
+        );
     }
 
     fn collect(&mut self, config: &Config) {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use globset::{Glob, GlobBuilder};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
@@ -29,6 +30,7 @@ deserialize_from_str!(
     UrlPath,
     HostPattern,
     UpstreamAddress,
+    PathGlob,
     Source,
     PathPattern,
     RedirectTarget,
@@ -370,6 +372,22 @@ impl FromStr for HostPattern {
         }
         let name = name.to_ascii_lowercase();
         Ok(if subdomains { Self::WithSubdomains(name) } else { Self::Exactly(name) })
+    }
+}
+
+/// A pattern for URL paths: `/upload/*`. A `*` crosses slashes. Paths are compared as clients send them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathGlob(pub Glob);
+
+impl FromStr for PathGlob {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with(['/', '*']) {
+            return Err(format!("{text:?} fits no path, since each begins with a slash; write it as in \"/upload/*\""));
+        }
+        let glob = GlobBuilder::new(text).backslash_escape(false).build();
+        glob.map(Self).map_err(|error| format!("{text:?} is not a pattern: {}", error.kind()))
     }
 }
 

@@ -193,13 +193,18 @@ impl FileSlice {
         Self { modified: Some(modified), ..self }
     }
 
+    /// Makes the part longer, when more has been written to the file. It never gets shorter.
+    pub fn extend_to(&mut self, end: u64) {
+        self.part.end = self.part.end.max(end);
+    }
+
     fn remaining(&self) -> u64 {
         self.part.end - self.part.start
     }
 
     /// The next piece; empty at the end. A file that is shorter than promised is an error, so that
     /// the connection is cut and no client takes half a file for a whole one.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if self.remaining() == 0 {
             return Poll::Ready(Ok(Bytes::new()));
         }

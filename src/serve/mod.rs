@@ -13,6 +13,7 @@ pub mod streams;
 pub mod watch;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -65,6 +66,15 @@ pub enum ServeError {
         #[source]
         cause: io::Error,
     },
+    /// The folder for what waits takes no files.
+    #[error("[upstream] buffer_directory: cannot make a file in {}", directory.display())]
+    BufferDirectory {
+        /// The folder.
+        directory: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
     /// The access log has no thread to write it.
     #[error("cannot start the access log")]
     AccessLog(#[source] io::Error),
@@ -74,7 +84,11 @@ impl ServeError {
     /// Whether the operator can mend it by writing something else, as opposed to what the system refuses.
     pub fn is_operators_mistake(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Gate(_) | Self::ErrorPages(_) | Self::Bind { .. } => true,
+            Self::Config(_)
+            | Self::Gate(_)
+            | Self::ErrorPages(_)
+            | Self::Bind { .. }
+            | Self::BufferDirectory { .. } => true,
             Self::Assets(error) => error.is_operators_mistake(),
             Self::Files(error) => error.is_operators_mistake(),
             Self::Tls(TlsError::Certificate(error)) => error.is_operators_mistake(),
@@ -98,6 +112,9 @@ impl ServeError {
                 }
                 _ => None,
             },
+            Self::BufferDirectory { .. } => {
+                Some("name a folder that is there and that this user may write to, or leave the key out".into())
+            }
             Self::Tls(TlsError::Certificate(certificates::CertificateError::Mismatch { .. })) => {
                 Some("give the two files that were issued together, the certificate first".into())
             }

@@ -8,12 +8,13 @@ use ::http::HeaderValue;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use tokio::sync::Semaphore;
+use tracing::warn;
 
 use super::ServeError;
 use crate::assets::Assets;
 use crate::config::header_rule::{self, HeaderRule};
 use crate::config::values::ListenAddress;
-use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
+use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig, UpstreamConfig};
 use crate::files::media::Media;
 use crate::files::send_file::SendFile;
 use crate::gate::Gate;
@@ -22,8 +23,8 @@ use crate::http::header_rules::HeaderRules;
 use crate::layers::error_pages::ErrorPages;
 use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
-use crate::upstream::Upstream;
 use crate::upstream::tunnel::Tunnels;
+use crate::upstream::{Upstream, try_buffer_directory};
 
 /// What a connection keeps of the configuration that it began under. Not the whole [`Site`]: an idle
 /// connection must not hold the files of an old release in memory.
@@ -89,6 +90,9 @@ impl Site {
         };
         let tunnels = before.map(|before| before.tunnels.clone()).unwrap_or_default();
         let unchanged = before.filter(|before| before.config.upstream == config.upstream);
+        if unchanged.is_none() && config.upstream.address.is_some() {
+            try_buffers(&config.upstream)?;
+        }
         let upstream = match unchanged {
             Some(before) => before.upstream.clone(),
             None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream, &tunnels))),
@@ -127,6 +131,20 @@ pub fn header_rules(rules: &[HeaderRule]) -> Arc<HeaderRules> {
     // The configuration is refused if they are too much together; `check` looks at the rest of such a one too.
     let Ok(paths) = header_rule::glob_set(rules) else { return Arc::default() };
     Arc::new(HeaderRules::new(paths, rules.iter().map(HeaderRule::edits).collect()))
+}
+
+/// A folder that somebody named must take files. The system's own may be absent, as in a container whose files
+/// cannot be written: small bodies need none.
+fn try_buffers(config: &UpstreamConfig) -> Result<(), ServeError> {
+    match (try_buffer_directory(config), &config.buffer_directory) {
+        (Err(cause), Some(directory)) => Err(ServeError::BufferDirectory { directory: directory.clone(), cause }),
+        (Err(error), None) => {
+            warn!(%error, "request bodies of more than [upstream] request_buffer get 503: no temporary folder takes \
+                files; name one in [upstream] buffer_directory, or stream them with buffer_disk = 0");
+            Ok(())
+        }
+        (Ok(()), _) => Ok(()),
+    }
 }
 
 fn hsts(https: &HttpsConfig) -> Option<HeaderValue> {

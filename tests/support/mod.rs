@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod curl;
 pub(crate) mod django_site;
 pub(crate) mod exchange;
+pub(crate) mod gunicorn;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod site;
