@@ -26,7 +26,7 @@ pub fn bound(request: Request, limits: &LimitsConfig, timeouts: &TimeoutsConfig)
         limit => limit,
     };
     if announced.is_some_and(|length| length > limit as u64) {
-        return Err(Box::new(answers::last(answers::status(StatusCode::PAYLOAD_TOO_LARGE))));
+        return Err(Box::new(answers::status(StatusCode::PAYLOAD_TOO_LARGE)));
     }
     let body = Body::stream(Limited::new(TimeoutBody::new(timeouts.body.0, request.body), limit));
     Ok(Request { body, ..request })

@@ -208,7 +208,8 @@ impl Failure {
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        if matches!(self, Self::Client(_)) {
+        // With the others the rest of the body is still read, and the connection goes on.
+        if matches!(self, Self::Client(ClientFault::Broken)) {
             return answers::last(response);
         }
         response
