@@ -157,6 +157,11 @@ fn fields(answer: &Answer) -> BTreeMap<&'static str, String> {
 type Reason = (&'static str, &'static [&'static str], &'static str);
 
 const ANSWERS: &[Reason] = &[
+    (
+        "nginx",
+        &["where there is one form only", "the date in the form of RFC 850 (5.6.7): 200"],
+        "both: a date is right to the second only, and a range may be passed over (14.2)",
+    ),
     ("nginx", &["Zstandard alone"], "Debian has no module for Zstandard"),
     ("nginx", &[": The star "], "vestibule: 12.5.3; nginx passes the star over"),
     (
@@ -177,6 +182,17 @@ const ANSWERS: &[Reason] = &[
         "both: what is malformed may be passed over or taken for the weight that is the default",
     ),
     ("nginx", &["A copy that is longer", "Not even to a client"], "both: nginx does not compare sizes"),
+    (
+        "nginx",
+        &["OPTIONS of a file", "A preflight of a script"],
+        "vestibule: 9.3.7; nginx does not know OPTIONS of a file",
+    ),
+    (
+        "WhiteNoise",
+        &["OPTIONS of a file", "A preflight of a script"],
+        "vestibule: 9.3.7; WhiteNoise does not know OPTIONS",
+    ),
+    ("WhiteNoise", &["Several ranges"], "both: 14.2 leaves it open; WhiteNoise has no parts in one answer"),
     ("nginx", &["OPTIONS of what", "A preflight for what"], "both: nginx looks at the method first"),
     ("nginx", &["The prefix alone", ": A folder"], "both: nginx knows folders"),
     ("nginx", &["Two slashes"], "both: nginx takes several slashes for one"),
@@ -286,6 +302,8 @@ const ANSWERS: &[Reason] = &[
 const WRONG_DAY: &str = "both: 5.6.7 asks to be lenient with dates, 13.1.3 to pass over what is none";
 
 const FIELDS: &[Reason] = &[
+    ("nginx", &["content-length: "], "both: what parts the parts is as long as one likes"),
+    ("WhiteNoise", &["allow: "], "both: what is allowed is what is there; WhiteNoise does not know OPTIONS"),
     ("nginx", &["content-type: text/javascript"], "vestibule: RFC 9239; and nginx does not know .mjs"),
     ("nginx", &["manifest+json"], "vestibule: nginx does not know .webmanifest"),
     ("nginx", &["content-type: "], "vestibule: nginx names no charset, unless told to"),

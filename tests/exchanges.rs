@@ -141,6 +141,13 @@ async fn over_http2(client: &mut SendRequest<Full<Bytes>>, sent: &Sent) -> Answe
 
 /// The answer as lines, without what is another one each time or belongs to the connection.
 fn lines(answer: &Answer) -> Vec<String> {
+    // What parts the parts is another one each time.
+    if let Some((_, boundary)) = answer.header("content-type").and_then(|kind| kind.split_once("; boundary=")) {
+        let known = |text: &str| text.replace(boundary, "(any)").replace("; boundary=", "; ");
+        let headers = answer.headers.iter().map(|(name, value)| (name.clone(), known(value))).collect();
+        let body = known(&String::from_utf8_lossy(&answer.body)).into_bytes();
+        return lines(&Answer { headers, body, status: answer.status });
+    }
     let mut fields: Vec<_> =
         answer.headers.iter().filter(|(name, _)| !matches!(&**name, "date" | "connection")).collect();
     fields.sort();
