@@ -68,6 +68,9 @@ async fn the_packages_work(backend: &str, worker: &str) {
             }
         }
     }
+    // The type that the view left open comes from the name.
+    let bare = get(server.address(), "/bare/a.txt", "").await;
+    assert_eq!((bare.status, bare.header("content-type")), (200, Some("text/plain; charset=utf-8")));
     let ask = async |request: &str| -> Answer {
         let mut connection = Connection::open(server.address()).await;
         connection.send(request).await;

@@ -9,10 +9,13 @@
 //!   one name            the canonical one, and https, before anything of the site is shown in the clear
 //!   gate                rate limits, networks, passwords
 //!   redirects           what has moved, in files and pages alike
-//!   static files        if they own the path; the application never sees it
-//!   maintenance         the application rests; static files do not
+//!   uploads             if they own the path; the application never sees it
+//!   static files        likewise
+//!   maintenance         the application rests; files do not
 //!   body limit          only the application reads bodies
 //!   header rules        for the application's answers; the static files were given theirs at start
+//!   compression         of the application's answers
+//!   file handed over    in place of an answer's body, if the application names one
 //!   application
 //! what the operator wants on whatever comes back: error pages, security headers, strict transport security
 //! ```

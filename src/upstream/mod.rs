@@ -56,7 +56,7 @@ use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
 use crate::config::values::{PathGlob, UpstreamAddress, UpstreamProtocol};
 use crate::http::body::Body;
-use crate::http::{Client, Request, RequestId, Response, UpstreamTime};
+use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamTime};
 
 /// The application, as seen from here.
 #[derive(Debug)]
@@ -272,6 +272,8 @@ impl Upstream {
         }
         let is_live = self.answers.limit == 0 || response::is_live(&head.headers);
         response::clean(&mut head)?;
+        // A file takes the place of this body: it is dropped, and some applications announce a length and send nothing.
+        let is_live = is_live || head.extensions.get::<HandedOver>().is_some();
         if incoming.is_end_stream() {
             lease.release();
             return Ok(Response::from_parts(head, Body::Empty));

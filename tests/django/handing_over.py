@@ -46,6 +46,7 @@ django.setup()
 
 from django.core.files.storage import FileSystemStorage  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
+from django.http import HttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 from django.views.decorators.csrf import csrf_exempt  # noqa: E402
 from django_downloadview import StorageDownloadView  # noqa: E402
@@ -61,7 +62,12 @@ def sent(request, name):
     return response
 
 
+def bare(request, name):
+    """By hand, as in the README."""
+    return HttpResponse(headers={"X-Accel-Redirect": f"/protected/{name}", "Content-Type": ""})
+
+
 stored = StorageDownloadView.as_view(storage=FileSystemStorage(FILES, base_url="/stored/"))
 
-urlpatterns = [path("sent/<path:name>", sent), path("stored/<path:path>", stored)]
+urlpatterns = [path("sent/<path:name>", sent), path("stored/<path:path>", stored), path("bare/<path:name>", bare)]
 application = get_wsgi_application()

@@ -63,11 +63,8 @@ impl HttpBody for Compressed {
         }
         if this.left.is_empty() {
             match Pin::new(&mut this.body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
-                    Ok(data) => this.left = data,
-                    // Trailers; what follows them is the end.
-                    Err(_) => {}
-                },
+                // Trailers have no data; what follows them is the end.
+                Poll::Ready(Some(Ok(frame))) => this.left = frame.into_data().unwrap_or_default(),
                 Poll::Ready(Some(Err(error))) => {
                     this.is_over = true;
                     return Poll::Ready(Some(Err(error)));
