@@ -296,10 +296,10 @@ mod tests {
     }
 
     #[test]
-    fn a_million_tags_that_do_not_end_take_no_time() {
-        // Each to the end of its line, or of the file, would be a million million characters.
+    fn a_hundred_thousand_tags_that_do_not_end_take_no_time() {
+        // Each to the end of its line, or of the file, would be ten thousand million characters.
         for piece in ["{%", "{{", "{#", "{% {{ {# ", "{% x %}", "{% comment %}{% verbatim %}"] {
-            let text = piece.repeat(1_000_000);
+            let text = piece.repeat(100_000);
             for engine in [Engine::Django, Engine::Jinja] {
                 assert_eq!(uses(&text, engine).len(), 0, "for {piece}");
             }
