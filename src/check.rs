@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
-use crate::assets::Assets;
-use crate::config::load::Reading;
+use crate::assets::{Assets, Mounts};
+use crate::config::Config;
+use crate::config::load::{Origin, Reading};
 use crate::gate::Gate;
 use crate::layers::error_pages::ErrorPages;
 use crate::serve::chain;
@@ -64,21 +65,46 @@ fn configuration(reading: &Reading) -> Vec<Finding> {
 }
 
 fn assets(reading: &Reading) -> Vec<Finding> {
-    let config = &reading.loaded.config.assets;
-    if config.directory.is_none() {
-        let notice = "static files: none; name their folder with --static ([static] directory)";
-        return absent(reading, ("static", "directory"), notice).into_iter().collect();
-    }
-    match Assets::open(config) {
-        Ok(assets) if !assets.has_manifest() => vec![Finding::Notice(format!(
+    let config = &reading.loaded.config;
+    let notice = "static files: none; name their folder with --static ([static] directory)";
+    let is_absent = config.assets.directory.is_none();
+    let mut findings: Vec<_> =
+        absent(reading, ("static", "directory"), notice).filter(|_| is_absent).into_iter().collect();
+    // What has no folder because it is wrong was told.
+    let mut config = config.clone();
+    config.mounts.retain(|mount| mount.directory.is_some());
+    let Ok(mounts) = Mounts::open(&config) else {
+        findings.extend(wrong_folders(reading));
+        return findings;
+    };
+    let is_plain =
+        |assets: &Assets| mounts.assets().is_some_and(|other| std::ptr::eq(assets, other)) && !assets.has_manifest();
+    findings.extend(mounts.folders().map(|assets| match is_plain(assets) {
+        true => Finding::Notice(format!(
             "static files: {assets}, but no staticfiles.json: no file is cached for long; run `vestibule collect`"
-        ))],
-        Ok(assets) => {
-            let found = Finding::Sound(format!("static files: {assets}"));
-            std::iter::once(found).chain(deltas(reading, assets.files_with_deltas())).collect()
-        }
-        Err(error) => vec![Finding::Wrong(format!("{}{}", at(reading, "static", "directory"), chain(&error)))],
+        )),
+        false => Finding::Sound(format!("static files: {assets}")),
+    }));
+    findings.extend(deltas(reading, mounts.folders().map(Assets::files_with_deltas).sum()));
+    findings
+}
+
+/// Everything that is wrong with the folders, each looked at alone.
+fn wrong_folders(reading: &Reading) -> Vec<Finding> {
+    let config = &reading.loaded.config;
+    let wrong = |config: Config, origin: Option<Origin>| {
+        let error = Mounts::open(&config).err()?;
+        let place = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+        Some(Finding::Wrong(format!("{place}{}", chain(&error))))
+    };
+    let alone = Config { mounts: Vec::new(), ..config.clone() };
+    let mut findings: Vec<_> = wrong(alone, reading.loaded.origin("static", "directory")).into_iter().collect();
+    for (n, mount) in config.mounts.iter().enumerate().filter(|(_, mount)| mount.directory.is_some()) {
+        let mut one = Config { mounts: vec![mount.clone()], ..config.clone() };
+        one.assets.directory = None;
+        findings.extend(wrong(one, reading.loaded.origin_in_list("mounts", n, "directory")));
     }
+    findings
 }
 
 /// Tells why browsers are not going to ask for the deltas that there are: they themselves never do.

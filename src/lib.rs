@@ -26,7 +26,7 @@
 //! A static request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> assets: catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
+//!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
 //! -> layers outward -> hyper -> socket
 //! ```
 //! A proxied request:

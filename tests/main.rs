@@ -19,6 +19,7 @@ mod django_rewriting;
 mod gate;
 mod house;
 mod integrity;
+mod mounts;
 mod overlap;
 mod proof;
 mod proxy;

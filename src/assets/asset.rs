@@ -53,6 +53,11 @@ impl Policy {
     pub(super) fn always(&self) -> &HeaderMap {
         &self.always
     }
+
+    /// How long a name may be kept that means something else one day.
+    pub(super) fn plain(&self) -> &HeaderValue {
+        &self.plain
+    }
 }
 
 /// One file, its compressed copies, and its deltas.

@@ -42,8 +42,39 @@ impl Contents {
     }
 }
 
-/// Reads bodies, the smallest first, until `budget` bytes are held.
-pub(super) fn load(folder: &Path, files: &[Listed], budget: u64) -> Result<Contents, AssetsError> {
+/// Reads bodies, the smallest first, until `budget` bytes are held: those of all folders together. The order of
+/// what comes back is that of the folders.
+pub(super) fn load(folders: &[(&Path, &[Listed])], budget: u64) -> Result<Vec<Contents>, AssetsError> {
+    let mut places = Vec::new();
+    for (n, (folder, files)) in folders.iter().enumerate() {
+        places.extend(bodies(folder, files).into_iter().map(|(key, path)| (n, key, path)));
+    }
+    places.sort_by_key(|(_, (_, _, size), _)| *size);
+
+    let empty = || Contents { bodies: BTreeMap::new(), bytes_in_memory: 0 };
+    let mut contents: Vec<_> = folders.iter().map(|_| empty()).collect();
+    let mut problems: Vec<_> = folders.iter().map(|_| Problems::default()).collect();
+    let mut left = budget;
+    for (n, key, path) in places {
+        let size = key.2;
+        let content = match left.checked_sub(size) {
+            Some(rest) => {
+                left = rest;
+                contents[n].bytes_in_memory += size;
+                read(&path, size, &mut problems[n])?
+            }
+            None => Content::Disk(path.into()),
+        };
+        contents[n].bodies.insert(key, content);
+    }
+    for (problems, (folder, _)) in problems.into_iter().zip(folders) {
+        problems.stop(folder)?;
+    }
+    Ok(contents)
+}
+
+/// Where each body of a folder lies.
+fn bodies(folder: &Path, files: &[Listed]) -> BTreeMap<(String, Form, u64), PathBuf> {
     let mut places = BTreeMap::new();
     // Fingerprinted names are entered last and so win: nobody writes other bytes under such a name.
     let (fingerprinted, plain): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.is_fingerprinted);
@@ -52,19 +83,7 @@ pub(super) fn load(folder: &Path, files: &[Listed], budget: u64) -> Result<Conte
             places.insert((file.sha256.clone(), form, size), folder.join(form.name(&file.location)));
         }
     }
-    let mut places: Vec<_> = places.into_iter().collect();
-    places.sort_by_key(|((_, _, size), _)| *size);
-
-    let mut contents = Contents { bodies: BTreeMap::new(), bytes_in_memory: 0 };
-    let mut problems = Problems::default();
-    for (key, path) in places {
-        let fits = contents.bytes_in_memory.saturating_add(key.2) <= budget;
-        let content = if fits { read(&path, key.2, &mut problems)? } else { Content::Disk(path.into()) };
-        contents.bytes_in_memory += if fits { key.2 } else { 0 };
-        contents.bodies.insert(key, content);
-    }
-    problems.stop(folder)?;
-    Ok(contents)
+    places
 }
 
 fn read(path: &PathBuf, expected: u64, problems: &mut Problems) -> Result<Content, AssetsError> {

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::warn;
 use walkdir::WalkDir;
 
-use super::{AssetsError, Problems};
+use super::{AssetsError, Problems, Role};
 use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
@@ -89,10 +89,12 @@ impl Listed {
 }
 
 /// Lists every file of the folder that may be served. The folder's path must be free of links.
-pub(super) fn take(folder: &Path) -> Result<Vec<Listed>, AssetsError> {
+pub(super) fn take(folder: &Path, role: Role) -> Result<Vec<Listed>, AssetsError> {
     let manifest = match Manifest::load(folder) {
         Err(ManifestError::Missing(_)) => {
-            warn!(folder = %folder.display(), "no {FILE_NAME} in the folder of static files: no file is cached for long");
+            if role == Role::Static {
+                warn!(folder = %folder.display(), "no {FILE_NAME} in the folder of static files: no file is cached for long");
+            }
             Manifest::default()
         }
         manifest => manifest?,
@@ -100,11 +102,11 @@ pub(super) fn take(folder: &Path) -> Result<Vec<Listed>, AssetsError> {
     let mut problems = Problems::default();
     let entries = match manifest.files {
         Some(entries) => entries,
-        None => walk(folder)?,
+        None => walk(folder, role)?,
     };
     let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut problems);
     let mut files = Vec::with_capacity(entries.len());
-    for (name, entry) in entries.into_iter().filter(|(name, _)| is_public(name)) {
+    for (name, entry) in entries.into_iter().filter(|(name, _)| is_public(name, role)) {
         let is_fingerprinted = entry.is_immutable || fingerprinted.contains(name.as_str());
         files.extend(check(folder, name, entry, is_fingerprinted, &mut problems)?);
     }
@@ -127,8 +129,14 @@ fn fingerprinted<'a>(
 }
 
 /// The manifest itself and hidden files are in the folder, but not for the public.
-fn is_public(name: &str) -> bool {
-    name != FILE_NAME && !name.split('/').any(|part| part.starts_with('.'))
+fn is_public(name: &str, role: Role) -> bool {
+    let is_hidden = |(depth, part): (usize, &str)| part.starts_with('.') && !(depth == 0 && is_well_known(part, role));
+    name != FILE_NAME && !name.split('/').enumerate().any(is_hidden)
+}
+
+/// What is meant for the public though it begins with a dot (RFC 8615), right in the folder of a mount.
+fn is_well_known(part: &str, role: Role) -> bool {
+    role == Role::Mount && part == ".well-known"
 }
 
 /// Compares one entry with the disk. What it gives is whole when no problem was found.
@@ -236,8 +244,8 @@ fn believable(modified: SystemTime) -> Option<SystemTime> {
 }
 
 /// Makes entries from the folder itself, for a manifest without any.
-fn walk(folder: &Path) -> Result<BTreeMap<String, Entry>, AssetsError> {
-    let sizes = walk_sizes(folder)?;
+fn walk(folder: &Path, role: Role) -> Result<BTreeMap<String, Entry>, AssetsError> {
+    let sizes = walk_sizes(folder, role)?;
     let mut entries = BTreeMap::new();
     for (name, size) in &sizes {
         let is_copy =
@@ -266,22 +274,24 @@ fn delta_of(name: &str) -> Option<&str> {
 }
 
 /// Every regular file below the folder with its size. Links are followed as long as they stay inside.
-fn walk_sizes(folder: &Path) -> Result<BTreeMap<String, u64>, AssetsError> {
+fn walk_sizes(folder: &Path, role: Role) -> Result<BTreeMap<String, u64>, AssetsError> {
     let unreadable = |error: walkdir::Error| AssetsError::Unreadable(error.into());
     let is_inside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| target.starts_with(folder));
     let mut sizes = BTreeMap::new();
     let entries = WalkDir::new(folder).min_depth(1).follow_links(true).into_iter().filter_entry(|entry| {
         let stays = !entry.path_is_symlink() || is_inside(entry.path());
         if !stays {
-            warn!(path = %entry.path().display(), "a link leads out of the folder of static files and is left out");
+            warn!(path = %entry.path().display(), "a link leads out of its folder and is left out");
         }
-        stays && !entry.file_name().as_encoded_bytes().starts_with(b".")
+        let name = entry.file_name();
+        let is_well_known = entry.depth() == 1 && name.to_str().is_some_and(|name| is_well_known(name, role));
+        stays && (is_well_known || !name.as_encoded_bytes().starts_with(b"."))
     });
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) if is_dangling(&error) => {
-                warn!(%error, "a link in the folder of static files leads nowhere and is left out");
+                warn!(%error, "a link leads nowhere and is left out");
                 continue;
             }
             Err(error) => return Err(unreadable(error)),

@@ -3,13 +3,14 @@
 //! [`Assets::open`] reads the manifest, checks it against the folder and prepares every header of
 //! every answer. After that a request lists no folder and looks for no file: the catalog says yes or
 //! no. A path under the prefix is answered here even when nothing is found, and never goes on to the
-//! application.
+//! application. [`Mounts`] is this folder and all others, each under its own path.
 
 mod asset;
 mod catalog;
 mod choose;
 mod contents;
 mod inventory;
+mod mounts;
 mod respond;
 
 use std::borrow::Cow;
@@ -20,8 +21,10 @@ use std::path::{Path, PathBuf};
 use ::http::request::Parts;
 use thiserror::Error;
 
-use self::asset::Policy;
-use self::catalog::Catalog;
+use self::asset::{Asset, Policy};
+use self::catalog::{Catalog, Entry};
+use self::inventory::Listed;
+pub use self::mounts::{Found, Mounts};
 use crate::config::AssetsConfig;
 use crate::http::{Client, Response};
 use crate::manifest::json::ManifestError;
@@ -33,10 +36,21 @@ pub enum AssetsError {
     #[error("no folder of static files is named; set `directory` under [static]")]
     NotConfigured,
     /// The folder is not there.
-    #[error(
-        "there is no folder {}; run `vestibule collect`, or correct `directory` under [static]", .0.display()
-    )]
-    NoFolder(PathBuf),
+    #[error("there is no folder {}; {}", .folder.display(), .role.advice())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// Which part of the configuration names it.
+        role: Role,
+    },
+    /// The page for unknown addresses is not there.
+    #[error("there is no {name} in {}; correct `fallback` under [[mounts]]", .folder.display())]
+    NoFallback {
+        /// The folder.
+        folder: PathBuf,
+        /// The page.
+        name: String,
+    },
     /// Its manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -88,7 +102,52 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Every static answer of one release.
+/// Which part of the configuration names a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `[static]`
+    Static,
+    /// `[[mounts]]`
+    Mount,
+}
+
+impl Role {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Static => "run `vestibule collect`, or correct `directory` under [static]",
+            Self::Mount => "make it, or correct `directory` under [[mounts]]",
+        }
+    }
+}
+
+/// A folder of which is known what there is, and nothing is read yet.
+#[derive(Debug)]
+struct Folder {
+    config: AssetsConfig,
+    /// The name of the file that answers for the folder that it lies in.
+    index: Option<String>,
+    path: PathBuf,
+    files: Vec<Listed>,
+}
+
+impl Folder {
+    fn list(config: &AssetsConfig, role: Role, index: Option<String>) -> Result<Self, AssetsError> {
+        let folder = config.directory.as_deref().ok_or(AssetsError::NotConfigured)?;
+        if !folder.is_dir() {
+            return Err(AssetsError::NoFolder { folder: folder.to_owned(), role });
+        }
+        // Often a link to the current release. What is read later must come from the release that was
+        // opened, wherever the link points by then.
+        let path = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
+        let mut files = inventory::take(&path, role)?;
+        if !config.deltas {
+            files.iter_mut().for_each(|file| file.deltas.clear());
+        }
+        Ok(Self { config: config.clone(), index, path, files })
+    }
+}
+
+/// Every static answer from one folder, in one release.
 #[derive(Debug)]
 pub struct Assets {
     folder: PathBuf,
@@ -104,22 +163,25 @@ impl Assets {
     /// # Errors
     /// See [`AssetsError`]. All disagreements between manifest and folder come at once.
     pub fn open(config: &AssetsConfig) -> Result<Self, AssetsError> {
-        let folder = config.directory.as_deref().ok_or(AssetsError::NotConfigured)?;
-        if !folder.is_dir() {
-            return Err(AssetsError::NoFolder(folder.to_owned()));
-        }
-        // Often a link to the current release. What is read later must come from the release that was
-        // opened, wherever the link points by then.
-        let folder = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
-        let mut files = inventory::take(&folder)?;
-        if !config.deltas {
-            files.iter_mut().for_each(|file| file.deltas.clear());
-        }
-        let contents = contents::load(&folder, &files, config.memory.0)?;
-        let policy = Policy::new(config);
-        let catalog = Catalog::build(&files, &contents, &policy);
-        let bytes_in_memory = contents.bytes_in_memory;
-        Ok(Self { folder, prefix: config.prefix.as_str().to_owned(), policy, catalog, bytes_in_memory })
+        let folder = Folder::list(config, Role::Static, None)?;
+        Ok(Self::prepare(vec![folder], config.memory.0)?.remove(0))
+    }
+
+    /// Prepares every answer of several folders, which share what may be held in memory.
+    fn prepare(folders: Vec<Folder>, memory: u64) -> Result<Vec<Self>, AssetsError> {
+        let bodies: Vec<_> = folders.iter().map(|folder| (folder.path.as_path(), &*folder.files)).collect();
+        let contents = contents::load(&bodies, memory)?;
+        let prepared = folders.into_iter().zip(contents).map(|(folder, contents)| {
+            let policy = Policy::new(&folder.config);
+            Self {
+                catalog: Catalog::build(&folder.files, &contents, &policy, folder.index.as_deref()),
+                folder: folder.path,
+                prefix: folder.config.prefix.as_str().to_owned(),
+                policy,
+                bytes_in_memory: contents.bytes_in_memory,
+            }
+        });
+        Ok(prepared.collect())
     }
 
     /// Whether a request's raw path is answered here and nowhere else.
@@ -140,10 +202,21 @@ impl Assets {
     /// Answers a request whose path [`Assets::owns`]. A `HEAD` answer has no body, and the headers of
     /// the `GET` answer.
     pub async fn respond(&self, head: &Parts, client: &Client) -> Response {
-        let path = self.below_prefix(head.uri.path());
-        let Some(asset) = path.and_then(|path| self.catalog.find(&path)) else {
-            return respond::not_found(head, &self.policy);
-        };
+        match self.below_prefix(head.uri.path()).and_then(|path| self.file(&path)) {
+            Some(asset) => self.send(asset, head, client).await,
+            None => respond::not_found(head, &self.policy),
+        }
+    }
+
+    /// The file with this name, below the prefix.
+    fn file(&self, name: &str) -> Option<&Asset> {
+        match self.catalog.find(name)? {
+            Entry::File(asset) => Some(asset),
+            Entry::Folder => None,
+        }
+    }
+
+    async fn send(&self, asset: &Asset, head: &Parts, client: &Client) -> Response {
         respond::respond(choose::choose(asset, head, client), asset, head).await
     }
 

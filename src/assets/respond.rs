@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ::http::header::{ALLOW, CONTENT_LENGTH, CONTENT_RANGE};
+use ::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, LOCATION};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use fs_err::File;
@@ -52,6 +52,16 @@ pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> 
 /// may well have the file.
 pub(super) fn not_found(head: &Parts, policy: &Policy) -> Response {
     refuse(StatusCode::NOT_FOUND, policy.always(), head)
+}
+
+/// Sends the client on from a folder's name without its last slash. 301, which every client knows; nothing
+/// but GET and HEAD comes here, so it changes no method. A browser keeps it as long as a plain file, and not
+/// for ever as it would without a word: the folder may become a page of the application.
+pub(super) fn to_folder(location: String, head: &Parts, policy: &Policy) -> Response {
+    let Ok(location) = HeaderValue::try_from(location) else { return not_found(head, policy) };
+    let mut response = refuse(StatusCode::MOVED_PERMANENTLY, policy.always(), head);
+    response.headers_mut().insert(CACHE_CONTROL, policy.plain().clone());
+    with(response, LOCATION, location)
 }
 
 fn refuse(status: StatusCode, always: &HeaderMap, head: &Parts) -> Response {

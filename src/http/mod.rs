@@ -11,6 +11,7 @@ pub mod encoding;
 pub mod forwarded;
 pub mod hop_by_hop;
 pub mod media_type;
+pub mod navigation;
 pub mod path;
 pub mod range;
 pub mod request_rules;

@@ -217,8 +217,8 @@ fn announce(site: &Site, loaded: &Loaded) {
         Some(file) => info!("configuration: {}", file.display()),
         None => info!("configuration: flags and environment only"),
     }
-    if let Some(assets) = &site.assets {
-        info!("static files: {assets}");
+    for folder in site.assets.folders() {
+        info!("static files: {folder}");
     }
     match &config.upstream.address {
         Some(address) => info!("application: {address}"),

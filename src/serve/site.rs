@@ -10,7 +10,7 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use super::ServeError;
-use crate::assets::Assets;
+use crate::assets::Mounts;
 use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
 use crate::gate::Gate;
@@ -38,8 +38,8 @@ pub struct Site {
     pub config: Config,
     /// What new connections begin under.
     pub bounds: Arc<Bounds>,
-    /// The static files, if there are any.
-    pub assets: Option<Assets>,
+    /// The folders of files, if there are any.
+    pub assets: Mounts,
     /// Who may come in.
     pub gate: Gate,
     /// While the application rests.
@@ -69,7 +69,7 @@ impl Site {
     /// # Errors
     /// When any part is not sound; nothing has changed then.
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
-        let assets = config.assets.directory.is_some().then(|| Assets::open(&config.assets)).transpose()?;
+        let assets = Mounts::open(&config)?;
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),

@@ -9,7 +9,7 @@
 //!   one name            the canonical one, and https, before anything of the site is shown in the clear
 //!   gate                rate limits, networks, passwords
 //!   redirects           what has moved, in files and pages alike
-//!   static files        if they own the path; the application never sees it
+//!   files               of [static] and [[mounts]], if one of them answers; the application never sees it
 //!   maintenance         the application rests; static files do not
 //!   body limit          only the application reads bodies
 //!   application
@@ -109,8 +109,8 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     if let Some(redirect) = site.redirects.redirect(&request.head.uri) {
         return redirect;
     }
-    if let Some(assets) = site.assets.as_ref().filter(|assets| assets.owns(request.head.uri.path())) {
-        return assets.respond(&request.head, &request.client).await;
+    if let Some(found) = site.assets.find(&request.head) {
+        return found.respond(&request.head, &request.client).await;
     }
     let Some(upstream) = &site.upstream else {
         return answers::status(StatusCode::NOT_FOUND);
