@@ -41,17 +41,18 @@
 //!
 //! Startup ([`serve::Server::bind`]): configuration, static files, certificate, ports; all that can fail
 //! fails there. Stop ([`serve::Server::run`]): listeners closed, running requests finished within a
-//! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap.
+//! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap; the same for a new
+//! release of the files alone ([`serve::releases`]).
 //!
 //! # What is absent, and must stay so
 //!
 //! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
 //! 2. A request never lists a directory or probes for a file: the catalog says yes or no.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
-//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
+//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `releases`; `linger`, for
 //!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to
 //!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
-//!    tokio's threads where a file is read (`assets::respond`, `http::body`) and for a reload (`serve`); the access
+//!    tokio's threads where a file is read (`assets::respond`, `http::body`) and for a reload (`serve`, `releases`); the access
 //!    log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and a few of their own
 //!    that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.

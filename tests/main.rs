@@ -24,6 +24,7 @@ mod overlap;
 mod proof;
 mod proxy;
 mod references;
+mod releases;
 mod reload;
 mod requests;
 mod shutdown;

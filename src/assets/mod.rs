@@ -10,21 +10,26 @@ mod catalog;
 mod choose;
 mod contents;
 mod inventory;
+mod marks;
 mod mounts;
 mod respond;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ::http::request::Parts;
 use thiserror::Error;
 
 use self::asset::{Asset, Policy};
 use self::catalog::{Catalog, Entry};
-use self::inventory::Listed;
-pub use self::mounts::{Found, Mounts};
+use self::inventory::{Inventory, Listed};
+use self::marks::Mark;
+pub use self::mounts::{Found, Mounts, Signs};
 use crate::config::AssetsConfig;
 use crate::http::{Client, Response};
 use crate::manifest::json::ManifestError;
@@ -128,6 +133,7 @@ struct Folder {
     index: Option<String>,
     path: PathBuf,
     files: Vec<Listed>,
+    marks: BTreeMap<String, Mark>,
 }
 
 impl Folder {
@@ -139,11 +145,11 @@ impl Folder {
         // Often a link to the current release. What is read later must come from the release that was
         // opened, wherever the link points by then.
         let path = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
-        let mut files = inventory::take(&path, role)?;
+        let Inventory { mut files, marks } = inventory::take(&path, role)?;
         if !config.deltas {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }
-        Ok(Self { config: config.clone(), index, path, files })
+        Ok(Self { config: config.clone(), index, path, files, marks })
     }
 }
 
@@ -155,6 +161,7 @@ pub struct Assets {
     policy: Policy,
     catalog: Catalog,
     bytes_in_memory: u64,
+    has_changed: Arc<AtomicBool>,
 }
 
 impl Assets {
@@ -169,8 +176,7 @@ impl Assets {
 
     /// Prepares every answer of several folders, which share what may be held in memory.
     fn prepare(folders: Vec<Folder>, memory: u64) -> Result<Vec<Self>, AssetsError> {
-        let bodies: Vec<_> = folders.iter().map(|folder| (folder.path.as_path(), &*folder.files)).collect();
-        let contents = contents::load(&bodies, memory)?;
+        let contents = contents::load(&folders, memory)?;
         let prepared = folders.into_iter().zip(contents).map(|(folder, contents)| {
             let policy = Policy::new(&folder.config);
             Self {
@@ -179,6 +185,7 @@ impl Assets {
                 prefix: folder.config.prefix.as_str().to_owned(),
                 policy,
                 bytes_in_memory: contents.bytes_in_memory,
+                has_changed: contents.has_changed,
             }
         });
         Ok(prepared.collect())
@@ -238,6 +245,11 @@ impl Assets {
     /// How many files can be sent as deltas.
     pub fn files_with_deltas(&self) -> usize {
         self.catalog.with_deltas()
+    }
+
+    /// Whether a file that is read from disk was found to be no longer what it was.
+    fn has_changed(&self) -> bool {
+        self.has_changed.load(Ordering::Relaxed)
     }
 
     /// How many bytes of file contents are held in memory.

@@ -15,6 +15,7 @@ use ::http::{HeaderValue, Uri};
 
 use super::asset::Asset;
 use super::catalog::{self, Entry};
+use super::marks::Sign;
 use super::{Assets, AssetsError, Folder, Role, respond};
 use crate::config::values::Missing;
 use crate::config::{AssetsConfig, Config, MountConfig};
@@ -29,6 +30,20 @@ pub struct Mounts {
     places: HashMap<String, Place>,
     /// How many slashes the longest of these paths has.
     deepest: usize,
+    /// The release in each folder, as it was before it was read.
+    signs: Signs,
+}
+
+/// Which release lies in each folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signs(Vec<Sign>);
+
+impl Signs {
+    /// Looks at the folders that the configuration names. It reads no contents.
+    pub fn look(config: &Config) -> Self {
+        let mounts = config.mounts.iter().filter_map(|mount| mount.directory.as_deref());
+        Self(config.assets.directory.as_deref().into_iter().chain(mounts).map(Sign::look).collect())
+    }
 }
 
 /// What has a path of its own.
@@ -73,6 +88,7 @@ impl Mounts {
     /// # Errors
     /// See [`AssetsError`]. The first folder that is not sound is told.
     pub fn open(config: &Config) -> Result<Self, AssetsError> {
+        let signs = Signs::look(config);
         let mut folders = Vec::new();
         let assets = config.assets.directory.as_ref();
         folders.extend(assets.map(|_| Folder::list(&config.assets, Role::Static, None)).transpose()?);
@@ -82,7 +98,7 @@ impl Mounts {
         let mut prepared = Assets::prepare(folders, config.assets.memory.0)?.into_iter();
         let assets = assets.and_then(|_| prepared.next());
         let mounts = prepared.zip(&config.mounts).map(|(assets, mount)| Mount::new(assets, mount));
-        let mut all = Self { assets, mounts: mounts.collect::<Result<_, _>>()?, ..Self::default() };
+        let mut all = Self { assets, mounts: mounts.collect::<Result<_, _>>()?, signs, ..Self::default() };
         all.place(&config.mounts);
         Ok(all)
     }
@@ -131,6 +147,11 @@ impl Mounts {
         let end = path.match_indices('/').nth(self.deepest).map_or(path.len(), |(at, _)| at + 1);
         let slashes = path[..end].rmatch_indices('/');
         slashes.filter_map(move |(at, _)| Some((self.places.get(&path[..at])?, &path[at + 1..])))
+    }
+
+    /// Whether these are still the releases in the folders, as far as `now` and the requests so far can tell.
+    pub fn are_current(&self, now: &Signs) -> bool {
+        self.signs == *now && !self.folders().any(Assets::has_changed)
     }
 
     /// Every folder: that of `[static]` first, and then the mounts in their order.

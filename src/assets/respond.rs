@@ -2,20 +2,18 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use ::http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, LOCATION};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use fs_err::File;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::asset::{Asset, Policy, Variant};
 use super::choose::Choice;
 use super::contents::Content;
-use crate::http::body::{Body, FileSlice};
+use crate::http::body::Body;
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::{Response, answers};
 
@@ -105,21 +103,10 @@ async fn body(variant: &Variant, part: Range<u64>, head: &Parts) -> io::Result<B
             let place = |position| usize::try_from(position).expect("a body in memory has a length that fits");
             Ok(bytes.slice(place(part.start)..place(part.end)).into())
         }
-        Content::Disk(path) => {
-            let (path, size) = (Arc::clone(path), variant.size);
-            let file = spawn_blocking(move || open(&path, size, part)).await.map_err(io::Error::other)?;
+        Content::Disk(place) => {
+            let (place, size) = (Arc::clone(place), variant.size);
+            let file = spawn_blocking(move || place.open(size, part)).await.map_err(io::Error::other)?;
             file.map(Body::File)
         }
     }
-}
-
-/// Opens a part of a file that must still be as long as at start: its headers, and the tag above all,
-/// speak of that content.
-fn open(path: &Path, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
-    let file = File::open(path)?;
-    let now = file.metadata()?;
-    if !now.is_file() || now.len() != size {
-        return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
-    }
-    Ok(FileSlice::new(file, part))
 }

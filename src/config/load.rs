@@ -577,6 +577,7 @@ mod tests {
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),
+            ("static", "reload", "0", "\"99ms\""),
             ("timeouts", "shutdown", "315360000", "315360001"),
             ("upstream", "queue_timeout", "0", "9223372036854775807"),
             ("upstream", "queue", "0", "18446744073709551615"),

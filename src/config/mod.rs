@@ -301,6 +301,11 @@ pub struct AssetsConfig {
     ///
     /// The smallest files come first; the rest is read from disk when asked for.
     pub memory: ByteSize,
+    /// How often to look whether there is a new release: another `staticfiles.json`, or a folder whose link
+    /// leads elsewhere, of mounts too. Default: 2 seconds; 0 for never; otherwise at least 100 milliseconds.
+    ///
+    /// It is then read beside the old one, and replaces it if it is sound. The configuration is not read again.
+    pub reload: HumanDuration,
 }
 
 impl Default for AssetsConfig {
@@ -312,6 +317,7 @@ impl Default for AssetsConfig {
             allow_all_origins: true,
             deltas: true,
             memory: ByteSize::mebibytes(64),
+            reload: HumanDuration::seconds(2),
         }
     }
 }

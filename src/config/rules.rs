@@ -128,6 +128,9 @@ impl Rules<'_> {
         ] {
             self.refuse(value.0.is_zero(), &[key], NO_TIME);
         }
+        let reload = config.assets.reload.0;
+        let is_hasty = !reload.is_zero() && reload < Duration::from_millis(100);
+        self.refuse(is_hasty, &[("static", "reload")], "must be 0, for never, or \"100ms\" or more");
     }
 
     fn numbers(&mut self, config: &Config) {

@@ -6,6 +6,7 @@
 pub mod accept;
 pub mod linger;
 pub mod listen;
+pub mod releases;
 pub mod signals;
 pub mod site;
 pub mod stack;
@@ -171,6 +172,7 @@ impl Server {
         for (listener, security) in listeners {
             accepting.spawn(door.clone().accept_from(listener, security));
         }
+        accepting.spawn(releases::follow(live.clone(), door.stop.clone()));
         let reread = Arc::new(reread);
         while let Some(Order::Reload) = orders.recv().await {
             reload(&live, &reread, &tickets).await;
@@ -217,9 +219,7 @@ fn announce(site: &Site, loaded: &Loaded) {
         Some(file) => info!("configuration: {}", file.display()),
         None => info!("configuration: flags and environment only"),
     }
-    for folder in site.assets.folders() {
-        info!("static files: {folder}");
-    }
+    announce_files(site);
     match &config.upstream.address {
         Some(address) => info!("application: {address}"),
         None => warn!("no application: only static files are served; name one with --upstream"),
@@ -229,6 +229,12 @@ fn announce(site: &Site, loaded: &Loaded) {
     }
     if let Some(trouble) = config.tls.certificate.as_deref().and_then(certificate_trouble) {
         warn!("{trouble}");
+    }
+}
+
+fn announce_files(site: &Site) {
+    for folder in site.assets.folders() {
+        info!("static files: {folder}");
     }
 }
 

@@ -32,22 +32,22 @@ pub struct Bounds {
 }
 
 /// One configuration, ready to answer from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// What the operator asked for.
     pub config: Config,
     /// What new connections begin under.
     pub bounds: Arc<Bounds>,
     /// The folders of files, if there are any.
-    pub assets: Mounts,
+    pub assets: Arc<Mounts>,
     /// Who may come in.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// While the application rests.
-    pub maintenance: Option<Maintenance>,
+    pub maintenance: Option<Arc<Maintenance>>,
     /// The operator's pages for errors.
-    pub error_pages: ErrorPages,
+    pub error_pages: Arc<ErrorPages>,
     /// The paths that have moved.
-    pub redirects: Redirects,
+    pub redirects: Arc<Redirects>,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
     /// The upgraded connections, those that began under a site before this one included.
@@ -69,7 +69,7 @@ impl Site {
     /// # Errors
     /// When any part is not sound; nothing has changed then.
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
-        let assets = Mounts::open(&config)?;
+        let assets = Arc::new(Mounts::open(&config)?);
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
@@ -84,10 +84,12 @@ impl Site {
         let hsts = hsts(&config.https).filter(|_| !config.staging.enabled);
         let (hsts, redirect_port) = (hsts, redirect_port(&config));
         let gate = Gate::new(&config.access, &config.rate_limits, &config.staging, &config.gate)?;
-        let maintenance = Maintenance::new(&config.maintenance);
+        let gate = Arc::new(gate);
+        let maintenance = Maintenance::new(&config.maintenance).map(Arc::new);
         let error_pages = config.pages.errors.as_deref().map(ErrorPages::read).transpose();
         let error_pages = error_pages.map_err(ServeError::ErrorPages)?.unwrap_or_default();
-        let redirects = Redirects::new(&config.redirects);
+        let error_pages = Arc::new(error_pages);
+        let redirects = Arc::new(Redirects::new(&config.redirects));
         let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
         Ok(Self {
             config,
@@ -103,6 +105,11 @@ impl Site {
             hsts,
             redirect_port,
         })
+    }
+
+    /// The same with other files.
+    pub fn with_assets(&self, assets: Mounts) -> Self {
+        Self { assets: Arc::new(assets), ..self.clone() }
     }
 }
 
@@ -151,6 +158,11 @@ impl Live {
     /// Puts another site in force, for every request from now on.
     pub fn replace(&self, site: Site) {
         self.site.store(Arc::new(site));
+    }
+
+    /// The same, unless what is in force by now is no longer `before`.
+    pub fn replace_if_still(&self, before: &Arc<Site>, site: Site) -> bool {
+        Arc::ptr_eq(&self.site.compare_and_swap(before, Arc::new(site)), before)
     }
 
     /// Notes that the server is about to stop, so that readiness can say so.

@@ -1,0 +1,48 @@
+//! What tells, without reading it, that a file or a folder is still the one that was read.
+//!
+//! A file that is put in the place of another has another number, and one that is written over another date.
+//! Nothing here looks at contents.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::manifest::FILE_NAME;
+
+/// A file at a moment: its number in the file system, its date and its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    inode: u64,
+    modified: (i64, i64),
+    size: u64,
+}
+
+impl Mark {
+    pub(super) fn of(metadata: &Metadata) -> Self {
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        Self { inode: metadata.ino(), modified, size: metadata.len() }
+    }
+}
+
+/// A release in a folder at a moment: where the folder's path leads to, which folder that is, and its manifest.
+///
+/// It differs once a link leads to the next release, another folder has this name, or `collect` has put a new
+/// manifest into place. A look costs three questions to the file system, however many files there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sign {
+    path: Option<PathBuf>,
+    folder: Option<(u64, u64)>,
+    manifest: Option<Mark>,
+}
+
+impl Sign {
+    pub(super) fn look(folder: &Path) -> Self {
+        let path = fs_err::canonicalize(folder).ok();
+        let metadata = |path: &Path| fs_err::metadata(path).ok();
+        Self {
+            folder: path.as_deref().and_then(metadata).map(|folder| (folder.dev(), folder.ino())),
+            manifest: path.as_ref().and_then(|path| metadata(&path.join(FILE_NAME))).as_ref().map(Mark::of),
+            path,
+        }
+    }
+}
