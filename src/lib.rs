@@ -47,14 +47,15 @@
 //! # What is absent, and must stay so
 //!
 //! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
-//! 2. A request never lists a directory or probes for a file: the catalog says yes or no.
+//! 2. A request never lists a directory or probes for a file: the catalog says yes or no. For development there is
+//!    `[static] watch`, and then `serve::fresh` looks before a request is answered.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
-//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `releases`; `linger`, for
-//!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to
-//!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
-//!    tokio's threads where a file is read (`assets::respond`, `http::body`) and for a reload (`serve`, `releases`); the access
-//!    log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and a few of their own
-//!    that end where they begin.
+//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `releases`;
+//!    `linger`, for what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The
+//!    connection to the application has none: whoever waits for something on it drives it. Blocking work on files
+//!    is handed to tokio's threads where a file is read (`assets::respond`, `http::body`) and for a reload (`serve`,
+//!    and `releases` and `fresh` in it); the access log and standard error have a thread each. `collect` and
+//!    [`audit`] have rayon's threads, and a few of their own that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
 //! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard

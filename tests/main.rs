@@ -33,3 +33,4 @@ mod static_files;
 mod tls;
 mod tunnel;
 mod uwsgi;
+mod watch;

@@ -29,7 +29,10 @@ pub(super) struct Policy {
 
 impl Policy {
     pub(super) fn new(config: &AssetsConfig) -> Self {
-        let plain = format!("max-age={}, public", config.max_age.0.as_secs());
+        let plain = match config.watch {
+            true => "no-cache".to_owned(),
+            false => format!("max-age={}, public", config.max_age.0.as_secs()),
+        };
         let mut always = HeaderMap::new();
         always.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if config.allow_all_origins {

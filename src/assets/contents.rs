@@ -102,15 +102,20 @@ pub(super) fn load(folders: &[Folder], budget: u64) -> Result<Vec<Contents>, Ass
     let mut contents: Vec<_> = folders.iter().map(|_| empty()).collect();
     let mut problems: Vec<_> = folders.iter().map(|_| Problems::default()).collect();
     let mut left = budget;
-    for (n, key, (path, mark)) in places {
+    for (n, key, place) in places {
         let size = key.2;
-        let content = match left.checked_sub(size) {
-            Some(rest) => {
+        let content = match (place, left.checked_sub(size)) {
+            (Place::Memory(bytes), rest) => {
+                left = rest.unwrap_or(0);
+                contents[n].bytes_in_memory += size;
+                Content::Memory(bytes)
+            }
+            (Place::File(path, mark), Some(rest)) => {
                 left = rest;
                 contents[n].bytes_in_memory += size;
                 read(&path, size, mark, &mut problems[n])?
             }
-            None => {
+            (Place::File(path, mark), None) => {
                 let has_changed = contents[n].has_changed.clone();
                 Content::Disk(Arc::new(OnDisk { path, mark, has_changed }))
             }
@@ -123,17 +128,31 @@ pub(super) fn load(folders: &[Folder], budget: u64) -> Result<Vec<Contents>, Ass
     Ok(contents)
 }
 
-/// Where each body of a folder lies, and how that file must be.
-fn bodies(folder: &Folder) -> BTreeMap<Key, (PathBuf, Option<Mark>)> {
+/// Where a body lies before it is loaded.
+enum Place {
+    /// In a file, which must be so.
+    File(PathBuf, Option<Mark>),
+    /// Nowhere else.
+    Memory(Bytes),
+}
+
+/// Where each body of a folder lies.
+fn bodies(folder: &Folder) -> BTreeMap<Key, Place> {
     let mut places = BTreeMap::new();
     // Fingerprinted names are entered last and so win: nobody writes other bytes under such a name.
     let (fingerprinted, plain): (Vec<_>, Vec<_>) = folder.files.iter().partition(|file| file.is_fingerprinted);
     for file in plain.into_iter().chain(fingerprinted) {
         let is_named_by_hash = file.is_fingerprinted || file.location != file.name;
         for (form, size) in file.bodies() {
+            if let Form::Copy(coding) = form
+                && let Some(Some(bytes)) = folder.made.get(&(file.sha256.clone(), coding))
+            {
+                places.insert((file.sha256.clone(), form, size), Place::Memory(bytes.clone()));
+                continue;
+            }
             let name = form.name(&file.location);
             let mark = folder.marks.get(&name).copied().filter(|_| !is_named_by_hash);
-            places.insert((file.sha256.clone(), form, size), (folder.path.join(name), mark));
+            places.insert((file.sha256.clone(), form, size), Place::File(folder.path.join(name), mark));
         }
     }
     places

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tracing::warn;
 use walkdir::WalkDir;
 
-use super::marks::Mark;
+use super::marks::{Mark, stays_inside};
 use super::{AssetsError, Problems, Role};
 use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
@@ -116,12 +116,7 @@ impl Seen {
 /// Lists every file of the folder that may be served. The folder's path must be free of links.
 pub(super) fn take(folder: &Path, role: Role) -> Result<Inventory, AssetsError> {
     let manifest = match Manifest::load(folder) {
-        Err(ManifestError::Missing(_)) => {
-            if role == Role::Static {
-                warn!(folder = %folder.display(), "no {FILE_NAME} in the folder of static files: no file is cached for long");
-            }
-            Manifest::default()
-        }
+        Err(ManifestError::Missing(_)) => Manifest::default(),
         manifest => manifest?,
     };
     let mut seen = Seen::default();
@@ -313,10 +308,9 @@ fn delta_of(name: &str) -> Option<&str> {
 /// Every regular file below the folder with its size and date. Links are followed as long as they stay inside.
 fn walk_files(folder: &Path, role: Role) -> Result<BTreeMap<String, (u64, SystemTime)>, AssetsError> {
     let unreadable = |error: walkdir::Error| AssetsError::Unreadable(error.into());
-    let is_inside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| target.starts_with(folder));
     let mut files = BTreeMap::new();
     let entries = WalkDir::new(folder).min_depth(1).follow_links(true).into_iter().filter_entry(|entry| {
-        let stays = !entry.path_is_symlink() || is_inside(entry.path());
+        let stays = stays_inside(folder, entry);
         if !stays {
             warn!(path = %entry.path().display(), "a link leads out of its folder and is left out");
         }

@@ -3,9 +3,12 @@
 //! A file that is put in the place of another has another number, and one that is written over another date.
 //! Nothing here looks at contents.
 
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use walkdir::{DirEntry, WalkDir};
 
 use crate::manifest::FILE_NAME;
 
@@ -45,4 +48,21 @@ impl Sign {
             path,
         }
     }
+}
+
+/// Every file below a folder, whose path is free of links, at a moment; hidden ones left out. What cannot be read is left out too: reading
+/// the folder for good tells of it.
+pub(super) fn all_below(folder: &Path) -> BTreeMap<PathBuf, Mark> {
+    let is_hidden = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".") && name != ".well-known";
+    let entries = WalkDir::new(folder).min_depth(1).follow_links(true).into_iter();
+    let entries = entries.filter_entry(|entry| !is_hidden(entry.file_name()) && stays_inside(folder, entry));
+    let entries = entries.filter_map(Result::ok);
+    let files = entries.filter(|entry| entry.file_type().is_file());
+    files.filter_map(|entry| Some((entry.path().to_owned(), Mark::of(&entry.metadata().ok()?)))).collect()
+}
+
+/// Whether an entry is no link, or one that does not lead out of the folder.
+pub(super) fn stays_inside(folder: &Path, entry: &DirEntry) -> bool {
+    let is_inside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| target.starts_with(folder));
+    !entry.path_is_symlink() || is_inside(entry.path())
 }

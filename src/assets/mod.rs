@@ -10,6 +10,7 @@ mod catalog;
 mod choose;
 mod contents;
 mod inventory;
+mod made;
 mod marks;
 mod mounts;
 mod respond;
@@ -28,6 +29,7 @@ use thiserror::Error;
 use self::asset::{Asset, Policy};
 use self::catalog::{Catalog, Entry};
 use self::inventory::{Inventory, Listed};
+use self::made::Made;
 use self::marks::Mark;
 pub use self::mounts::{Found, Mounts, Signs};
 use crate::config::AssetsConfig;
@@ -134,6 +136,8 @@ struct Folder {
     path: PathBuf,
     files: Vec<Listed>,
     marks: BTreeMap<String, Mark>,
+    /// The copies that are not on the disk.
+    made: Made,
 }
 
 impl Folder {
@@ -149,7 +153,7 @@ impl Folder {
         if !config.deltas {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }
-        Ok(Self { config: config.clone(), index, path, files, marks })
+        Ok(Self { config: config.clone(), index, path, files, marks, made: Made::new() })
     }
 }
 

@@ -5,8 +5,9 @@
 //! How many there are costs a request nothing: one lookup for each folder of its path, down to the deepest
 //! that has a mount.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 
 use ::http::Method;
 use ::http::header::{ACCEPT, VARY};
@@ -15,7 +16,8 @@ use ::http::{HeaderValue, Uri};
 
 use super::asset::Asset;
 use super::catalog::{self, Entry};
-use super::marks::Sign;
+use super::made::{self, Made};
+use super::marks::{Mark, Sign, all_below};
 use super::{Assets, AssetsError, Folder, Role, respond};
 use crate::config::values::Missing;
 use crate::config::{AssetsConfig, Config, MountConfig};
@@ -32,6 +34,23 @@ pub struct Mounts {
     deepest: usize,
     /// The release in each folder, as it was before it was read.
     signs: Signs,
+    /// What development needs besides; nothing otherwise.
+    watched: Watched,
+}
+
+/// What there was in the folders before they were read, and the copies that were made of it.
+#[derive(Debug, Default)]
+struct Watched {
+    seen: Vec<BTreeMap<PathBuf, Mark>>,
+    made: Made,
+}
+
+impl Watched {
+    fn look(config: &Config) -> Vec<BTreeMap<PathBuf, Mark>> {
+        let mounts = config.mounts.iter().filter_map(|mount| mount.directory.as_ref());
+        let folders = config.assets.directory.iter().chain(mounts);
+        folders.map(|folder| fs_err::canonicalize(folder).map(|path| all_below(&path)).unwrap_or_default()).collect()
+    }
 }
 
 /// Which release lies in each folder.
@@ -88,6 +107,19 @@ impl Mounts {
     /// # Errors
     /// See [`AssetsError`]. The first folder that is not sound is told.
     pub fn open(config: &Config) -> Result<Self, AssetsError> {
+        Self::open_after(config, &Self::default())
+    }
+
+    /// While somebody develops: everything anew if a file has come, gone or changed. `None` if all is as it was.
+    ///
+    /// # Errors
+    /// As for [`Mounts::open`].
+    pub fn refreshed(&self, config: &Config) -> Result<Option<Self>, AssetsError> {
+        if Watched::look(config) == self.watched.seen { Ok(None) } else { Self::open_after(config, self).map(Some) }
+    }
+
+    fn open_after(config: &Config, before: &Self) -> Result<Self, AssetsError> {
+        let seen = if config.assets.watch { Watched::look(config) } else { Vec::new() };
         let signs = Signs::look(config);
         let mut folders = Vec::new();
         let assets = config.assets.directory.as_ref();
@@ -95,10 +127,24 @@ impl Mounts {
         for mount in &config.mounts {
             folders.push(Folder::list(&as_assets(mount, &config.assets), Role::Mount, mount.index.0.clone())?);
         }
+        let mut made = Made::new();
+        if config.assets.watch {
+            let mut budget = config.assets.memory.0;
+            for folder in &mut folders {
+                folder.made = made::make(&folder.path, &mut folder.files, &before.watched.made, &mut budget)?;
+                made.extend(folder.made.clone());
+            }
+        }
         let mut prepared = Assets::prepare(folders, config.assets.memory.0)?.into_iter();
         let assets = assets.and_then(|_| prepared.next());
         let mounts = prepared.zip(&config.mounts).map(|(assets, mount)| Mount::new(assets, mount));
-        let mut all = Self { assets, mounts: mounts.collect::<Result<_, _>>()?, signs, ..Self::default() };
+        let mut all = Self {
+            assets,
+            mounts: mounts.collect::<Result<_, _>>()?,
+            signs,
+            watched: Watched { seen, made },
+            ..Self::default()
+        };
         all.place(&config.mounts);
         Ok(all)
     }

@@ -306,6 +306,11 @@ pub struct AssetsConfig {
     ///
     /// It is then read beside the old one, and replaces it if it is sound. The configuration is not read again.
     pub reload: HumanDuration,
+    /// Look into the folders, those of mounts too, before each answer, for development. Default: false.
+    ///
+    /// A file that has come, gone or changed is then so for the next request. Files without a content hash in their
+    /// names are sent with `Cache-Control: no-cache`, and texts that have no compressed copy get one in memory.
+    pub watch: bool,
 }
 
 impl Default for AssetsConfig {
@@ -318,6 +323,7 @@ impl Default for AssetsConfig {
             deltas: true,
             memory: ByteSize::mebibytes(64),
             reload: HumanDuration::seconds(2),
+            watch: false,
         }
     }
 }

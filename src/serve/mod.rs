@@ -4,6 +4,7 @@
 //! is told to stop. The order of both is the order of the lines below.
 
 pub mod accept;
+pub mod fresh;
 pub mod linger;
 pub mod listen;
 pub mod releases;
@@ -220,6 +221,9 @@ fn announce(site: &Site, loaded: &Loaded) {
         None => info!("configuration: flags and environment only"),
     }
     announce_files(site);
+    if config.assets.watch {
+        warn!("files are looked for before each answer ([static] watch); use it for development only");
+    }
     match &config.upstream.address {
         Some(address) => info!("application: {address}"),
         None => warn!("no application: only static files are served; name one with --upstream"),
@@ -235,6 +239,10 @@ fn announce(site: &Site, loaded: &Loaded) {
 fn announce_files(site: &Site) {
     for folder in site.assets.folders() {
         info!("static files: {folder}");
+    }
+    let plain = site.assets.assets().filter(|assets| !assets.has_manifest());
+    if let Some(folder) = plain.map(|assets| assets.folder()).filter(|_| !site.config.assets.watch) {
+        warn!(folder = %folder.display(), "no staticfiles.json in the folder of static files: no file is cached for long");
     }
 }
 

@@ -14,6 +14,7 @@ use tracing::{error, info};
 use super::site::{Live, Site};
 use super::{announce_files, chain};
 use crate::assets::{AssetsError, Mounts, Signs};
+use crate::config::AssetsConfig;
 
 /// How long it takes at most until a release that was refused is tried again. It may be one that is still on its way:
 /// not everybody puts the manifest into place last.
@@ -35,7 +36,7 @@ pub async fn follow(live: Arc<Live>, stop: CancellationToken) {
     let looking = async {
         let mut refused = None;
         loop {
-            let every = live.glance().config.assets.reload.0;
+            let every = every(&live.glance().config.assets);
             sleep(if every.is_zero() { WHILE_OFF } else { every }).await;
             if !every.is_zero() {
                 refused = look(&live, refused, every).await;
@@ -47,6 +48,11 @@ pub async fn follow(live: Arc<Live>, stop: CancellationToken) {
         () = stop.cancelled() => {}
         () = looking => {}
     }
+}
+
+/// How often to look; nothing for not at all. Where requests look by themselves there is no need.
+fn every(config: &AssetsConfig) -> Duration {
+    if config.watch { Duration::ZERO } else { config.reload.0 }
 }
 
 /// Looks once; what comes back is the release that was refused, if the last one was.

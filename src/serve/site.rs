@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::http::HeaderValue;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 
 use super::ServeError;
+use super::fresh::Looked;
 use crate::assets::Mounts;
 use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
@@ -134,6 +135,8 @@ fn redirect_port(config: &Config) -> Option<u16> {
 pub struct Live {
     site: ArcSwap<Site>,
     stopping: AtomicBool,
+    /// The last look into the folders, while somebody develops.
+    pub looked: Mutex<Looked>,
     /// Permits for client connections.
     pub connections: Arc<Semaphore>,
 }
@@ -142,7 +145,12 @@ impl Live {
     /// Begins with a site.
     pub fn new(site: Site) -> Self {
         let connections = Arc::new(Semaphore::new(site.config.limits.connections.get()));
-        Self { site: ArcSwap::from_pointee(site), stopping: AtomicBool::new(false), connections }
+        Self {
+            site: ArcSwap::from_pointee(site),
+            stopping: AtomicBool::new(false),
+            looked: Mutex::default(),
+            connections,
+        }
     }
 
     /// The site in force. A request keeps the one that it began with.

@@ -26,6 +26,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tracing::debug;
 
 use super::accept::Stack;
+use super::fresh;
 use super::site::{Live, Site};
 use crate::gate;
 use crate::http::{Request, Response, Scheme, answers, request_rules};
@@ -38,7 +39,7 @@ pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
     let logged = log.layer(service_fn(move |request: Request| {
         let live = live.clone();
         async move {
-            let site = live.site();
+            let site = fresh::site(&live).await;
             let (scheme, hsts) = (request.client.scheme, site.hsts.clone());
             let version = request.head.version;
             let wants_page = site.error_pages.may_dress(&request.head);
