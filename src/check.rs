@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
-use crate::assets::Assets;
-use crate::config::load::Reading;
+use crate::assets::{Assets, Mounts};
+use crate::config::Config;
+use crate::config::load::{Origin, Reading};
 use crate::files::media::Media;
 use crate::files::send_file::SendFile;
 use crate::gate::Gate;
@@ -69,21 +71,47 @@ fn configuration(reading: &Reading) -> Vec<Finding> {
 }
 
 fn assets(reading: &Reading) -> Vec<Finding> {
-    let config = &reading.loaded.config.assets;
-    if config.directory.is_none() {
-        let notice = "static files: none; name their folder with --static ([static] directory)";
-        return absent(reading, ("static", "directory"), notice).into_iter().collect();
-    }
-    match Assets::open(config, &site::header_rules(&reading.loaded.config.headers)) {
-        Ok(assets) if !assets.has_manifest() => vec![Finding::Notice(format!(
+    let config = &reading.loaded.config;
+    let notice = "static files: none; name their folder with --static ([static] directory)";
+    let is_absent = config.assets.directory.is_none();
+    let mut findings: Vec<_> =
+        absent(reading, ("static", "directory"), notice).filter(|_| is_absent).into_iter().collect();
+    // What has no folder because it is wrong was told.
+    let mut config = config.clone();
+    config.mounts.retain(|mount| mount.directory.is_some());
+    let rules = site::header_rules(&config.headers);
+    let Ok(mounts) = Mounts::open(&config, &rules) else {
+        findings.extend(wrong_folders(reading));
+        return findings;
+    };
+    let is_plain =
+        |assets: &Assets| mounts.assets().is_some_and(|other| std::ptr::eq(assets, other)) && !assets.has_manifest();
+    findings.extend(mounts.folders().map(|assets| match is_plain(assets) {
+        true => Finding::Notice(format!(
             "static files: {assets}, but no staticfiles.json: no file is cached for long; run `vestibule collect`"
-        ))],
-        Ok(assets) => {
-            let found = Finding::Sound(format!("static files: {assets}"));
-            std::iter::once(found).chain(deltas(reading, assets.files_with_deltas())).collect()
-        }
-        Err(error) => vec![Finding::Wrong(format!("{}{}", at(reading, "static", "directory"), chain(&error)))],
+        )),
+        false => Finding::Sound(format!("static files: {assets}")),
+    }));
+    findings.extend(deltas(reading, mounts.folders().map(Assets::files_with_deltas).sum()));
+    findings
+}
+
+/// Everything that is wrong with the folders, each looked at alone.
+fn wrong_folders(reading: &Reading) -> Vec<Finding> {
+    let config = &reading.loaded.config;
+    let wrong = |config: Config, origin: Option<Origin>| {
+        let error = Mounts::open(&config, &Arc::default()).err()?;
+        let place = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+        Some(Finding::Wrong(format!("{place}{}", chain(&error))))
+    };
+    let alone = Config { mounts: Vec::new(), ..config.clone() };
+    let mut findings: Vec<_> = wrong(alone, reading.loaded.origin("static", "directory")).into_iter().collect();
+    for (n, mount) in config.mounts.iter().enumerate().filter(|(_, mount)| mount.directory.is_some()) {
+        let mut one = Config { mounts: vec![mount.clone()], ..config.clone() };
+        one.assets.directory = None;
+        findings.extend(wrong(one, reading.loaded.origin_in_list("mounts", n, "directory")));
     }
+    findings
 }
 
 /// The uploads, and the files that the application may hand over.

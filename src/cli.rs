@@ -256,6 +256,9 @@ pub struct ServeFlags {
     /// The path of Django's STATIC_URL [default: /static/]
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,
+    /// For development: show files that have come, gone or changed with the next request
+    #[arg(long)]
+    pub watch: bool,
     /// The application: unix:PATH, http://HOST:PORT, uwsgi+unix:PATH or uwsgi://HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     pub upstream: Option<String>,
@@ -276,6 +279,9 @@ impl ServeFlags {
         }
         one(&mut options, "--static", ("static", "directory"), self.static_directory.as_ref());
         one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
+        if self.watch {
+            options.push(FlagOption { flag: "--watch", key: ("static", "watch"), value: FlagValue::On });
+        }
         one(&mut options, "--upstream", ("upstream", "address"), self.upstream.as_ref());
         many(&mut options, "--allowed-host", ("hosts", "allowed"), &self.allowed_host);
         options

@@ -26,7 +26,7 @@
 //! A static request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> assets: catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
+//!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
 //! -> layers outward -> hyper -> socket
 //! ```
 //! A proxied request:
@@ -45,21 +45,23 @@
 //!
 //! Startup ([`serve::Server::bind`]): configuration, static files, certificate, ports; all that can fail
 //! fails there. Stop ([`serve::Server::run`]): listeners closed, running requests finished within a
-//! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap.
+//! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap; the same for a new
+//! release of the files alone ([`serve::releases`]).
 //!
 //! # What is absent, and must stay so
 //!
 //! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
 //! 2. A request never lists a directory. For a static file it never asks the disk either: the catalog says yes or no.
-//!    [`files`] opens what is named, once, and only below its folder.
+//!    [`files`] opens what is named, once, and only below its folder. For development there is `[static] watch`, and
+//!    then `serve::fresh` looks before a request is answered.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
-//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
-//!    what is left of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head;
-//!    `pool`, to close what stays idle) only. The connection to the application has none: whoever waits for something
-//!    on it drives it. Blocking work on files is handed to tokio's threads where a file is read (`assets::respond`,
-//!    `files::respond`, `http::body`) or written (`upstream::storage`) and for a reload (`serve`), and so is bcrypt
-//!    (`gate`); the access log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and
-//!    a few of their own that end where they begin.
+//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `releases`;
+//!    `linger`, for what is left of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with
+//!    its head; `pool`, to close what stays idle) only. The connection to the application has none: whoever waits for
+//!    something on it drives it. Blocking work on files is handed to tokio's threads where a file is read
+//!    (`assets::respond`, `files::respond`, `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and
+//!    `releases` and `fresh` in it), and so is bcrypt (`gate`); the access log and standard error have a thread each.
+//!    `collect` and [`audit`] have rayon's threads, and a few of their own that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
 //! 6. Assets, files and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard

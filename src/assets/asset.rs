@@ -34,7 +34,10 @@ pub(super) struct Policy {
 
 impl Policy {
     pub(super) fn new(config: &AssetsConfig, rules: &Arc<HeaderRules>) -> Self {
-        let plain = format!("max-age={}, public", config.max_age.0.as_secs());
+        let plain = match config.watch {
+            true => "no-cache".to_owned(),
+            false => format!("max-age={}, public", config.max_age.0.as_secs()),
+        };
         let mut always = HeaderMap::new();
         always.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if config.allow_all_origins {
@@ -65,6 +68,11 @@ impl Policy {
     /// The headers of every answer, whether something was found or not.
     pub(super) fn always(&self) -> &HeaderMap {
         &self.always
+    }
+
+    /// How long a name may be kept that means something else one day.
+    pub(super) fn plain(&self) -> &HeaderValue {
+        &self.plain
     }
 }
 

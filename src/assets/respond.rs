@@ -2,26 +2,23 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 use ::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    ORIGIN, RETRY_AFTER,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
+    CONTENT_TYPE, LOCATION, ORIGIN, RETRY_AFTER,
 };
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
-use fs_err::File;
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 use tracing::error;
 
 use super::asset::{Asset, Policy, Variant};
 use super::choose::Choice;
-use super::contents::Content;
+use super::contents::{Content, OnDisk};
 use crate::http::body::{Body, FileSlice, Piece, Pieces};
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::multipart::Multipart;
@@ -95,6 +92,16 @@ fn options(always: &HeaderMap, head: &Parts) -> HeaderMap {
     headers
 }
 
+/// Sends the client on from a folder's name without its last slash. 301, which every client knows; nothing
+/// but GET and HEAD comes here, so it changes no method. A browser keeps it as long as a plain file, and not
+/// for ever as it would without a word: the folder may become a page of the application.
+pub(super) fn to_folder(location: String, head: &Parts, policy: &Policy) -> Response {
+    let Ok(location) = HeaderValue::try_from(location) else { return not_found(head, policy) };
+    let mut response = refuse(StatusCode::MOVED_PERMANENTLY, policy.always(), head);
+    response.headers_mut().insert(CACHE_CONTROL, policy.plain().clone());
+    with(response, LOCATION, location)
+}
+
 fn refuse(status: StatusCode, always: &HeaderMap, head: &Parts) -> Response {
     let mut response = answers::status(status);
     response.headers_mut().extend(always.clone());
@@ -145,7 +152,7 @@ fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Pie
 async fn body(variant: &Variant, part: Range<u64>) -> io::Result<Body> {
     match &variant.content {
         Content::Memory(bytes) => Ok(slice(bytes, part).into()),
-        Content::Disk(path) => Ok(Body::File(open(path, variant.size, part).await?)),
+        Content::Disk(place) => Ok(Body::File(open(place, variant.size, part).await?)),
     }
 }
 
@@ -159,7 +166,7 @@ async fn body_of_pieces(variant: &Variant, mut pieces: Vec<Piece>) -> io::Result
             }
             None
         }
-        Content::Disk(path) => Some(open(path, variant.size, 0..0).await?),
+        Content::Disk(place) => Some(open(place, variant.size, 0..0).await?),
     };
     Ok(Body::Pieces(Box::new(Pieces::new(pieces, file))))
 }
@@ -170,35 +177,10 @@ fn slice(bytes: &Bytes, part: Range<u64>) -> Bytes {
     bytes.slice(place(part.start)..place(part.end))
 }
 
-/// Opens a file that must still be as long as at start: its headers, and the tag above all, speak of that
-/// content.
-async fn open(path: &Arc<Path>, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
-    let path = Arc::clone(path);
-    spawn_blocking(move || {
-        let file = open_now(&path)?;
-        let now = file.metadata()?;
-        if !now.is_file() || now.len() != size {
-            return Err(io::Error::other(format!("{} has {} bytes instead of {size}", path.display(), now.len())));
-        }
-        let slice = FileSlice::new(file, part);
-        // Where the system knows no dates, the length must do.
-        Ok(match now.modified() {
-            Ok(modified) => slice.unchanged_since(modified),
-            Err(_) => slice,
-        })
-    })
-    .await
-    .map_err(io::Error::other)?
-}
-
-/// Opens it for reading. What has become something else than a file must not keep the thread waiting.
-fn open_now(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(descriptor) => Ok(File::from_parts(descriptor.into(), path)),
-        Err(cause) if is_out_of_descriptors(&cause.into()) => Err(cause.into()),
-        Err(cause) => Err(io::Error::other(format!("cannot open {}: {}", path.display(), io::Error::from(cause)))),
-    }
+/// Opens it on a thread that may wait.
+async fn open(place: &Arc<OnDisk>, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
+    let place = Arc::clone(place);
+    spawn_blocking(move || place.open(size, part)).await.map_err(io::Error::other)?
 }
 
 /// Whether this process or the system has no descriptor left: the file is sound, and may be had in a moment.

@@ -641,6 +641,38 @@ async fn a_manifest_of_django_has_the_folder_say_what_there_is() {
 }
 
 #[tokio::test]
+async fn a_copy_that_is_older_than_its_file_is_not_sent() {
+    use std::time::{Duration, SystemTime};
+
+    let folder = Folder::new()
+        .on_disk("a.css", b"what is new in here")
+        .on_disk("a.css.gz", b"what was")
+        .on_disk("b.css", b"what is as it was")
+        .on_disk("b.css.gz", b"so is it");
+    let copy = fs_err::OpenOptions::new().write(true).open(folder.path().join("a.css.gz")).expect("the copy");
+    copy.file().set_modified(SystemTime::now() - Duration::from_secs(60)).expect("a date");
+    let assets = folder.open();
+    let gzip = [("accept-encoding", "gzip")];
+    for (path, expected) in [("a.css", (200, "what is new in here")), ("b.css", (200, "so is it"))] {
+        let answer = ask(&assets, "GET", &format!("/static/{path}"), &gzip).await;
+        assert_eq!((answer.status, answer.text()), expected, "for {path}");
+    }
+    assert_eq!(get(&assets, "/static/a.css.gz").await.status, 404, "it is no file of its own either");
+}
+
+#[tokio::test]
+async fn a_hashed_name_may_be_written_again_and_a_plain_one_may_not() {
+    let folder = site();
+    let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    for (name, status) in [(HASHED, 200), ("img/logo.png", 500)] {
+        let (path, next) = (folder.path().join(name), folder.path().join("next"));
+        fs_err::copy(&path, &next).expect("a copy");
+        fs_err::rename(&next, &path).expect("the same bytes in another file");
+        assert_eq!(get(&assets, &format!("/static/{name}")).await.status, status, "for {name}");
+    }
+}
+
+#[tokio::test]
 async fn a_folder_without_a_manifest_is_served_without_long_caching() {
     let folder = Folder::new().on_disk("app.0123456789ab.css", b"x");
     let answer = get(&folder.open(), "/static/app.0123456789ab.css").await;
@@ -815,6 +847,13 @@ async fn a_file_that_changes_under_a_running_server_is_not_sent() {
         assert_eq!(answer.header(ETAG), None);
         assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
     };
+    let bytes = fs_err::read(&logo).expect("a file");
+    let other = bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+    fs_err::write(folder.path().join("img/next"), other).expect("a file");
+    fs_err::rename(folder.path().join("img/next"), &logo).expect("a file of the same length in its place");
+    assert!(!assets.has_changed());
+    expect_500().await;
+    assert!(assets.has_changed());
     fs_err::write(&logo, "short").expect("a file");
     expect_500().await;
     fs_err::remove_file(&logo).expect("the file was there");

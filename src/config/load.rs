@@ -547,6 +547,34 @@ mod tests {
     }
 
     #[test]
+    fn mounts_that_contradict_each_other_are_refused() {
+        let sound = "[[mounts]]\ndirectory = \"root\"\n[[mounts]]\npath = \"/docs/\"\ndirectory = \"docs\"\nmissing = \"404\"\n";
+        let mounts = gather(sound, &[], &[]).unwrap().config.mounts;
+        let paths: Vec<_> = mounts.iter().map(|mount| mount.path.0.as_str()).collect();
+        assert_eq!((paths, mounts[1].missing), (vec!["/", "/docs/"], super::super::values::Missing::NotFound));
+        for (file, expected) in [
+            ("[[mounts]]\npath = \"docs\"\ndirectory = \"x\"", "v.toml:2:8: [[mounts]]: \"docs\" is not a URL prefix"),
+            ("[[mounts]]\npath = \"/a/\"", "v.toml:1:1: [[mounts]] directory: "),
+            (
+                "[[mounts]]\ndirectory = \"x\"\n[[mounts]]\ndirectory = \"y\"\npath = \"/\"",
+                "v.toml:5:1: [[mounts]] path: another mount has \"/\"",
+            ),
+            (
+                "[static]\ndirectory = \"x\"\n[[mounts]]\ndirectory = \"y\"\npath = \"/static/a/\"",
+                "v.toml:5:1: [[mounts]] path: ",
+            ),
+            (
+                "[[mounts]]\ndirectory = \"x\"\npath = \"/a/\"\nexcept = [\"/b/\"]",
+                "v.toml:4:1: [[mounts]] except: \"/b/\" is not below",
+            ),
+        ] {
+            let problems = gather(file, &[], &[]).expect_err(file);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(expected), "{problems:?}");
+        }
+    }
+
+    #[test]
     fn values_out_of_bounds_are_refused_and_the_bounds_themselves_are_not() {
         for (table, key, good, bad) in [
             ("limits", "connections", "1000000", "1000001"),
@@ -569,6 +597,7 @@ mod tests {
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),
+            ("static", "reload", "0", "\"99ms\""),
             ("timeouts", "shutdown", "315360000", "315360001"),
             ("upstream", "queue_timeout", "0", "9223372036854775807"),
             ("upstream", "queue", "0", "18446744073709551615"),
@@ -634,8 +663,8 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static media send_file upstream compression limits timeouts health log \
-                        access rate_limits gate staging maintenance pages redirects headers collect";
+        let expected = "listen tls https hosts static mounts media send_file upstream compression limits timeouts health \
+                        log access rate_limits gate staging maintenance pages redirects headers collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));

@@ -35,6 +35,8 @@ pub struct Config {
     /// The static files.
     #[serde(rename = "static")]
     pub assets: AssetsConfig,
+    /// Further folders of files, each with a place of its own.
+    pub mounts: Vec<MountConfig>,
     /// The uploads.
     pub media: MediaConfig,
     /// The folders from which the application may have files sent. Default: none.
@@ -298,13 +300,14 @@ pub struct AssetsConfig {
     ///
     /// Files with a hash are kept for ten years, as WhiteNoise has it.
     pub max_age: HumanDuration,
-    /// Send `Access-Control-Allow-Origin: *` with static files. Default: true.
+    /// Send `Access-Control-Allow-Origin: *` with static files, and with those of mounts. Default: true.
     ///
     /// Fonts and modules loaded from a CDN under another name need it. The files are public anyway.
     pub allow_all_origins: bool,
     /// Answer with deltas from versions that a browser has (RFC 9842), where `collect` made some. Default: true.
     pub deltas: bool,
-    /// How many bytes of files, compressed copies included, to hold in memory. Default: 64 MiB.
+    /// How many bytes of files, compressed copies included, to hold in memory, those of all mounts together.
+    /// Default: 64 MiB.
     ///
     /// The smallest files come first; the rest is read from disk when asked for.
     pub memory: ByteSize,
@@ -317,6 +320,16 @@ pub struct AssetsConfig {
     /// A name is told when it is asked for the first, the tenth, the hundredth time and so on, at most ten
     /// times a minute.
     pub missing_names: usize,
+    /// How often to look whether there is a new release: another `staticfiles.json`, or a folder whose link
+    /// leads elsewhere, of mounts too. Default: 2 seconds; 0 for never; otherwise at least 100 milliseconds.
+    ///
+    /// It is then read beside the old one, and replaces it if it is sound. The configuration is not read again.
+    pub reload: HumanDuration,
+    /// Look into the folders, those of mounts too, before each answer, for development. Default: false.
+    ///
+    /// A file that has come, gone or changed is then so for the next request. Files without a content hash in their
+    /// names are sent with `Cache-Control: no-cache`, and texts that have no compressed copy get one in memory.
+    pub watch: bool,
 }
 
 impl Default for AssetsConfig {
@@ -330,6 +343,54 @@ impl Default for AssetsConfig {
             memory: ByteSize::mebibytes(64),
             max_ranges: NonZeroUsize::new(32).expect("32 is not zero"),
             missing_names: 1000,
+            reload: HumanDuration::seconds(2),
+            watch: false,
+        }
+    }
+}
+
+/// `[[mounts]]`, one for each folder
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MountConfig {
+    /// The URL path under which the folder's files appear, as "/" or "/docs/". Default: "/".
+    ///
+    /// Where several fit, the longest comes first. `static.prefix` comes before all of them.
+    pub path: values::MountPath,
+    /// The folder. No default, and needed.
+    ///
+    /// With a `staticfiles.json` from `collect` its hashed names are kept for ten years, as under [static].
+    pub directory: Option<PathBuf>,
+    /// How long a browser may keep a file without a content hash in its name. Default: 60 seconds.
+    pub max_age: HumanDuration,
+    /// The file that answers for the folder that it lies in. Default: "index.html"; "" for none.
+    ///
+    /// `/docs/` is then `docs/index.html`, and `/docs` is redirected to it.
+    pub index: values::IndexName,
+    /// The page that answers when a browser opens any other address below `path`, for a single-page
+    /// application. Default: none.
+    ///
+    /// To open a page, browsers ask with `Accept: text/html`; what a page loads by itself they do not.
+    pub fallback: Option<values::FilePath>,
+    /// Prefixes below `path` that are the application's, as ["/admin/", "/api/"]. Default: none.
+    ///
+    /// Needed where `fallback`, or `missing = "404"`, would stand before it.
+    pub except: Vec<UrlPrefix>,
+    /// What becomes of a request for which there is no file: "next", it goes on to the mount with the next
+    /// shorter path, and then to the application; or "404". Default: "next".
+    pub missing: values::Missing,
+}
+
+impl Default for MountConfig {
+    fn default() -> Self {
+        Self {
+            path: values::MountPath::default(),
+            directory: None,
+            max_age: HumanDuration::seconds(60),
+            index: values::IndexName(Some("index.html".into())),
+            fallback: None,
+            except: Vec::new(),
+            missing: values::Missing::Next,
         }
     }
 }

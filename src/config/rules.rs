@@ -35,6 +35,7 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.headers(config);
     rules.files(config);
     rules.buffers(config);
+    rules.mounts(config);
     rules.collect(config);
     rules.broken
 }
@@ -130,6 +131,9 @@ impl Rules<'_> {
         ] {
             self.refuse(value.0.is_zero(), &[key], NO_TIME);
         }
+        let reload = config.assets.reload.0;
+        let is_hasty = !reload.is_zero() && reload < Duration::from_millis(100);
+        self.refuse(is_hasty, &[("static", "reload")], "must be 0, for never, or \"100ms\" or more");
     }
 
     fn numbers(&mut self, config: &Config) {
@@ -243,6 +247,31 @@ impl Rules<'_> {
             "is more than [upstream] buffer_disk, where bodies wait until they are whole; raise that, or name the \
              paths of such uploads in [upstream] stream_requests",
         );
+    }
+
+    fn mounts(&mut self, config: &Config) {
+        let assets = config.assets.directory.as_ref().filter(|_| !self.doubts.covers("static", "prefix"));
+        let assets = assets.map(|_| config.assets.prefix.as_str());
+        for (number, mount) in config.mounts.iter().enumerate() {
+            let path = mount.path.0.as_str();
+            let mut refuse =
+                |is_wrong, key, message: &str| self.refuse_in_list(is_wrong, ("mounts", key), number, message);
+            refuse(mount.directory.is_none(), "directory", "is needed; name the folder with the files");
+            let is_taken = config.mounts[..number].iter().any(|other| other.path == mount.path);
+            refuse(is_taken, "path", &format!("another mount has {path:?}; give each a path of its own"));
+            refuse(
+                assets.is_some_and(|prefix| path.starts_with(prefix)),
+                "path",
+                "[static] answers for all below its prefix; take a path outside of it",
+            );
+            for except in mount.except.iter().map(|except| except.as_str()) {
+                let is_outside = !except.starts_with(path) || except == path;
+                let message = format!("{except:?} is not below {path:?}; leave it out, or correct one of the two");
+                refuse(is_outside, "except", &message);
+                let is_mount = !is_outside && config.mounts.iter().any(|other| other.path.0.as_str() == except);
+                refuse(is_mount, "except", &format!("{except:?} has a mount of its own; leave one of the two out"));
+            }
+        }
     }
 
     fn collect(&mut self, config: &Config) {

@@ -28,6 +28,7 @@ pub fn plain(status: StatusCode, text: &'static str) -> Response {
 /// The answer of a status alone: its number and its name, as in `404 Not Found`.
 pub fn status(status: StatusCode) -> Response {
     let text = match status {
+        StatusCode::MOVED_PERMANENTLY => "301 Moved Permanently\n",
         StatusCode::BAD_REQUEST => "400 Bad Request\n",
         StatusCode::FORBIDDEN => "403 Forbidden\n",
         StatusCode::UNAUTHORIZED => "401 Unauthorized\n",

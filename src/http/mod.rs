@@ -13,6 +13,7 @@ pub mod header_rules;
 pub mod hop_by_hop;
 pub mod media_type;
 pub mod multipart;
+pub mod navigation;
 pub mod path;
 pub mod range;
 pub mod request_rules;

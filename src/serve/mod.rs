@@ -4,8 +4,10 @@
 //! is told to stop. The order of both is the order of the lines below.
 
 pub mod accept;
+pub mod fresh;
 pub mod linger;
 pub mod listen;
+pub mod releases;
 pub mod signals;
 pub mod site;
 pub mod stack;
@@ -193,6 +195,7 @@ impl Server {
         for (listener, security) in listeners {
             accepting.spawn(door.clone().accept_from(listener, security));
         }
+        accepting.spawn(releases::follow(live.clone(), door.stop.clone()));
         let reread = Arc::new(reread);
         while let Some(Order::Reload) = orders.recv().await {
             reload(&live, &reread, &tickets).await;
@@ -239,8 +242,9 @@ fn announce(site: &Site, loaded: &Loaded) {
         Some(file) => info!("configuration: {}", file.display()),
         None => info!("configuration: flags and environment only"),
     }
-    if let Some(assets) = &site.assets {
-        info!("static files: {assets}");
+    announce_files(site);
+    if config.assets.watch {
+        warn!("files are looked for before each answer ([static] watch); use it for development only");
     }
     if let Some(media) = &site.media {
         info!("uploads: {media}");
@@ -257,6 +261,16 @@ fn announce(site: &Site, loaded: &Loaded) {
     }
     if let Some(trouble) = config.tls.certificate.as_deref().and_then(certificate_trouble) {
         warn!("{trouble}");
+    }
+}
+
+fn announce_files(site: &Site) {
+    for folder in site.assets.folders() {
+        info!("static files: {folder}");
+    }
+    let plain = site.assets.assets().filter(|assets| !assets.has_manifest());
+    if let Some(folder) = plain.map(|assets| assets.folder()).filter(|_| !site.config.assets.watch) {
+        warn!(folder = %folder.display(), "no staticfiles.json in the folder of static files: no file is cached for long");
     }
 }
 

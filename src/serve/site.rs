@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::http::HeaderValue;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tracing::warn;
 
 use super::ServeError;
-use crate::assets::Assets;
+use super::fresh::Looked;
+use crate::assets::Mounts;
 use crate::config::header_rule::{self, HeaderRule};
 use crate::config::values::ListenAddress;
 use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig, UpstreamConfig};
@@ -37,28 +38,28 @@ pub struct Bounds {
 }
 
 /// One configuration, ready to answer from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// What the operator asked for.
     pub config: Config,
     /// What new connections begin under.
     pub bounds: Arc<Bounds>,
-    /// The static files, if there are any.
-    pub assets: Option<Assets>,
+    /// The folders of files, if there are any.
+    pub assets: Arc<Mounts>,
     /// Who may come in.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// While the application rests.
-    pub maintenance: Option<Maintenance>,
+    pub maintenance: Option<Arc<Maintenance>>,
     /// The operator's pages for errors.
-    pub error_pages: ErrorPages,
+    pub error_pages: Arc<ErrorPages>,
     /// The paths that have moved.
-    pub redirects: Redirects,
+    pub redirects: Arc<Redirects>,
     /// What is set and removed of the application's headers. The static files have theirs already.
     pub header_rules: Arc<HeaderRules>,
     /// The uploads, if they are served here.
-    pub media: Option<Media>,
+    pub media: Option<Arc<Media>>,
     /// The files that the application may hand over.
-    pub send_file: SendFile,
+    pub send_file: Arc<SendFile>,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
     /// The upgraded connections, those that began under a site before this one included.
@@ -81,9 +82,9 @@ impl Site {
     /// When any part is not sound; nothing has changed then.
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
         let header_rules = header_rules(&config.headers);
-        let assets =
-            config.assets.directory.is_some().then(|| Assets::open(&config.assets, &header_rules)).transpose()?;
-        let (media, send_file) = (Media::open(&config.media)?, SendFile::open(&config.send_file)?);
+        let assets = Arc::new(Mounts::open(&config, &header_rules)?);
+        let media = Media::open(&config.media)?.map(Arc::new);
+        let send_file = Arc::new(SendFile::open(&config.send_file)?);
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
@@ -101,10 +102,12 @@ impl Site {
         let hsts = hsts(&config.https).filter(|_| !config.staging.enabled);
         let (hsts, redirect_port) = (hsts, redirect_port(&config));
         let gate = Gate::new(&config.access, &config.rate_limits, &config.staging, &config.gate)?;
-        let maintenance = Maintenance::new(&config.maintenance);
+        let gate = Arc::new(gate);
+        let maintenance = Maintenance::new(&config.maintenance).map(Arc::new);
         let error_pages = config.pages.errors.as_deref().map(ErrorPages::read).transpose();
         let error_pages = error_pages.map_err(ServeError::ErrorPages)?.unwrap_or_default();
-        let redirects = Redirects::new(&config.redirects);
+        let error_pages = Arc::new(error_pages);
+        let redirects = Arc::new(Redirects::new(&config.redirects));
         let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
         Ok(Self {
             config,
@@ -123,6 +126,11 @@ impl Site {
             hsts,
             redirect_port,
         })
+    }
+
+    /// The same with other files.
+    pub fn with_assets(&self, assets: Mounts) -> Self {
+        Self { assets: Arc::new(assets), ..self.clone() }
     }
 }
 
@@ -168,6 +176,8 @@ fn redirect_port(config: &Config) -> Option<u16> {
 pub struct Live {
     site: ArcSwap<Site>,
     stopping: AtomicBool,
+    /// The last look into the folders, while somebody develops.
+    pub looked: Mutex<Looked>,
     /// Permits for client connections.
     pub connections: Arc<Semaphore>,
 }
@@ -176,7 +186,12 @@ impl Live {
     /// Begins with a site.
     pub fn new(site: Site) -> Self {
         let connections = Arc::new(Semaphore::new(site.config.limits.connections.get()));
-        Self { site: ArcSwap::from_pointee(site), stopping: AtomicBool::new(false), connections }
+        Self {
+            site: ArcSwap::from_pointee(site),
+            stopping: AtomicBool::new(false),
+            looked: Mutex::default(),
+            connections,
+        }
     }
 
     /// The site in force. A request keeps the one that it began with.
@@ -192,6 +207,11 @@ impl Live {
     /// Puts another site in force, for every request from now on.
     pub fn replace(&self, site: Site) {
         self.site.store(Arc::new(site));
+    }
+
+    /// The same, unless what is in force by now is no longer `before`.
+    pub fn replace_if_still(&self, before: &Arc<Site>, site: Site) -> bool {
+        Arc::ptr_eq(&self.site.compare_and_swap(before, Arc::new(site)), before)
     }
 
     /// Notes that the server is about to stop, so that readiness can say so.

@@ -10,7 +10,7 @@
 //!   gate                rate limits, networks, passwords
 //!   redirects           what has moved, in files and pages alike
 //!   uploads             if they own the path; the application never sees it
-//!   static files        likewise
+//!   files               of [static] and [[mounts]], if one of them answers
 //!   maintenance         the application rests; files do not
 //!   body limit          only the application reads bodies
 //!   header rules        for the application's answers; the static files were given theirs at start
@@ -30,6 +30,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tracing::debug;
 
 use super::accept::Stack;
+use super::fresh;
 use super::site::{Live, Site};
 use crate::files::send_file::Kept;
 use crate::gate;
@@ -44,7 +45,7 @@ pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
     let logged = log.layer(service_fn(move |request: Request| {
         let live = live.clone();
         async move {
-            let site = live.site();
+            let site = fresh::site(&live).await;
             let (scheme, hsts) = (request.client.scheme, site.hsts.clone());
             let version = request.head.version;
             let wants_page = site.error_pages.may_dress(&request.head);
@@ -79,7 +80,7 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         Ok(host) => host,
         Err(refusal) => {
             debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
-            let is_static = site.assets.as_ref().is_some_and(|assets| assets.owns(request.head.uri.path()));
+            let is_static = site.assets.assets().is_some_and(|assets| assets.owns(request.head.uri.path()));
             return refused(refusal.status(), is_static);
         }
     };
@@ -119,8 +120,8 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     if let Some(media) = site.media.as_ref().filter(|media| media.owns(request.head.uri.path())) {
         return Box::pin(media.respond(&request.head, request.id)).await;
     }
-    if let Some(assets) = site.assets.as_ref().filter(|assets| assets.owns(request.head.uri.path())) {
-        return assets.respond(&request.head, &request.client).await;
+    if let Some(found) = site.assets.find(&request.head) {
+        return found.respond(&request.head, &request.client).await;
     }
     let Some(upstream) = &site.upstream else {
         return answers::status(StatusCode::NOT_FOUND);
@@ -160,7 +161,7 @@ async fn ask(site: &Site, upstream: &Upstream, request: Request) -> Response {
 fn refused(status: StatusCode, is_static: bool) -> Response {
     let mut response = answers::status(status);
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        let methods = if is_static { "GET, HEAD" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+        let methods = if is_static { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     }
     answers::last(response)
