@@ -146,6 +146,8 @@ fn fields(answer: &Answer) -> BTreeMap<&'static str, String> {
     let shown = |name: &str| match (name, value(name)) {
         ("etag", tag) if tag.starts_with("W/") => "weak".to_owned(),
         ("etag", tag) if !tag.is_empty() => "strong".to_owned(),
+        // What stands between the parts is made anew each time.
+        ("content-type", value) if value.starts_with("multipart/byteranges") => "multipart/byteranges".to_owned(),
         (_, value) if value.is_empty() => "none".to_owned(),
         (_, value) => value,
     };
