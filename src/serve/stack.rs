@@ -33,8 +33,8 @@ use super::accept::Stack;
 use super::fresh;
 use super::site::{Live, Site};
 use crate::files::send_file::Kept;
-use crate::gate;
-use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
+use crate::gate::{self, Pass};
+use crate::http::{Client, HandedOver, Request, RequestId, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
 use crate::layers::{body_limit, client_address, compression, redirect_to_https, redirects, security_headers};
 use crate::upstream::Upstream;
@@ -102,31 +102,34 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         let redirect = redirects::to_host(name, request.client.scheme, &request.head);
         return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
     }
-    if site.gate.is_open() {
-        return answer_inside(site, request).await;
+    let pass = match site.gate.is_open() {
+        true => Pass::default(),
+        // Boxed, since few sites have rules, and every static answer would be moved about with room for them.
+        false => match Box::pin(site.gate.admit(&request.head, &request.client)).await {
+            Ok(pass) => pass,
+            Err(refused) => return *refused,
+        },
+    };
+    if let Some(response) = answer_from_files(site, &request.head, &request.client, request.id).await {
+        return response;
     }
-    // Boxed, since few sites have rules and every static answer would be moved about with room for them.
-    match Box::pin(site.gate.admit(&request.head, &request.client)).await {
-        Ok(pass) => {
-            let response = answer_inside(site, request).await;
-            site.gate.settle(pass, response.status());
-            response
-        }
-        Err(refused) => *refused,
-    }
+    // Boxed for the same reason: its future is some kilobytes, and that was a quarter of the cost of a static answer
+    // over HTTP/2.
+    Box::pin(answer_from_application(site, request, pass)).await
 }
 
-/// The answer for who may come in.
-async fn answer_inside(site: &Site, request: Request) -> Response {
-    if let Some(redirect) = site.redirects.redirect(&request.head.uri) {
-        return redirect;
+/// What needs no application.
+async fn answer_from_files(site: &Site, head: &Parts, client: &Client, id: RequestId) -> Option<Response> {
+    if let Some(redirect) = site.redirects.redirect(&head.uri) {
+        return Some(redirect);
     }
-    if let Some(media) = site.media.as_ref().filter(|media| media.owns(request.head.uri.path())) {
-        return Box::pin(media.respond(&request.head, request.id)).await;
+    if let Some(media) = site.media.as_ref().filter(|media| media.owns(head.uri.path())) {
+        return Some(Box::pin(media.respond(head, id)).await);
     }
-    if let Some(found) = site.assets.find(&request.head) {
-        return found.respond(&request.head, &request.client).await;
-    }
+    Some(site.assets.find(head)?.respond(head, client).await)
+}
+
+async fn answer_from_application(site: &Site, request: Request, pass: Pass) -> Response {
     let Some(upstream) = &site.upstream else {
         return answers::status(StatusCode::NOT_FOUND);
     };
@@ -135,11 +138,10 @@ async fn answer_inside(site: &Site, request: Request) -> Response {
     }
     let edits = site.header_rules.for_raw_path(request.head.uri.path());
     let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
-        // Boxed, since its future is some kilobytes, and every static answer would be moved about with
-        // room for it: that was a quarter of the cost of one over HTTP/2.
-        Ok(request) => Box::pin(ask(site, upstream, request)).await,
+        Ok(request) => ask(site, upstream, request).await,
         Err(response) => *response,
     };
+    site.gate.settle(pass, response.status());
     // What is switched to another protocol has no headers to speak of.
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         edits.apply(response.status(), response.headers_mut());
