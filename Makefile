@@ -1,6 +1,6 @@
 # The commands of the README, and nothing clever.
 
-.PHONY: demo demo-check test bench bench-collect lint
+.PHONY: demo demo-check test bench bench-collect bench-versus lint
 
 # The demo site behind vestibule, until Ctrl-C.
 demo:
@@ -23,6 +23,11 @@ bench:
 bench-collect:
 	cargo build --release --locked
 	benches/versus_whitenoise
+
+# `serve` beside nginx, Caddy and static-web-server, on the same files. Run it while nothing else runs.
+bench-versus:
+	cargo build --release --locked
+	benches/versus
 
 lint:
 	cargo fmt --check
