@@ -41,7 +41,7 @@ fn make(folder: &Path, count: usize) -> Vec<String> {
 
 fn open(folder: &Path) -> Assets {
     let config = AssetsConfig { directory: Some(folder.to_owned()), ..AssetsConfig::default() };
-    Assets::open(&config).expect("a folder that can be served")
+    Assets::open(&config, &Default::default()).expect("a folder that can be served")
 }
 
 fn head(name: &str) -> Parts {

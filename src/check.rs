@@ -2,19 +2,24 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
 
-use crate::assets::Assets;
-use crate::config::load::Reading;
+use crate::assets::{Assets, Mounts};
+use crate::config::Config;
+use crate::config::load::{Origin, Reading};
+use crate::files::media::Media;
+use crate::files::send_file::SendFile;
 use crate::gate::Gate;
 use crate::layers::error_pages::ErrorPages;
 use crate::serve::chain;
+use crate::serve::site;
 use crate::tls::certificates::{self, Description, Trouble};
 use crate::tls::{self, Tickets};
-use crate::upstream::Upstream;
 use crate::upstream::tunnel::Tunnels;
+use crate::upstream::{Upstream, try_buffer_directory};
 
 /// One line of the report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +46,10 @@ impl fmt::Display for Finding {
 pub fn check(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
     let mut findings = configuration(reading);
     findings.extend(assets(reading));
+    findings.extend(files(reading));
     findings.extend(certificate(reading));
     findings.extend(application(reading, runtime));
+    findings.extend(buffers(reading));
     findings.extend(hosts(reading));
     findings.extend(gate(reading));
     findings
@@ -64,21 +71,67 @@ fn configuration(reading: &Reading) -> Vec<Finding> {
 }
 
 fn assets(reading: &Reading) -> Vec<Finding> {
-    let config = &reading.loaded.config.assets;
-    if config.directory.is_none() {
-        let notice = "static files: none; name their folder with --static ([static] directory)";
-        return absent(reading, ("static", "directory"), notice).into_iter().collect();
-    }
-    match Assets::open(config) {
-        Ok(assets) if !assets.has_manifest() => vec![Finding::Notice(format!(
+    let config = &reading.loaded.config;
+    let notice = "static files: none; name their folder with --static ([static] directory)";
+    let is_absent = config.assets.directory.is_none();
+    let mut findings: Vec<_> =
+        absent(reading, ("static", "directory"), notice).filter(|_| is_absent).into_iter().collect();
+    // What has no folder because it is wrong was told.
+    let mut config = config.clone();
+    config.mounts.retain(|mount| mount.directory.is_some());
+    let rules = site::header_rules(&config.headers);
+    let Ok(mounts) = Mounts::open(&config, &rules) else {
+        findings.extend(wrong_folders(reading));
+        return findings;
+    };
+    let is_plain =
+        |assets: &Assets| mounts.assets().is_some_and(|other| std::ptr::eq(assets, other)) && !assets.has_manifest();
+    findings.extend(mounts.folders().map(|assets| match is_plain(assets) {
+        true => Finding::Notice(format!(
             "static files: {assets}, but no staticfiles.json: no file is cached for long; run `vestibule collect`"
-        ))],
-        Ok(assets) => {
-            let found = Finding::Sound(format!("static files: {assets}"));
-            std::iter::once(found).chain(deltas(reading, assets.files_with_deltas())).collect()
-        }
-        Err(error) => vec![Finding::Wrong(format!("{}{}", at(reading, "static", "directory"), chain(&error)))],
+        )),
+        false => Finding::Sound(format!("static files: {assets}")),
+    }));
+    findings.extend(deltas(reading, mounts.folders().map(Assets::files_with_deltas).sum()));
+    findings
+}
+
+/// Everything that is wrong with the folders, each looked at alone.
+fn wrong_folders(reading: &Reading) -> Vec<Finding> {
+    let config = &reading.loaded.config;
+    let wrong = |config: Config, origin: Option<Origin>| {
+        let error = Mounts::open(&config, &Arc::default()).err()?;
+        let place = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+        Some(Finding::Wrong(format!("{place}{}", chain(&error))))
+    };
+    let alone = Config { mounts: Vec::new(), ..config.clone() };
+    let mut findings: Vec<_> = wrong(alone, reading.loaded.origin("static", "directory")).into_iter().collect();
+    for (n, mount) in config.mounts.iter().enumerate().filter(|(_, mount)| mount.directory.is_some()) {
+        let mut one = Config { mounts: vec![mount.clone()], ..config.clone() };
+        one.assets.directory = None;
+        findings.extend(wrong(one, reading.loaded.origin_in_list("mounts", n, "directory")));
     }
+    findings
+}
+
+/// The uploads, and the files that the application may hand over.
+fn files(reading: &Reading) -> Vec<Finding> {
+    let config = &reading.loaded.config;
+    let media = match Media::open(&config.media) {
+        Ok(media) => media.map(|media| Finding::Sound(format!("uploads: {media}"))),
+        Err(error) => Some(Finding::Wrong(format!("{}{}", at(reading, "media", "directory"), chain(&error)))),
+    };
+    let folders = config.send_file.iter().enumerate().map(|(number, folder)| {
+        match SendFile::open(std::slice::from_ref(folder)) {
+            Ok(folder) => Finding::Sound(format!("files to hand over: {folder}")),
+            Err(error) => {
+                let origin = reading.loaded.origin_in_list("send_file", number, "directory");
+                let place = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+                Finding::Wrong(format!("{place}{}", chain(&error)))
+            }
+        }
+    });
+    media.into_iter().chain(folders).collect()
 }
 
 /// Tells why browsers are not going to ask for the deltas that there are: they themselves never do.
@@ -157,6 +210,17 @@ fn application(reading: &Reading, runtime: &Runtime) -> Option<Finding> {
             at(reading, "upstream", "address"),
             chain(&failure)
         )),
+    })
+}
+
+fn buffers(reading: &Reading) -> Option<Finding> {
+    let config = &reading.loaded.config.upstream;
+    config.address.as_ref()?;
+    let error = try_buffer_directory(config).err()?;
+    let (place, error) = (at(reading, "upstream", "buffer_directory"), chain(&error));
+    Some(match &config.buffer_directory {
+        Some(directory) => Finding::Wrong(format!("{place}cannot make a file in {}: {error}", directory.display())),
+        None => Finding::Notice(format!("buffers: the temporary folder takes no files: {error}; long uploads get 503")),
     })
 }
 

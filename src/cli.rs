@@ -73,9 +73,9 @@ Examples:
   vestibule audit-templates . --output public
   vestibule audit-templates shop/templates venv/lib/python3.13/site-packages/wagtail
 
-Judged are constants: {% static \"…\" %}, static(\"…\") in Jinja and Python, staticfiles_storage.url(\"…\"),
-and the css and js of forms' Media. Django raises an error for a name that the manifest lacks, on the
-page that has it, in production only. Exit code 0: none; 1: some.";
+Judged are constants: {% static \"…\" %}, static(\"…\") in Jinja and Python,
+staticfiles_storage.url(\"…\"), and the css and js of forms' Media. Django raises an error for a name
+that the manifest lacks, on the page that has it, in production only. Exit code 0: none; 1: some.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -256,6 +256,9 @@ pub struct ServeFlags {
     /// The path of Django's STATIC_URL [default: /static/]
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,
+    /// For development: show files that have come, gone or changed with the next request
+    #[arg(long)]
+    pub watch: bool,
     /// The application: unix:PATH, http://HOST:PORT, uwsgi+unix:PATH or uwsgi://HOST:PORT
     #[arg(long, value_name = "ADDRESS")]
     pub upstream: Option<String>,
@@ -276,6 +279,9 @@ impl ServeFlags {
         }
         one(&mut options, "--static", ("static", "directory"), self.static_directory.as_ref());
         one(&mut options, "--static-prefix", ("static", "prefix"), self.static_prefix.as_ref());
+        if self.watch {
+            options.push(FlagOption { flag: "--watch", key: ("static", "watch"), value: FlagValue::On });
+        }
         one(&mut options, "--upstream", ("upstream", "address"), self.upstream.as_ref());
         many(&mut options, "--allowed-host", ("hosts", "allowed"), &self.allowed_host);
         options

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::collect::Surroundings;
+use crate::collect::{Clock, Now, Surroundings};
 use crate::config::load::Loaded;
 
 /// The environment, without what is not text: no option of ours can be that.
@@ -14,11 +14,12 @@ pub(crate) fn variables() -> impl Iterator<Item = (String, String)> {
 
 /// The time by which a release is dated: that of a reproducible build, if there is one. A text that is no time is
 /// given back.
-pub(crate) fn now() -> Result<SystemTime, String> {
-    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(SystemTime::now()) };
+pub(crate) fn now() -> Result<Now, String> {
+    let Some(text) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(SystemTime::now().into()) };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     let time = seconds.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    time.ok_or_else(|| text.to_string_lossy().into_owned())
+    let now = time.map(|time| Now { time, clock: Clock::SourceDate });
+    now.ok_or_else(|| text.to_string_lossy().into_owned())
 }
 
 /// Where compressed copies are kept: the configured folder, none if that is "", or else the user's own folder for

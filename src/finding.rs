@@ -4,6 +4,8 @@
 //! shows everything there is to mend. A finding is a line for people by its `Display`, and has the same in
 //! parts for machines.
 
+pub mod positions;
+
 use std::fmt;
 use std::path::PathBuf;
 
@@ -67,7 +69,7 @@ pub enum Rule {
     /// A symbolic link that leads nowhere or in a circle.
     BrokenLink,
     /// A FIFO, a socket or a device.
-    NoFile,
+    NotAFile,
     /// A file where another source has a folder of that name.
     FileForFolder,
     /// Two names that differ in case only.
@@ -78,7 +80,7 @@ pub enum Rule {
     UnknownApp,
     /// A bundler's manifest that is not sound, or does not fit what is there.
     BundlerManifest,
-    /// The cache of compressed copies cannot be written.
+    /// The cache of compressed copies and deltas cannot be written.
     CacheNotWritten,
     /// What a look at finished files, or at templates, found.
     Discrepancy,
@@ -96,7 +98,7 @@ impl Rule {
             Self::UnpublishableName => "unpublishable-name",
             Self::LinkOutside => "link-outside",
             Self::BrokenLink => "broken-link",
-            Self::NoFile => "no-file",
+            Self::NotAFile => "not-a-file",
             Self::FileForFolder => "file-for-folder",
             Self::NamesDifferInCase => "names-differ-in-case",
             Self::Settings => "settings",
@@ -134,7 +136,7 @@ impl Rule {
             | Self::UnpublishableName
             | Self::LinkOutside
             | Self::BrokenLink
-            | Self::NoFile
+            | Self::NotAFile
             | Self::FileForFolder
             | Self::NamesDifferInCase => {
                 "rename or remove the files, or leave them out with a pattern under [collect] ignore"

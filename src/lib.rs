@@ -5,7 +5,7 @@
 //! # The idea in four sentences
 //!
 //! Two halves that never import each other, [`collect`] (before) and [`serve`] (during), meet in one
-//! value: the [`manifest`]. [`serve`] is a short frame; the two kinds of answer, [`assets`] and
+//! value: the [`manifest`]. [`serve`] is a short frame; the kinds of answer, [`assets`], [`files`] and
 //! [`upstream`], never import each other either, and meet in one function, [`serve::stack`]. Everything
 //! that can be decided from values alone is a plain function in a module that does no I/O; everything
 //! that waits is at the edge. All that can be prepared at start is prepared at start, so that a static
@@ -26,36 +26,44 @@
 //! A static request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> assets: catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
+//!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
 //! -> layers outward -> hyper -> socket
 //! ```
 //! A proxied request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> upstream: gather (a body that fits) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
+//!   -> upstream: gather (the whole body) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
+//!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
+//!   -> files::send_file: if the answer names a file instead of being one; else layers::compression
 //! -> layers outward -> hyper -> socket
 //! ```
 //! Before either, [`gate`] decides who may come in at all.
+//! An upload: `serve::stack -> files::media -> beneath (open) -> choose -> respond`. Files that the application hands
+//! over go the same way.
 //!
 //! Startup ([`serve::Server::bind`]): configuration, static files, certificate, ports; all that can fail
 //! fails there. Stop ([`serve::Server::run`]): listeners closed, running requests finished within a
-//! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap.
+//! deadline. Reload: a whole new [`serve::site::Site`] beside the old one, then one swap; the same for a new
+//! release of the files alone ([`serve::releases`]).
 //!
 //! # What is absent, and must stay so
 //!
 //! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
-//! 2. A request never lists a directory or probes for a file: the catalog says yes or no.
+//! 2. A request never lists a directory. For a static file it never asks the disk either: the catalog says yes or no.
+//!    [`files`] opens what is named, once, and only below its folder. For development there is `[static] watch`, and
+//!    then `serve::fresh` looks before a request is answered.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
-//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `linger`, for
-//!    what is left of a body) and `upstream` (tunnels; `pool`, to close what stays idle) only. The connection to
-//!    the application has none: whoever waits for something on it drives it. Blocking work on files is handed to
-//!    tokio's threads where a file is read (`assets::respond`, `http::body`) and for a reload (`serve`); the access
-//!    log and standard error have a thread each. `collect` and [`audit`] have rayon's threads, and a few of their own
-//!    that end where they begin.
+//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `releases`;
+//!    `linger`, for what is left of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with
+//!    its head; `pool`, to close what stays idle) only. The connection to the application has none: whoever waits for
+//!    something on it drives it. Blocking work on files is handed to tokio's threads where a file is read
+//!    (`assets::respond`, `files::respond`, `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and
+//!    `releases` and `fresh` in it), and so is bcrypt (`gate`); the access log and standard error have a thread each.
+//!    `collect` and [`audit`] have rayon's threads, and a few of their own that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
-//! 6. Assets and upstream always answer; a failure becomes a response in the module that understands it.
+//! 6. Assets, files and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard
 //!    error, and `collect` draws its progress on a terminal.
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration.
@@ -79,11 +87,12 @@ pub mod manifest;
 pub mod audit;
 pub mod collect;
 
-// The vocabulary of both kinds of answer.
+// The vocabulary of all kinds of answer.
 pub mod http;
 
-// The two kinds of answer.
+// The kinds of answer.
 pub mod assets;
+pub mod files;
 pub mod upstream;
 
 // Who may come in.

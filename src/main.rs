@@ -9,6 +9,7 @@ use vestibule::audit::Audit;
 use vestibule::check::Finding;
 use vestibule::cli::{CommandLine, Format};
 use vestibule::collect::Proof;
+use vestibule::collect::django::Saved;
 use vestibule::serve::Ending;
 use vestibule::telling::{self, Failure, Texts, Told};
 use vestibule::{Error, Outcome};
@@ -30,10 +31,7 @@ fn main() -> ExitCode {
         }
         Ok(Outcome::Proved(proof)) => ended(prove(&proof, format), if proof.is_sound() { DONE } else { FAILED }),
         Ok(Outcome::Audited(audit)) => ended(tell_audit(&audit, format), if audit.is_sound() { DONE } else { FAILED }),
-        Ok(Outcome::Saved(saved)) => {
-            complain(&format!("{saved}\n"));
-            DONE
-        }
+        Ok(Outcome::Saved(saved)) => ended(tell_saved(&saved, format), DONE),
         Ok(Outcome::Served(Ending::Drained | Ending::DeadlinePassed)) => DONE,
         Ok(Outcome::Checked(findings)) => report(&findings),
         Err(error) => {
@@ -79,6 +77,16 @@ fn tell_audit(audit: &Audit, format: Format) -> bool {
         json!({ "files": files, "found": found, "missing": missing.len(), "known_at_run_time": dynamic.len() });
     let findings = [&missing[..], &audit.unreadable].concat();
     tell(&Told { findings: &findings, numbers: Some(numbers), ..Told::default() }, format)
+}
+
+/// Tells what `collect --django --save` wrote; the answer is whether it could be told.
+fn tell_saved(saved: &Saved, format: Format) -> bool {
+    if format == Format::Text {
+        complain(&format!("{saved}\n"));
+        return true;
+    }
+    let numbers = json!({ "sources": saved.sources, "apps": saved.apps });
+    tell(&Told { findings: &saved.warnings, numbers: Some(numbers), ..Told::default() }, format)
 }
 
 fn report(findings: &[Finding]) -> u8 {

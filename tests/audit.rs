@@ -156,6 +156,9 @@ fn what_is_not_the_projects_own_is_left_out_unless_named() {
     fs_err::write(site.join("templates/latin.html"), [b"\xe9", bad.as_bytes()].concat()).unwrap();
     let told = audit(std::slice::from_ref(&site), Some(&output)).unwrap();
     assert_eq!((found(&told), told.files, told.too_large), (vec![], 0, 1));
+    let odd: Vec<_> = told.unreadable.iter().map(ToString::to_string).collect();
+    let latin = site.join("templates/latin.html");
+    assert_eq!(odd, [format!("{}: it is not UTF-8, and was not looked into", latin.display())]);
     for named in ["x/site-packages/y", "node_modules", "x/tests", "x/test_a.py"] {
         let told = audit(&[site.join(named)], Some(&output)).unwrap();
         assert_eq!(told.missing.len(), 1, "for {named}");

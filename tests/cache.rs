@@ -133,7 +133,7 @@ fn a_cache_that_cannot_be_written_is_a_warning_and_no_more() {
     assert_eq!(copies(&summary), 9);
     let warnings: Vec<String> = summary.warnings.iter().map(|warning| warning.message.clone()).collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
-    assert!(warnings[0].contains("cannot keep compressed copies for the next run"), "{warnings:?}");
+    assert!(warnings[0].contains("cannot keep compressed copies and deltas for the next run"), "{warnings:?}");
 }
 
 #[test]

@@ -92,6 +92,23 @@ fn a_port_in_use_is_named_with_what_to_do() {
 }
 
 #[test]
+fn a_folder_for_what_waits_that_takes_no_files_is_refused_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[listen]\nhttp = [\"127.0.0.1:0\"]\n\
+                  [upstream]\naddress = \"unix:app.sock\"\nbuffer_directory = \"absent\"\n";
+    fs_err::write(folder.path().join("v.toml"), config).unwrap();
+    let output = vestibule(&["serve", "--config", "v.toml"], folder.path());
+    assert_eq!(output.status.code(), Some(2));
+    let told = text(&output.stderr);
+    assert!(
+        told.contains("[upstream] buffer_directory: cannot make a file in absent") && told.contains("hint:"),
+        "{told}"
+    );
+    let report = vestibule(&["check", "--config", "v.toml"], folder.path());
+    assert!(text(&report.stdout).contains("wrong   v.toml:5:1: cannot make a file in absent"), "{report:?}");
+}
+
+#[test]
 fn check_tells_everything_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let config = "[listen]\nhttps = [\"127.0.0.1:0\"]\n[tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n\

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A part of the program, and the parts that it may name.
-const MAP: [(&str, &str); 18] = [
+const MAP: [(&str, &str); 19] = [
     ("main", "audit check cli collect lib serve telling"),
     ("lib", "audit check cli collect config environment finding logging serve"),
     ("environment", "collect config"),
@@ -17,16 +17,17 @@ const MAP: [(&str, &str); 18] = [
     ("audit", "finding manifest"),
     ("collect", "config finding http manifest"),
     ("assets", "config http manifest"),
+    ("files", "config http"),
     ("upstream", "config http"),
     ("layers", "config http"),
     ("gate", "config http"),
     ("tls", "config"),
     ("telling", "cli collect finding"),
-    ("serve", "assets config gate http layers tls upstream"),
+    ("serve", "assets config files gate http layers tls upstream"),
 ];
 
 /// The look at all of it may name whatever it looks at.
-const CHECK: &str = "assets config gate layers serve tls upstream";
+const CHECK: &str = "assets config files gate layers serve tls upstream";
 
 #[test]
 fn every_part_names_only_those_that_it_may() {

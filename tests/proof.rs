@@ -230,6 +230,48 @@ fn fits(text: &str, pattern: &str) -> bool {
     true
 }
 
+/// Imports are not rewritten unless the operator says so, and then name files by their plain names.
+#[test]
+fn what_imports_name_keeps_its_plain_name_though_originals_go() {
+    let site = Site::new()
+        .file("app.js", "import './lib.js';\nnew URL('w.css', import.meta.url);\nimport './nowhere.js';")
+        .file("lib.js", "import './deep.js';")
+        .file("deep.js", "let deep = 1;")
+        .file("w.css", "a { background: url(i.png) }")
+        .file("i.png", [0, 159])
+        .file("page.html", "<script type=module>import './inline.js'</script><link rel=stylesheet href=other.css>")
+        .file("inline.js", "let inline = 1;")
+        .file("broken.js", "import './gone.js'; let = = 1;")
+        .file("gone.js", "let gone = 1;")
+        .file("other.css", "b {}")
+        .set(|config| {
+            config.keep_originals = false;
+            config.html = vec!["*.html".into()];
+        });
+    let warnings = told(&site.collected().warnings);
+    assert!(warnings.len() == 1 && warnings[0].starts_with("broken.js"), "{warnings:?}");
+    assert!(warnings[0].contains("may be missing, with [collect] keep_originals = false"), "{warnings:?}");
+    let is_there = |name: &str| site.output().join(name).exists();
+    let plain = ["app.js", "lib.js", "deep.js", "w.css", "i.png", "inline.js", "gone.js", "other.css"];
+    let there: Vec<_> = plain.into_iter().filter(|name| is_there(name)).collect();
+    // What the plain w.css names, it names by a plain name too.
+    assert_eq!(there, ["lib.js", "deep.js", "w.css", "i.png", "inline.js"]);
+    assert!(site.published("w.css").contains(&site.hashed("i.png")), "the hashed one is rewritten as always");
+    assert_eq!(told(&prove(&site).errors), [""; 0]);
+
+    fs_err::remove_file(site.output().join("lib.js")).unwrap();
+    edit(&site, |manifest| drop(manifest.files.as_mut().unwrap().remove("lib.js")));
+    let errors = told(&prove(&site).errors);
+    let expected =
+        format!("{}:1:9: it refers to \"./lib.js\", which is published under another name only", site.hashed("app.js"));
+    assert_eq!(errors, [expected]);
+
+    // Where imports are rewritten, nothing needs them.
+    let site = site.set(|config| config.javascript_modules = true).file("app.js", "import './lib.js';");
+    site.collected();
+    assert!(!site.output().join("deep.js").exists());
+}
+
 #[test]
 fn names_of_a_ring_are_proved_with_and_without_the_originals() {
     let ring = ["css/one.css", "css/two.css"];

@@ -135,7 +135,7 @@ async fn what_a_client_claims_does_not_reach_the_application() {
 }
 
 #[tokio::test]
-async fn a_body_of_known_length_streams_with_its_length() {
+async fn a_body_of_known_length_arrives_with_it() {
     let app = App::answering(HELLO).await;
     let (sender, body) = channel();
     let upstream = upstream(&app);
@@ -164,20 +164,69 @@ async fn a_short_body_of_unknown_length_gets_one() {
 }
 
 #[tokio::test]
-async fn a_long_body_of_unknown_length_goes_on_in_chunks() {
+async fn a_long_body_of_unknown_length_gets_one_too() {
     for method in ["POST", "GET"] {
         let app = App::answering(HELLO).await;
         let config = UpstreamConfig { request_buffer: ByteSize(4), ..config() };
         let (sender, body) = channel();
-        sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
-        sender.send(Ok(Bytes::from_static(b"gh"))).unwrap();
+        for piece in [&b"abcdef"[..], b"gh"] {
+            sender.send(Ok(Bytes::from_static(piece))).unwrap();
+        }
         drop(sender);
         let response = Upstream::new(app.address(), &config).forward(request(method, "/", &[], body)).await;
         assert_eq!(response.status(), 200);
-        let seen = app.request();
-        let expected = ["transfer-encoding: chunked", "", "6", "abcdef", "2", "gh", "0", "", ""];
-        assert_eq!(own_lines(&seen)[1..], expected, "for {method}");
+        assert_eq!(own_lines(&app.request())[1..], ["content-length: 8", "", "abcdefgh"], "for {method}");
     }
+}
+
+#[tokio::test]
+async fn a_body_that_shall_stream_does_with_its_length_or_in_chunks() {
+    let named = UpstreamConfig { stream_requests: vec!["/live/*".parse().unwrap()], ..config() };
+    let without_disk = UpstreamConfig { request_buffer: ByteSize(4), buffer_disk: ByteSize(0), ..config() };
+    let chunked = ["transfer-encoding: chunked", "", "6", "abcdef", "2", "gh", "0", "", ""];
+    for (fields, expected) in
+        [(&[("content-length", "8")][..], &["content-length: 8", "", "abcdefgh"][..]), (&[], &chunked)]
+    {
+        for config in [&named, &without_disk] {
+            let app = App::answering(HELLO).await;
+            let upstream = Upstream::new(app.address(), config);
+            let (sender, body) = channel();
+            let answer = tokio::spawn({
+                let sent = request("POST", "/live/a/b", fields, body);
+                async move { upstream.forward(sent).await.status() }
+            });
+            sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
+            until(|| async { app.connections() > 0 }).await; // the rest has not come yet
+            sender.send(Ok(Bytes::from_static(b"gh"))).unwrap();
+            drop(sender);
+            assert_eq!(soon(answer).await.unwrap(), 200);
+            assert_eq!(own_lines(&app.request())[1..], *expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_finds_no_room_is_told_to_come_back_and_one_that_never_will_that_it_is_too_large() {
+    let app = App::answering(HELLO).await;
+    let config = UpstreamConfig { request_buffer: ByteSize(4), buffer_disk: ByteSize(10), ..config() };
+    let upstream = Upstream::new(app.address(), &config);
+    let (sender, slow) = channel();
+    sender.send(Ok(Bytes::from_static(b"abcdefgh"))).unwrap();
+    let mut first = std::pin::pin!(upstream.forward(request("POST", "/", &[], slow)));
+    let sent = |text: &'static str| request("POST", "/", &[], Body::from(text));
+    let refused = loop {
+        assert!(first.as_mut().now_or_never().is_none(), "it waits for the rest");
+        match upstream.forward(sent("ABCDEF")).await {
+            answer if answer.status() == 200 => tokio::task::yield_now().await, // the first is not on disk yet
+            answer => break answer,
+        }
+    };
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (503, &HeaderValue::from_static("1")));
+    assert_eq!(upstream.forward(sent("abcdefghijk")).await.status(), 413);
+    assert_eq!(upstream.forward(sent("abc")).await.status(), 200);
+    drop(sender);
+    assert_eq!(first.await.status(), 200);
+    assert_eq!(upstream.forward(sent("ABCDEF")).await.status(), 200);
 }
 
 #[tokio::test]
@@ -638,13 +687,94 @@ async fn an_answer_that_nobody_takes_holds_its_connection_until_it_is_dropped_an
     assert_eq!(soon(untaken.frame()).await.unwrap().unwrap().into_data().unwrap(), "hello");
     assert_eq!(upstream.forward(get("/")).await.status(), 503);
     drop(untaken);
-    assert_eq!(upstream.forward(get("/")).await.status(), 200);
+    until(|| async { upstream.forward(get("/")).await.status() == 200 }).await;
+}
+
+/// Answers whatever is asked with so many bytes, and closes, as gunicorn's sync worker does.
+async fn app_with_long_answers(fields: &'static str, length: usize) -> App {
+    App::new(move |mut connection| async move {
+        connection.request().await;
+        let framing = format!("Content-Length: {length}\r\nConnection: close\r\n{fields}\r\n");
+        connection.send(&format!("HTTP/1.1 200 OK\r\n{framing}{}", "x".repeat(length))).await;
+    })
+    .await
 }
 
 #[tokio::test]
-async fn bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
+async fn an_answer_that_nobody_takes_is_held_and_its_connection_is_free() {
+    for (memory, disk) in [(8, 0), (0, 16), (1, 16)] {
+        let app = app_with_long_answers("", 3_000_000).await;
+        let upstream = Upstream::new(
+            app.address(),
+            &UpstreamConfig {
+                connections: 1.try_into().unwrap(),
+                response_buffer: ByteSize::mebibytes(8),
+                response_buffer_memory: ByteSize::mebibytes(memory),
+                buffer_disk: ByteSize::mebibytes(disk),
+                ..config()
+            },
+        );
+        let mut untaken = Vec::new();
+        for _ in 0..2 {
+            untaken.push(upstream.forward(get("/")).await); // the second waits for the connection of the first
+        }
+        for response in untaken {
+            assert_eq!(response.headers()["content-length"], "3000000");
+            assert_eq!(text(response).await.1.len(), 3_000_000, "with {memory} and {disk} MiB");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_finds_no_room_or_is_live_goes_on_at_the_pace_of_its_client() {
+    let (none, live) = ("", "X-Accel-Buffering: no\r\n");
+    let events = "Content-Type: text/event-stream\r\n";
+    for (fields, buffer, disk) in [(none, 0, 16), (none, 1, 0), (none, 1, 1), (live, 8, 16), (events, 8, 16)] {
+        let app = app_with_long_answers(fields, 3_000_000).await;
+        let upstream = Upstream::new(
+            app.address(),
+            &UpstreamConfig {
+                connections: 1.try_into().unwrap(),
+                queue: 0,
+                response_buffer: ByteSize::mebibytes(buffer),
+                buffer_disk: ByteSize::mebibytes(disk),
+                ..config()
+            },
+        );
+        let first = upstream.forward(get("/")).await;
+        assert!(!first.headers().contains_key("x-accel-buffering"));
+        assert_eq!(upstream.forward(get("/")).await.status(), 503, "for {fields:?}, {buffer} and {disk} MiB");
+        assert_eq!(text(first).await.1.len(), 3_000_000);
+        until(|| async { upstream.forward(get("/")).await.status() == 200 }).await;
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_while_it_is_held_is_cut_after_what_came() {
+    let half = "x".repeat(400_000);
+    let app = App::closing_after(format!("HTTP/1.1 200 OK\r\nContent-Length: 800000\r\n\r\n{half}")).await;
+    let config = UpstreamConfig { response_buffer: ByteSize(1000), connections: 1.try_into().unwrap(), ..config() };
+    let upstream = Upstream::new(app.address(), &config);
+    let first = upstream.forward(get("/")).await;
+    let _second = upstream.forward(get("/")).await; // the first has broken off by now
+    let mut body = first.into_body();
+    let mut came = 0;
+    let end = loop {
+        match soon(body.frame()).await {
+            Some(Ok(frame)) => came += frame.into_data().unwrap().len(),
+            end => break end,
+        }
+    };
+    assert!(came == 400_000 && end.is_some_and(|end| end.is_err()));
+    assert!(!http_body::Body::is_end_stream(&body), "the log must not take it for a whole one");
+}
+
+#[tokio::test]
+async fn without_a_disk_bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
     let app = App::answering(HELLO).await;
-    let upstream = Upstream::new(app.address(), &UpstreamConfig { request_buffer_memory: ByteSize(8), ..config() });
+    let (memory, disk) = (ByteSize(8), ByteSize(0));
+    let config = UpstreamConfig { request_buffer_memory: memory, buffer_disk: disk, ..config() };
+    let upstream = Upstream::new(app.address(), &config);
     let (sender, slow) = channel();
     sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
     let mut first = std::pin::pin!(upstream.forward(request("POST", "/", &[], slow)));

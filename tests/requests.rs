@@ -299,11 +299,11 @@ async fn an_answer_to_an_upload_that_is_not_read_does_not_reset_the_stream() {
         connection.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").await;
     })
     .await;
-    let server = server(&app).await;
+    let streams = format!("[upstream]\naddress = \"{}\"\nstream_requests = [\"/*\"]\n", app.address());
+    let server = TestServer::start(&streams).await;
     let stream = TcpStream::connect(server.address()).await.unwrap();
     let (mut sender, connection) = soon(h2::client::handshake(stream)).await.unwrap();
     tokio::spawn(connection);
-    // More than is gathered before the application is asked.
     let request = http::Request::post("http://example.com/").header("content-length", "2000000").body(()).unwrap();
     let (answer, mut upload) = sender.send_request(request, false).unwrap();
     let mut answer = soon(answer).await.unwrap();

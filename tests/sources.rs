@@ -245,6 +245,21 @@ fn a_project_that_does_not_load_is_told_with_its_place_and_a_hint() {
         ("import sys\nsys.exit('not today')\n", 1, &["SystemExit: not today", "settings.py:11: sys.exit"]),
         ("INSTALLED_APPS += ['no_such_app']\n", 1, &["No module named 'no_such_app'", "is no_such_app installed"]),
         ("INSTALLED_APPS = []\n", 2, &["django.contrib.staticfiles is not in INSTALLED_APPS"]),
+        (
+            "class Odd(Exception):\n    def __str__(self):\n        raise ValueError\nraise Odd\n",
+            1,
+            &["Odd: (its message cannot be told: __str__ raised ValueError)", "settings.py:13: raise Odd"],
+        ),
+        (
+            "raise Exception('half \\udc41 \\x1b]0;title\\x07')\n",
+            1,
+            &["Exception: half \\udc41 \\u{1b}]0;title\\u{7}\n"],
+        ),
+        (
+            "STATICFILES_DIRS = ['/srv/st\\udce9tic']\n",
+            2,
+            &["Django answers with /srv/st\\udce9tic, which is not UTF-8 text", "rename the file or folder"],
+        ),
         ("os._exit(3)\n", 1, &["ended without an answer (exit status: 3)"]),
         ("STATIC_URL = None\n", 2, &["STATIC_URL: it is not set"]),
         ("STATIC_URL = '/'\n", 2, &["STATIC_URL: \"/\" is not a URL prefix"]),
@@ -357,6 +372,28 @@ fn saved_answers_need_no_python_and_no_secret() {
         assert_eq!(saved, Manifest::load(&project.path("asked")).unwrap().paths, "{django:?}");
         assert!(!said(&output).contains("not used"), "the saved answers are Django's: {}", said(&output));
     }
+}
+
+#[test]
+fn what_was_saved_is_told_in_the_format_asked_for() {
+    let project = Project::new("STATICFILES_DIRS = [BASE_DIR / 'own', ('vendor', BASE_DIR / 'none')]\n");
+    let output = project.collect(Django::Six, &["--django", "--save", "--format", "json"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", said(&output));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sound =
+        serde_json::json!({ "version": 1, "outcome": "done", "numbers": { "sources": 2, "apps": 1 }, "error": null });
+    for key in ["version", "outcome", "numbers", "error"] {
+        assert_eq!(document[key], sound[key], "{document}");
+    }
+    assert!(document["findings"][0]["file"].as_str().unwrap().ends_with("none"), "{document}");
+}
+
+#[test]
+fn a_prefix_that_no_configuration_can_say_is_not_saved() {
+    let project = Project::new("STATICFILES_DIRS = [('a=b', BASE_DIR / 'own')]\n");
+    let refusal = project.refused(Django::Six, &["--django", "--save"], 2);
+    assert!(refusal.contains("cannot save 1 folder:\n") && refusal.contains("its prefix \"a=b\""), "{refusal}");
+    assert!(!project.path("vestibule.toml").exists());
 }
 
 #[test]

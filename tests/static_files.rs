@@ -1,6 +1,8 @@
 //! Static files over real sockets: what hyper makes of the answers that `src/assets` tests as values.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
@@ -10,6 +12,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::support::client::{Connection, get};
+use crate::support::process::Process;
 use crate::support::server::TestServer;
 
 const STYLE: &[u8] = b"body { color: #123456; background: #654321 }";
@@ -118,6 +121,7 @@ async fn http2_gets_the_same_answers() {
         ("GET", HASHED, &[("if-none-match", "*")], 304, None, b""),
         ("GET", HASHED, &[("range", "bytes=-4")], 206, Some("4"), b"21 }"),
         ("POST", HASHED, &[], 405, Some("23"), b"405 Method Not Allowed\n"),
+        ("OPTIONS", HASHED, &[], 204, None, b""),
         ("GET", "/static/big.bin", &[], 200, Some("3000001"), &big),
     ] {
         let answer = client.send_request(request(method, path, fields)).await.unwrap();
@@ -142,6 +146,47 @@ async fn http2_streams_do_not_wait_for_each_other() {
 }
 
 #[tokio::test]
+async fn an_answer_to_options_has_no_body_and_keeps_the_connection() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send(format!("OPTIONS {HASHED} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+    let answer = connection.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.header("allow")), (204, Some("GET, HEAD, OPTIONS")));
+    assert_eq!((answer.header("content-length"), answer.header("transfer-encoding")), (None, None));
+    connection.send(format!("POST {HASHED} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc")).await;
+    let answer = connection.answer().await.expect("an answer");
+    assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD, OPTIONS")));
+}
+
+#[tokio::test]
+async fn several_ranges_arrive_as_announced_over_either_protocol() {
+    let folder = site();
+    let server = serve(folder.path()).await;
+    let big = big();
+    for (path, bytes) in [("/static/big.bin", &big[..]), (HASHED, STYLE)] {
+        let range = "bytes=30-, 0-1";
+        let answer = get(server.address(), path, &format!("Range: {range}\r\n")).await;
+        let boundary = answer.header("content-type").unwrap().rsplit_once('=').unwrap().1.to_owned();
+        let media_type = if path == HASHED { "text/css; charset=utf-8" } else { "application/octet-stream" };
+        let (length, last) = (bytes.len(), bytes.len() - 1);
+        let head = |place: &str| {
+            format!("\r\n--{boundary}\r\nContent-Type: {media_type}\r\nContent-Range: bytes {place}/{length}\r\n\r\n")
+        };
+        let (first, second, end) = (head(&format!("30-{last}")), head("0-1"), format!("\r\n--{boundary}--\r\n"));
+        let expected = [first.as_bytes(), &bytes[30..], second.as_bytes(), &bytes[..2], end.as_bytes()].concat();
+        assert_eq!((answer.status, answer.header("transfer-encoding")), (206, None));
+        assert!(answer.body == expected, "another body for {path}");
+
+        let mut client = http2(&server).await;
+        let answer = client.send_request(request("GET", path, &[("range", range)])).await.unwrap();
+        let announced: usize = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+        let received = answer.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!((announced, received.len()), (expected.len(), expected.len()), "for {path}");
+    }
+}
+
+#[tokio::test]
 async fn attacks_on_paths_find_nothing() {
     let folder = site();
     let server = serve(folder.path()).await;
@@ -152,6 +197,9 @@ async fn attacks_on_paths_find_nothing() {
         ("/static/..%2f..%2fetc%2fpasswd", 400),
         ("/static/..%5c..%5cetc", 400),
         ("/static/css/app.css%00.png", 400),
+        ("/static/css\\app.css", 400),
+        ("/static/%c0%ae%c0%ae/css/app.css", 404),
+        (&format!("/static/{}", "a".repeat(30_000)), 404),
         ("http://localhost/static/../etc/passwd", 400),
         ("/static/%252e%252e/etc/passwd", 404),
         ("/static/%ff%fe", 404),
@@ -166,6 +214,9 @@ async fn attacks_on_paths_find_nothing() {
         let answer = get(server.address(), path, "").await;
         assert_eq!((answer.status, answer.header("cache-control")), (expected, Some("no-store")), "for {path}");
     }
+    // No head is that long.
+    let answer = get(server.address(), &format!("/static/{}", "a".repeat(60_000)), "").await;
+    assert_eq!(answer.status, 431);
     let answer = get(server.address(), "http://localhost/static/css/app.css", "").await;
     assert_eq!(answer.status, 200, "the absolute form names the same file");
 }
@@ -193,4 +244,64 @@ async fn a_download_can_be_continued_where_it_broke_off() {
     let rest = get(server.address(), "/static/big.bin", &format!("Range: bytes=1500000-\r\nIf-Range: {tag}\r\n")).await;
     assert_eq!((rest.status, rest.header("content-range")), (206, Some("bytes 1500000-3000000/3000001")));
     assert!(rest.body == big()[1_500_000..], "another rest");
+}
+
+/// The built program with a configuration, and the port it listens on.
+fn start(folder: &Path, limit: &str, config: &str) -> (Process, SocketAddr) {
+    let file = folder.join("vestibule.toml");
+    let text = format!("[listen]\nhttp = [\"127.0.0.1:0\"]\n[log]\naccess = \"off\"\nformat = \"text\"\n{config}");
+    fs_err::write(&file, text).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{limit} exec \"$0\" serve --config \"$1\"")]);
+    shell.arg(env!("CARGO_BIN_EXE_vestibule")).arg(&file).env_clear();
+    let process = Process::start(&mut shell);
+    let port = process.wait_for_line("its port", |line| line.split("127.0.0.1:").nth(1).map(str::to_owned));
+    let digits: String = port.chars().take_while(char::is_ascii_digit).collect();
+    (process, SocketAddr::from(([127, 0, 0, 1], digits.parse().unwrap())))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_free_descriptor_a_file_is_put_off_and_then_sent_again() {
+    let (folder, other) = (site(), tempfile::tempdir().unwrap());
+    let config = format!("[static]\ndirectory = {:?}\nmemory = \"64 KiB\"\n", folder.path());
+    let (process, address) = start(other.path(), "ulimit -n 60;", &config);
+    let mut connection = Connection::open(address).await;
+    let mut ask = async |method: &str, range: &str| {
+        connection.send(&format!("{method} /static/big.bin HTTP/1.1\r\nHost: localhost\r\n{range}\r\n")).await;
+        connection.answer().await.expect("an answer")
+    };
+    assert_eq!(ask("GET", "Range: bytes=0-0\r\n").await.status, 206);
+    // More than there are descriptors. Those beyond wait in the kernel.
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        crowd.push(TcpStream::connect(address).await.unwrap());
+    }
+    let refused = loop {
+        let answer = ask("GET", "Range: bytes=0-0\r\n").await;
+        if answer.status != 206 {
+            break answer;
+        }
+    };
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(refused.header("cache-control"), Some("no-store"));
+    process.wait_for_line("why", |line| line.contains("raise the limit on open files").then_some(()));
+    drop(crowd);
+    while ask("GET", "Range: bytes=0-0\r\n").await.status != 206 {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_missing_is_told_with_the_one_that_was_perhaps_meant() {
+    let (folder, other) = (site(), tempfile::tempdir().unwrap());
+    let config = format!("[static]\ndirectory = {:?}\n", folder.path());
+    let (process, address) = start(other.path(), "", &config);
+    let referer = "Referer: http://localhost/page\r\n";
+    assert_eq!(get(address, "/static/css/apq.css", referer).await.status, 404);
+    let line = process.wait_for_line("a missing file", |line| line.contains("apq").then(|| line.to_owned()));
+    for part in ["css/apq.css", "css/app.css", "http://localhost/page"] {
+        assert!(line.contains(part), "{part} is not in {line:?}");
+    }
+    // Whatever anybody writes into a name, a terminal shows it and does not obey it.
+    assert_eq!(get(address, "/static/%1b%5b31mred", "").await.status, 404);
+    let line = process.wait_for_line("a missing file", |line| line.contains("31mred").then(|| line.to_owned()));
+    assert!(line.contains("\"\\u{1b}[31mred\""), "{line:?}");
 }

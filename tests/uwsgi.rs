@@ -69,9 +69,12 @@ async fn a_large_body_goes_through_whole() {
 
 #[tokio::test]
 async fn a_body_of_unknown_length_gets_one_or_is_refused() {
-    for (limit, expected) in [(3, (200, "abc".to_owned())), (2, (411, "411 Length Required\n".to_owned()))] {
+    let refused = (411, "411 Length Required\n".to_owned());
+    for (limit, disk, expected) in [(3, 0, (200, "abc".to_owned())), (2, 100, (200, "abc".to_owned())), (2, 0, refused)]
+    {
         let app = echo().await;
-        let config = UpstreamConfig { request_buffer: ByteSize(limit), ..UpstreamConfig::default() };
+        let (request_buffer, buffer_disk) = (ByteSize(limit), ByteSize(disk));
+        let config = UpstreamConfig { request_buffer, buffer_disk, ..UpstreamConfig::default() };
         let (sender, body) = channel();
         sender.send(Ok(Bytes::from_static(b"abc"))).unwrap();
         drop(sender);

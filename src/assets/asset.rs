@@ -1,12 +1,13 @@
 //! One file as clients see it, with every header of its answers ready.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use ::http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
     LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use ::http::{HeaderMap, HeaderValue};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::contents::{Content, Contents};
 use super::inventory::{Form, Listed};
@@ -14,6 +15,7 @@ use crate::config::AssetsConfig;
 use crate::http::conditional::Validators;
 use crate::http::dictionary::{self, Digest, USE_AS_DICTIONARY};
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
+use crate::http::header_rules::{Edits, HeaderRules};
 use crate::manifest::json::hex;
 
 /// What the operator wants of every answer.
@@ -25,11 +27,17 @@ pub(super) struct Policy {
     always: HeaderMap,
     /// The prefix as a URL pattern, where a file may be a dictionary.
     dictionaries_below: Option<String>,
+    most_ranges: usize,
+    prefix: String,
+    rules: Arc<HeaderRules>,
 }
 
 impl Policy {
-    pub(super) fn new(config: &AssetsConfig) -> Self {
-        let plain = format!("max-age={}, public", config.max_age.0.as_secs());
+    pub(super) fn new(config: &AssetsConfig, rules: &Arc<HeaderRules>) -> Self {
+        let plain = match config.watch {
+            true => "no-cache".to_owned(),
+            false => format!("max-age={}, public", config.max_age.0.as_secs()),
+        };
         let mut always = HeaderMap::new();
         always.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if config.allow_all_origins {
@@ -40,6 +48,9 @@ impl Policy {
             fingerprinted: HeaderValue::from_static("max-age=315360000, public, immutable"),
             always,
             dictionaries_below: config.deltas.then(|| dictionary::escape(config.prefix.as_str())),
+            most_ranges: config.max_ranges.get(),
+            prefix: config.prefix.as_str().to_owned(),
+            rules: Arc::clone(rules),
         }
     }
 
@@ -49,9 +60,19 @@ impl Policy {
         dictionary::use_as_dictionary(&format!("{prefix}{pattern}"))
     }
 
+    /// What the operator's rules say of a file.
+    fn edits(&self, file: &Listed) -> Edits {
+        self.rules.for_path(&format!("{}{}", self.prefix, file.name))
+    }
+
     /// The headers of every answer, whether something was found or not.
     pub(super) fn always(&self) -> &HeaderMap {
         &self.always
+    }
+
+    /// How long a name may be kept that means something else one day.
+    pub(super) fn plain(&self) -> &HeaderValue {
+        &self.plain
     }
 }
 
@@ -65,6 +86,7 @@ pub(super) struct Asset {
     modified: Option<SystemTime>,
     /// The headers of every answer about this file, errors included.
     always: HeaderMap,
+    most_ranges: usize,
 }
 
 /// One representation of a file.
@@ -91,11 +113,18 @@ impl Asset {
             (true, false) => always.insert(VARY, HeaderValue::from_static("Accept-Encoding")),
             (true, true) => None,
         };
-        let variant = |(form, size)| Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
+        let edits = policy.edits(file);
+        edits.apply(StatusCode::BAD_REQUEST, &mut always);
+        let variant = |(form, size)| {
+            let mut variant = Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
+            edits.apply(StatusCode::OK, &mut variant.headers);
+            edits.apply(StatusCode::NOT_MODIFIED, &mut variant.not_modified);
+            variant
+        };
         let mut all: Vec<_> = file.bodies().map(variant).collect();
         all.sort_by_key(|variant| (variant.size, variant.form));
         let (deltas, variants) = all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
-        Self { variants, deltas, modified: file.modified, always }
+        Self { variants, deltas, modified: file.modified, always, most_ranges: policy.most_ranges }
     }
 
     /// The headers of every answer about this file, errors included.
@@ -127,14 +156,14 @@ impl Asset {
         &self.variants
     }
 
+    /// How many ranges one request may ask for.
+    pub(super) fn most_ranges(&self) -> usize {
+        self.most_ranges
+    }
+
     /// What a variant is known by.
     pub(super) fn validators<'a>(&self, variant: &'a Variant) -> Validators<'a> {
         Validators { tag: &variant.tag, modified: self.modified }
-    }
-
-    /// Whether there is anything but the file itself.
-    pub(super) fn has_copies(&self) -> bool {
-        self.variants.len() > 1
     }
 }
 

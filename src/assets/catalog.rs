@@ -17,18 +17,44 @@ use super::inventory::Listed;
 #[derive(Debug)]
 pub(super) struct Catalog {
     assets: HashMap<String, Asset>,
+    /// The folders that have an index, without their last slash, each with the index's name.
+    indexes: HashMap<String, String>,
+}
+
+/// What a path stands for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Entry<'a> {
+    /// A file; that of a folder's index, where the path is a folder's.
+    File(&'a Asset),
+    /// A folder that has an index, without its last slash.
+    Folder,
 }
 
 impl Catalog {
-    pub(super) fn build(files: &[Listed], contents: &Contents, policy: &Policy) -> Self {
+    pub(super) fn build(files: &[Listed], contents: &Contents, policy: &Policy, index: Option<&str>) -> Self {
         let entry = |file: &Listed| (file.name.clone(), Asset::new(file, contents, policy));
         let assets: Vec<_> = files.par_iter().map(entry).collect();
-        Self { assets: assets.into_iter().collect() }
+        let index = |file: &Listed| Some((folder_of(&file.name, index?)?.to_owned(), file.name.clone()));
+        Self { assets: assets.into_iter().collect(), indexes: files.iter().filter_map(index).collect() }
     }
 
-    /// The asset of a decoded URL path below the prefix.
-    pub(super) fn find(&self, path: &str) -> Option<&Asset> {
-        self.assets.get(path)
+    /// What a decoded URL path below the prefix stands for.
+    pub(super) fn find(&self, path: &str) -> Option<Entry<'_>> {
+        if let Some(asset) = self.assets.get(path) {
+            return Some(Entry::File(asset));
+        }
+        let folder = match path.strip_suffix('/') {
+            Some("") => return None, // two slashes, and the first is the prefix's
+            Some(folder) => folder,
+            None if path.is_empty() => path,
+            None => return self.indexes.contains_key(path).then_some(Entry::Folder),
+        };
+        self.assets.get(self.indexes.get(folder)?).map(Entry::File)
+    }
+
+    /// Every name, in no order.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.assets.keys().map(String::as_str)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -41,10 +67,23 @@ impl Catalog {
     }
 }
 
+/// The folder of which a file is the index, without its last slash.
+fn folder_of<'n>(name: &'n str, index: &str) -> Option<&'n str> {
+    match name.rsplit_once('/') {
+        Some((folder, base_name)) => (base_name == index).then_some(folder),
+        None => (name == index).then_some(""),
+    }
+}
+
 /// Decodes once; without a percent sign there is nothing to do and nothing to allocate. What is not
 /// UTF-8 then is no name of ours.
 pub(super) fn decode(path: &str) -> Option<Cow<'_, str>> {
     if path.contains('%') { percent_decode_str(path).decode_utf8().ok() } else { Some(Cow::Borrowed(path)) }
+}
+
+/// The same to tell folders apart: what is not UTF-8 becomes a sign that stands in no path of ours.
+pub(super) fn decode_lossy(path: &str) -> Cow<'_, str> {
+    if path.contains('%') { percent_decode_str(path).decode_utf8_lossy() } else { Cow::Borrowed(path) }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use ::http::{HeaderMap, Method};
 use super::asset::{Asset, Variant};
 use super::inventory::Form;
 use crate::http::Client;
-use crate::http::conditional::{self, Outcome, Validators};
+use crate::http::conditional::{self, Outcome};
 use crate::http::dictionary::{self, Digest};
 use crate::http::encoding::Accepted;
 use crate::http::range::{self, Requested, Selected};
@@ -20,6 +20,8 @@ pub(super) enum Choice<'a> {
     Whole(&'a Variant),
     /// These bytes of a variant.
     Part(&'a Variant, Range<u64>),
+    /// These several parts of a variant.
+    Parts(&'a Variant, Vec<Range<u64>>),
     /// The client has this variant already.
     NotModified(&'a Variant),
     /// The file is not what the client expects.
@@ -28,6 +30,8 @@ pub(super) enum Choice<'a> {
     Unsatisfiable(&'a Variant),
     /// The client refuses every variant.
     NotAcceptable,
+    /// The client asks what may be done with the file.
+    Options,
     /// Files can only be read.
     MethodNotAllowed,
 }
@@ -37,8 +41,9 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
     let headers = &head.headers;
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
-        Method::GET => range::requested(headers),
+        Method::GET => range::requested(headers, asset.most_ranges()),
         Method::HEAD => None,
+        Method::OPTIONS => return Choice::Options,
         _ => return Choice::MethodNotAllowed,
     };
     let accepted = Accepted::read(headers);
@@ -61,6 +66,7 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
     match range.map(|range| range.within(variant.size)) {
         None | Some(Selected::Whole) => Choice::Whole(variant),
         Some(Selected::Part(part)) => Choice::Part(variant, part),
+        Some(Selected::Parts(parts)) => Choice::Parts(variant, parts),
         Some(Selected::Unsatisfiable) => Choice::Unsatisfiable(variant),
     }
 }
@@ -79,36 +85,31 @@ fn usable_dictionary(asset: &Asset, headers: &HeaderMap, client: &Client) -> Opt
 /// A range counts the bytes of one variant, so the question is which one the client means. With
 /// `If-Range` it says so: a download of the brotli copy goes on in the brotli copy. Without, it means
 /// the file itself, since nobody can know in which coding a first part would come.
-fn select<'a>(
+///
+/// Several parts are sent of the file itself only: `Content-Encoding` would speak of the answer as a whole, text
+/// between the parts included, and no client could decode that.
+fn select<'a, 'h>(
     asset: &'a Asset,
     headers: &HeaderMap,
-    range: Option<Requested>,
+    range: Option<Requested<'h>>,
     accepted: &Accepted,
     dictionary: Option<&Digest>,
-) -> Option<(&'a Variant, Option<Requested>)> {
+) -> Option<(&'a Variant, Option<Requested<'h>>)> {
     let whole = || Some((asset.best(accepted, dictionary)?, None));
-    if range.is_none() {
-        return whole();
-    }
+    let Some(range) = range else { return whole() };
     let mut acceptable = asset.variants().iter().filter(|variant| accepted.allows(variant.form.coding()));
-    let may_continue = |variant: &Variant| conditional::range_may_continue(headers, part_validators(asset, variant));
+    let may_continue = |variant: &Variant| conditional::range_may_continue(headers, asset.validators(variant));
     let is_meant = |variant: &&Variant| may_continue(variant).unwrap_or(variant.form == Form::Whole);
     match acceptable.find(is_meant) {
-        Some(variant) => Some((variant, range)),
-        None => whole(),
+        Some(variant) if variant.form == Form::Whole || !range.has_several() => Some((variant, Some(range))),
+        _ => whole(),
     }
-}
-
-/// What tells a part of a variant from a part of another. A date does not where there are several: they
-/// share it.
-fn part_validators<'a>(asset: &Asset, variant: &'a Variant) -> Validators<'a> {
-    let all = asset.validators(variant);
-    Validators { modified: all.modified.filter(|_| !asset.has_copies()), ..all }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::time::{Duration, UNIX_EPOCH};
 
     use ::http::HeaderValue;
@@ -148,7 +149,7 @@ mod tests {
             is_fingerprinted: false,
         };
         let config = AssetsConfig { allow_all_origins: false, ..AssetsConfig::default() };
-        Asset::new(&file, &Contents::zeros(&file), &Policy::new(&config))
+        Asset::new(&file, &Contents::zeros(&file), &Policy::new(&config, &Arc::default()))
     }
 
     /// 1000 bytes, 200 with brotli; 20 and 30 from one dictionary, 40 from another.
@@ -189,10 +190,15 @@ mod tests {
         match choose(asset, &head(method, fields), client) {
             Choice::Whole(variant) => format!("200 {}", coding(variant)),
             Choice::Part(variant, part) => format!("206 {} {}-{}", coding(variant), part.start, part.end - 1),
+            Choice::Parts(variant, parts) => {
+                let parts: Vec<_> = parts.iter().map(|part| format!("{}-{}", part.start, part.end - 1)).collect();
+                format!("206 {} {}", coding(variant), parts.join(","))
+            }
             Choice::NotModified(variant) => format!("304 {}", coding(variant)),
             Choice::PreconditionFailed => "412".into(),
             Choice::Unsatisfiable(variant) => format!("416 */{}", variant.size),
             Choice::NotAcceptable => "406".into(),
+            Choice::Options => "204".into(),
             Choice::MethodNotAllowed => "405".into(),
         }
     }
@@ -229,10 +235,11 @@ mod tests {
 
     #[test]
     fn only_get_and_head_read_files() {
-        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"] {
+        for method in ["POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND", "get"] {
             assert_eq!(summary(&compressed(), method, &[("if-match", "\"x\"")]), "405", "for {method}");
         }
         assert_eq!(summary(&compressed(), "HEAD", &[("accept-encoding", "br")]), "200 br");
+        assert_eq!(summary(&compressed(), "OPTIONS", &[("if-match", "\"x\"")]), "204");
     }
 
     #[test]
@@ -273,7 +280,7 @@ mod tests {
                 (&[("range", "bytes=0-9"), ("if-range", "\"nope\"")], "200 identity"),
                 (&[("range", "bytes=0-9"), ("if-range", "\"nope\""), ("accept-encoding", "br")], "200 br"),
                 (&[("range", "bytes=0-9"), ("if-range", &format!("W/{TAG}"))], "200 identity"),
-                // The date belongs to every coding alike.
+                // The date belongs to every coding alike, and maybe to another release too.
                 (&[("range", "bytes=0-9"), ("if-range", MODIFIED)], "200 identity"),
                 (&[("range", "bytes=0-9"), ("accept-encoding", "br, identity;q=0")], "200 br"),
                 (&[("range", "bytes=0-9"), ("if-none-match", TAG)], "304 identity"),
@@ -283,7 +290,17 @@ mod tests {
                 (&[("range", "bytes=200-"), ("accept-encoding", "br"), ("if-range", BR_TAG)], "416 */200"),
                 (&[("range", "bytes=1000-"), ("if-range", "\"nope\"")], "200 identity"),
                 (&[("range", "bytes=5-2"), ("accept-encoding", "br")], "200 br"),
-                (&[("range", "bytes=0-1,3-4")], "200 identity"),
+                (&[("range", "bytes=3-4,0-1")], "206 identity 3-4,0-1"),
+                (&[("range", "bytes=3-4,0-1"), ("accept-encoding", "br")], "206 identity 3-4,0-1"),
+                (&[("range", "bytes=3-4,0-1"), ("accept-encoding", "br"), ("if-range", TAG)], "206 identity 3-4,0-1"),
+                // Nobody could decode parts of a copy with text between them.
+                (&[("range", "bytes=3-4,0-1"), ("accept-encoding", "br"), ("if-range", BR_TAG)], "200 br"),
+                (&[("range", "bytes=3-4,0-2")], "206 identity 0-4"),
+                (&[("range", "bytes=1000-,0-1")], "206 identity 0-1"),
+                (&[("range", "bytes=1000-,-0")], "416 */1000"),
+                (&[("range", "bytes=0-1,5-2")], "200 identity"),
+                (&[("range", &"0-0,".repeat(1000))], "200 identity"),
+                (&[("range", &format!("bytes={}", "0-0,".repeat(1000))), ("accept-encoding", "br")], "200 br"),
                 (&[("range", "lines=0-9")], "200 identity"),
             ],
         );
@@ -291,12 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn a_date_may_continue_a_range_where_there_is_one_variant_only() {
+    fn a_date_continues_no_range_not_even_of_a_file_without_copies() {
         check_get(
             &asset(&[]),
             &[
-                (&[("range", "bytes=0-9"), ("if-range", MODIFIED)], "206 identity 0-9"),
+                (&[("range", "bytes=0-9"), ("if-range", MODIFIED)], "200 identity"),
                 (&[("range", "bytes=0-9"), ("if-range", "Sun, 06 Nov 1994 08:49:38 GMT")], "200 identity"),
+                (&[("range", "bytes=0-9"), ("if-range", TAG)], "206 identity 0-9"),
             ],
         );
     }
@@ -452,9 +470,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_the_fields_say_a_part_lies_inside_of_its_variant(
+        fn whatever_the_fields_say_every_part_lies_inside_of_its_variant(
             fields in prop::collection::vec((0..8usize, value()), 0..6),
-            range in prop_oneof![Just(None), "bytes=[0-9]{0,4}-[0-9]{0,4}".prop_map(Some)],
+            range in prop_oneof![Just(None), "bytes=[0-9]{0,4}-[0-9]{0,4}(,[0-9]{1,3}-[0-9]{1,4}){0,3}".prop_map(Some)],
         ) {
             let names = [ACCEPT_ENCODING, RANGE, IF_RANGE, IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, dictionary::AVAILABLE_DICTIONARY];
             let mut head = head("GET", &[]);
@@ -464,7 +482,14 @@ mod tests {
             if let Some(range) = range {
                 head.headers.insert(RANGE, range.try_into().expect("a header value"));
             }
-            if let Choice::Part(variant, part) = choose(&with_deltas(), &head, &client()) {
+            let asset = with_deltas();
+            let (variant, parts) = match choose(&asset, &head, &client()) {
+                Choice::Part(variant, part) => (variant, vec![part]),
+                Choice::Parts(variant, parts) => (variant, parts),
+                _ => return Ok(()),
+            };
+            prop_assert!(!matches!(variant.form, Form::Delta(..)));
+            for part in parts {
                 prop_assert!(part.start < part.end && part.end <= variant.size, "{part:?} of {}", variant.size);
             }
         }

@@ -15,7 +15,8 @@ use sha2::{Digest as _, Sha256};
 use tracing::warn;
 use walkdir::WalkDir;
 
-use super::{AssetsError, Problems};
+use super::marks::{Mark, stays_inside};
+use super::{AssetsError, Problems, Role};
 use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
@@ -89,36 +90,60 @@ impl Listed {
     }
 }
 
-/// Lists every file of the folder that may be served. The folder's path must be free of links.
-pub(super) fn take(folder: &Path) -> Result<Vec<Listed>, AssetsError> {
-    let manifest = match Manifest::load(folder) {
-        Err(ManifestError::Missing(_)) => {
-            warn!(folder = %folder.display(), "no {FILE_NAME} in the folder of static files: no file is cached for long");
-            Manifest::default()
+/// Every file that may be asked for, and each body's file as it was when it was listed.
+#[derive(Debug)]
+pub(super) struct Inventory {
+    pub(super) files: Vec<Listed>,
+    /// By path below the folder.
+    pub(super) marks: BTreeMap<String, Mark>,
+}
+
+/// What was found on the way.
+#[derive(Default)]
+struct Seen {
+    problems: Problems,
+    marks: BTreeMap<String, Mark>,
+}
+
+impl Seen {
+    /// Notes how a file is. It must be so each time that it is looked at.
+    fn note(&mut self, name: &str, mark: Mark) {
+        if self.marks.insert(name.to_owned(), mark).is_some_and(|before| before != mark) {
+            self.problems.0.push(format!("{name} changed while it was read"));
         }
+    }
+}
+
+/// Lists every file of the folder that may be served. The folder's path must be free of links.
+pub(super) fn take(folder: &Path, role: Role) -> Result<Inventory, AssetsError> {
+    let manifest = match Manifest::load(folder) {
+        Err(ManifestError::Missing(_)) => Manifest::default(),
         manifest => manifest?,
     };
-    let mut problems = Problems::default();
+    let mut seen = Seen::default();
     let entries = match manifest.files {
         Some(entries) => entries,
-        None => walk(folder)?,
+        None => walk(folder, role, &mut seen)?,
     };
-    let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut problems);
-    let public: Vec<_> = entries.into_iter().filter(|(name, _)| is_public(name)).collect();
+    let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut seen.problems);
+    let public: Vec<_> = entries.into_iter().filter(|(name, _)| is_public(name, role)).collect();
     // Asking for so many files takes longer than all the rest, so every core does a part of it.
     let checked = public.into_par_iter().map(|(name, entry)| {
-        let mut problems = Problems::default();
+        let mut seen = Seen::default();
         let is_fingerprinted = entry.is_immutable || fingerprinted.contains(name.as_str());
-        let listed = check(folder, name, entry, is_fingerprinted, &mut problems)?;
-        Ok((listed, problems))
+        let listed = check(folder, name, entry, is_fingerprinted, &mut seen)?;
+        Ok((listed, seen))
     });
     let mut files = Vec::new();
     for (listed, found) in checked.collect::<Result<Vec<_>, AssetsError>>()? {
         files.extend(listed);
-        problems.0.extend(found.0);
+        seen.problems.0.extend(found.problems.0);
+        for (name, mark) in found.marks {
+            seen.note(&name, mark);
+        }
     }
-    problems.stop(folder)?;
-    Ok(files)
+    seen.problems.stop(folder)?;
+    Ok(Inventory { files, marks: seen.marks })
 }
 
 /// The names that a page asks for because of their content: the targets of `paths` that differ from
@@ -136,8 +161,14 @@ fn fingerprinted<'a>(
 }
 
 /// The manifest itself and hidden files are in the folder, but not for the public.
-fn is_public(name: &str) -> bool {
-    name != FILE_NAME && !name.split('/').any(|part| part.starts_with('.'))
+fn is_public(name: &str, role: Role) -> bool {
+    let is_hidden = |(depth, part): (usize, &str)| part.starts_with('.') && !(depth == 0 && is_well_known(part, role));
+    name != FILE_NAME && !name.split('/').enumerate().any(is_hidden)
+}
+
+/// What is meant for the public though it begins with a dot (RFC 8615), right in the folder of a mount.
+fn is_well_known(part: &str, role: Role) -> bool {
+    role == Role::Mount && part == ".well-known"
 }
 
 /// Compares one entry with the disk. What it gives is whole when no problem was found.
@@ -146,19 +177,19 @@ fn check(
     name: String,
     entry: Entry,
     is_fingerprinted: bool,
-    problems: &mut Problems,
+    seen: &mut Seen,
 ) -> Result<Option<Listed>, AssetsError> {
     let location = entry.location(&name).to_owned();
-    let modified = check_size(folder, &location, entry.size, problems)?;
+    let modified = check_size(folder, &location, entry.size, seen)?;
     for (coding, size) in &entry.variants {
-        check_size(folder, &format!("{location}{}", coding.suffix()), *size, problems)?;
+        check_size(folder, &format!("{location}{}", coding.suffix()), *size, seen)?;
     }
     if entry.sha256.len() != 64 || !entry.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        problems.0.push(format!("{name} has no SHA-256"));
+        seen.problems.0.push(format!("{name} has no SHA-256"));
     }
-    let deltas = check_deltas(folder, &location, &entry, problems)?;
+    let deltas = check_deltas(folder, &location, &entry, seen)?;
     let Ok(media_type) = HeaderValue::try_from(entry.media_type) else {
-        problems.0.push(format!("{name} has a media type that cannot be sent"));
+        seen.problems.0.push(format!("{name} has a media type that cannot be sent"));
         return Ok(None);
     };
     // A copy that is not smaller would be chosen for nothing but the client's work to unpack it.
@@ -182,20 +213,20 @@ fn check_deltas(
     folder: &Path,
     location: &str,
     entry: &Entry,
-    problems: &mut Problems,
+    seen: &mut Seen,
 ) -> Result<Vec<(DictionaryCoding, Dictionary, u64)>, AssetsError> {
     if entry.deltas.len() > DICTIONARIES {
-        problems.0.push(format!("{location} has deltas from more than {DICTIONARIES} dictionaries"));
+        seen.problems.0.push(format!("{location} has deltas from more than {DICTIONARIES} dictionaries"));
         return Ok(Vec::new());
     }
     let mut deltas = Vec::new();
     for (digits, sizes) in &entry.deltas {
         let Some(dictionary) = digest_of(digits) else {
-            problems.0.push(format!("{location} has a delta from {digits:?}, which is no SHA-256"));
+            seen.problems.0.push(format!("{location} has a delta from {digits:?}, which is no SHA-256"));
             continue;
         };
         for (coding, size) in sizes {
-            check_size(folder, &Form::Delta(*coding, dictionary).name(location), *size, problems)?;
+            check_size(folder, &Form::Delta(*coding, dictionary).name(location), *size, seen)?;
             deltas.push((*coding, dictionary, *size));
         }
     }
@@ -212,27 +243,23 @@ fn digest_of(digits: &str) -> Option<Dictionary> {
 }
 
 /// Checks that a regular file is there and as long as it should be; gives its date.
-fn check_size(
-    folder: &Path,
-    name: &str,
-    expected: u64,
-    problems: &mut Problems,
-) -> Result<Option<SystemTime>, AssetsError> {
+fn check_size(folder: &Path, name: &str, expected: u64, seen: &mut Seen) -> Result<Option<SystemTime>, AssetsError> {
     let metadata = match fs_err::metadata(folder.join(name)) {
         Ok(metadata) if metadata.is_file() => metadata,
         Ok(_) => {
-            problems.0.push(format!("{name} is not a regular file"));
+            seen.problems.0.push(format!("{name} is not a regular file"));
             return Ok(None);
         }
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            problems.0.push(format!("{name} is gone"));
+            seen.problems.0.push(format!("{name} is gone"));
             return Ok(None);
         }
         Err(error) => return Err(AssetsError::Unreadable(error)),
     };
     if metadata.len() != expected {
-        problems.0.push(format!("{name} has {} bytes instead of {expected}", metadata.len()));
+        seen.problems.0.push(format!("{name} has {} bytes instead of {expected}", metadata.len()));
     }
+    seen.note(name, Mark::of(&metadata));
     Ok(metadata.modified().ok().and_then(believable))
 }
 
@@ -245,26 +272,42 @@ fn believable(modified: SystemTime) -> Option<SystemTime> {
 }
 
 /// Makes entries from the folder itself, for a manifest without any.
-fn walk(folder: &Path) -> Result<BTreeMap<String, Entry>, AssetsError> {
-    let sizes = walk_sizes(folder)?;
+fn walk(folder: &Path, role: Role, seen: &mut Seen) -> Result<BTreeMap<String, Entry>, AssetsError> {
+    let found = walk_files(folder, role)?;
     let mut entries = BTreeMap::new();
-    for (name, size) in &sizes {
+    for (name, (size, modified)) in &found {
         let is_copy =
-            |coding: Coding| name.strip_suffix(coding.suffix()).is_some_and(|plain| sizes.contains_key(plain));
-        if Coding::ALL.into_iter().any(is_copy) || delta_of(name).is_some_and(|file| sizes.contains_key(file)) {
+            |coding: Coding| name.strip_suffix(coding.suffix()).is_some_and(|plain| found.contains_key(plain));
+        if Coding::ALL.into_iter().any(is_copy) || delta_of(name).is_some_and(|file| found.contains_key(file)) {
             continue;
         }
-        let copy = |coding: Coding| Some((coding, *sizes.get(&format!("{name}{}", coding.suffix()))?));
+        let copy = |coding: Coding| {
+            let copy = format!("{name}{}", coding.suffix());
+            let (size, made) = found.get(&copy)?;
+            let is_stale = is_older(*made, *modified);
+            if is_stale {
+                warn!(folder = %folder.display(), "{copy} is older than {name} and is left out; compress the file again");
+            }
+            (!is_stale).then_some((coding, *size))
+        };
+        let (sha256, mark) = digest(&folder.join(name)).map_err(AssetsError::Unreadable)?;
+        seen.note(name, mark);
         let entry = Entry {
             size: *size,
             media_type: content_type(name).into(),
-            sha256: digest(&folder.join(name)).map_err(AssetsError::Unreadable)?,
+            sha256,
             variants: Coding::ALL.into_iter().filter_map(copy).collect(),
             ..Entry::default()
         };
         entries.insert(name.clone(), entry);
     }
     Ok(entries)
+}
+
+/// Whether a compressed copy was made before its file was last written. Two seconds are nothing: archives and
+/// some file systems keep dates no better, and tools may write the copy first.
+fn is_older(copy: SystemTime, file: SystemTime) -> bool {
+    file.duration_since(copy).is_ok_and(|difference| difference > Duration::from_secs(2))
 }
 
 /// The file beside which a name of [`Entry::delta_name`]'s form would lie.
@@ -274,23 +317,24 @@ fn delta_of(name: &str) -> Option<&str> {
     (digits.len() == 12 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(file)
 }
 
-/// Every regular file below the folder with its size. Links are followed as long as they stay inside.
-fn walk_sizes(folder: &Path) -> Result<BTreeMap<String, u64>, AssetsError> {
+/// Every regular file below the folder with its size and date. Links are followed as long as they stay inside.
+fn walk_files(folder: &Path, role: Role) -> Result<BTreeMap<String, (u64, SystemTime)>, AssetsError> {
     let unreadable = |error: walkdir::Error| AssetsError::Unreadable(error.into());
-    let is_inside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| target.starts_with(folder));
-    let mut sizes = BTreeMap::new();
+    let mut files = BTreeMap::new();
     let entries = WalkDir::new(folder).min_depth(1).follow_links(true).into_iter().filter_entry(|entry| {
-        let stays = !entry.path_is_symlink() || is_inside(entry.path());
+        let stays = stays_inside(folder, entry);
         if !stays {
-            warn!(path = %entry.path().display(), "a link leads out of the folder of static files and is left out");
+            warn!(path = %entry.path().display(), "a link leads out of its folder and is left out");
         }
-        stays && !entry.file_name().as_encoded_bytes().starts_with(b".")
+        let name = entry.file_name();
+        let is_well_known = entry.depth() == 1 && name.to_str().is_some_and(|name| is_well_known(name, role));
+        stays && (is_well_known || !name.as_encoded_bytes().starts_with(b"."))
     });
     for entry in entries {
         let entry = match entry {
             Ok(entry) => entry,
             Err(error) if is_dangling(&error) => {
-                warn!(%error, "a link in the folder of static files leads nowhere and is left out");
+                warn!(%error, "a link leads nowhere and is left out");
                 continue;
             }
             Err(error) => return Err(unreadable(error)),
@@ -298,23 +342,26 @@ fn walk_sizes(folder: &Path) -> Result<BTreeMap<String, u64>, AssetsError> {
         let name = entry.path().strip_prefix(folder).ok().and_then(Path::to_str);
         // A name that is not UTF-8 cannot be asked for.
         if let Some(name) = name.filter(|_| entry.file_type().is_file()) {
-            sizes.insert(name.to_owned(), entry.metadata().map_err(unreadable)?.len());
+            let metadata = entry.metadata().map_err(unreadable)?;
+            files.insert(name.to_owned(), (metadata.len(), metadata.modified().unwrap_or(UNIX_EPOCH)));
         }
     }
-    Ok(sizes)
+    Ok(files)
 }
 
 fn is_dangling(error: &walkdir::Error) -> bool {
     error.loop_ancestor().is_some() || error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-fn digest(path: &Path) -> io::Result<String> {
+/// A file's SHA-256, and how the file was before it was read.
+fn digest(path: &Path) -> io::Result<(String, Mark)> {
     let mut file = File::open(path)?;
+    let mark = Mark::of(&file.metadata()?);
     let mut hash = Sha256::new();
     let mut piece = vec![0; 64 * 1024];
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok(hex(&hash.finalize())),
+            0 => return Ok((hex(&hash.finalize()), mark)),
             length => hash.update(&piece[..length]),
         }
     }

@@ -3,28 +3,45 @@
 //! [`Assets::open`] reads the manifest, checks it against the folder and prepares every header of
 //! every answer. After that a request lists no folder and looks for no file: the catalog says yes or
 //! no. A path under the prefix is answered here even when nothing is found, and never goes on to the
-//! application.
+//! application. [`Mounts`] is this folder and all others, each under its own path.
 
 mod asset;
 mod catalog;
 mod choose;
 mod contents;
 mod inventory;
+mod made;
+mod marks;
+mod missing;
+mod mounts;
 mod respond;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
+use ::http::header::REFERER;
 use ::http::request::Parts;
 use thiserror::Error;
+use tracing::warn;
 
-use self::asset::Policy;
-use self::catalog::Catalog;
+use self::asset::{Asset, Policy};
+use self::catalog::{Catalog, Entry};
+use self::inventory::{Inventory, Listed};
+use self::made::Made;
+use self::marks::Mark;
+use self::missing::{Missing, News, Notice};
+pub use self::mounts::{Found, Mounts, Signs};
 use crate::config::AssetsConfig;
+use crate::http::header_rules::HeaderRules;
 use crate::http::{Client, Response};
 use crate::manifest::json::ManifestError;
+use crate::manifest::nearest;
 
 /// Why a folder cannot be served.
 #[derive(Debug, Error)]
@@ -33,10 +50,21 @@ pub enum AssetsError {
     #[error("no folder of static files is named; set `directory` under [static]")]
     NotConfigured,
     /// The folder is not there.
-    #[error(
-        "there is no folder {}; run `vestibule collect`, or correct `directory` under [static]", .0.display()
-    )]
-    NoFolder(PathBuf),
+    #[error("there is no folder {}; {}", .folder.display(), .role.advice())]
+    NoFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// Which part of the configuration names it.
+        role: Role,
+    },
+    /// The page for unknown addresses is not there.
+    #[error("there is no {name} in {}; correct `fallback` under [[mounts]]", .folder.display())]
+    NoFallback {
+        /// The folder.
+        folder: PathBuf,
+        /// The page.
+        name: String,
+    },
     /// Its manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -88,7 +116,55 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Every static answer of one release.
+/// Which part of the configuration names a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// `[static]`
+    Static,
+    /// `[[mounts]]`
+    Mount,
+}
+
+impl Role {
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Static => "run `vestibule collect`, or correct `directory` under [static]",
+            Self::Mount => "make it, or correct `directory` under [[mounts]]",
+        }
+    }
+}
+
+/// A folder of which is known what there is, and nothing is read yet.
+#[derive(Debug)]
+struct Folder {
+    config: AssetsConfig,
+    /// The name of the file that answers for the folder that it lies in.
+    index: Option<String>,
+    path: PathBuf,
+    files: Vec<Listed>,
+    marks: BTreeMap<String, Mark>,
+    /// The copies that are not on the disk.
+    made: Made,
+}
+
+impl Folder {
+    fn list(config: &AssetsConfig, role: Role, index: Option<String>) -> Result<Self, AssetsError> {
+        let folder = config.directory.as_deref().ok_or(AssetsError::NotConfigured)?;
+        if !folder.is_dir() {
+            return Err(AssetsError::NoFolder { folder: folder.to_owned(), role });
+        }
+        // Often a link to the current release. What is read later must come from the release that was
+        // opened, wherever the link points by then.
+        let path = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
+        let Inventory { mut files, marks } = inventory::take(&path, role)?;
+        if !config.deltas {
+            files.iter_mut().for_each(|file| file.deltas.clear());
+        }
+        Ok(Self { config: config.clone(), index, path, files, marks, made: Made::new() })
+    }
+}
+
+/// Every static answer from one folder, in one release.
 #[derive(Debug)]
 pub struct Assets {
     folder: PathBuf,
@@ -96,30 +172,37 @@ pub struct Assets {
     policy: Policy,
     catalog: Catalog,
     bytes_in_memory: u64,
+    missing: Missing,
+    has_changed: Arc<AtomicBool>,
 }
 
 impl Assets {
-    /// Reads the manifest, checks the folder against it, and prepares every answer.
+    /// Reads the manifest, checks the folder against it, and prepares every answer; `rules` are the operator's
+    /// for the headers.
     ///
     /// # Errors
     /// See [`AssetsError`]. All disagreements between manifest and folder come at once.
-    pub fn open(config: &AssetsConfig) -> Result<Self, AssetsError> {
-        let folder = config.directory.as_deref().ok_or(AssetsError::NotConfigured)?;
-        if !folder.is_dir() {
-            return Err(AssetsError::NoFolder(folder.to_owned()));
-        }
-        // Often a link to the current release. What is read later must come from the release that was
-        // opened, wherever the link points by then.
-        let folder = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
-        let mut files = inventory::take(&folder)?;
-        if !config.deltas {
-            files.iter_mut().for_each(|file| file.deltas.clear());
-        }
-        let contents = contents::load(&folder, &files, config.memory.0)?;
-        let policy = Policy::new(config);
-        let catalog = Catalog::build(&files, &contents, &policy);
-        let bytes_in_memory = contents.bytes_in_memory;
-        Ok(Self { folder, prefix: config.prefix.as_str().to_owned(), policy, catalog, bytes_in_memory })
+    pub fn open(config: &AssetsConfig, rules: &Arc<HeaderRules>) -> Result<Self, AssetsError> {
+        let folder = Folder::list(config, Role::Static, None)?;
+        Ok(Self::prepare(vec![folder], config.memory.0, rules)?.remove(0))
+    }
+
+    /// Prepares every answer of several folders, which share what may be held in memory.
+    fn prepare(folders: Vec<Folder>, memory: u64, rules: &Arc<HeaderRules>) -> Result<Vec<Self>, AssetsError> {
+        let contents = contents::load(&folders, memory)?;
+        let prepared = folders.into_iter().zip(contents).map(|(folder, contents)| {
+            let policy = Policy::new(&folder.config, rules);
+            Self {
+                catalog: Catalog::build(&folder.files, &contents, &policy, folder.index.as_deref()),
+                folder: folder.path,
+                prefix: folder.config.prefix.as_str().to_owned(),
+                policy,
+                bytes_in_memory: contents.bytes_in_memory,
+                missing: Missing::new(folder.config.missing_names),
+                has_changed: contents.has_changed,
+            }
+        });
+        Ok(prepared.collect())
     }
 
     /// Whether a request's raw path is answered here and nowhere else.
@@ -140,11 +223,48 @@ impl Assets {
     /// Answers a request whose path [`Assets::owns`]. A `HEAD` answer has no body, and the headers of
     /// the `GET` answer.
     pub async fn respond(&self, head: &Parts, client: &Client) -> Response {
-        let path = self.below_prefix(head.uri.path());
-        let Some(asset) = path.and_then(|path| self.catalog.find(&path)) else {
-            return respond::not_found(head, &self.policy);
-        };
+        match self.below_prefix(head.uri.path()).and_then(|path| self.file(&path)) {
+            Some(asset) => self.send(asset, head, client).await,
+            None => self.not_found(head),
+        }
+    }
+
+    /// The answer for a name under the prefix that no file has.
+    fn not_found(&self, head: &Parts) -> Response {
+        if let Some(name) = self.below_prefix(head.uri.path()) {
+            self.note_missing(&name, head);
+        }
+        respond::not_found(head, &self.policy)
+    }
+
+    /// The file with this name, below the prefix.
+    fn file(&self, name: &str) -> Option<&Asset> {
+        match self.catalog.find(name)? {
+            Entry::File(asset) => Some(asset),
+            Entry::Folder => None,
+        }
+    }
+
+    async fn send(&self, asset: &Asset, head: &Parts, client: &Client) -> Response {
         respond::respond(choose::choose(asset, head, client), asset, head).await
+    }
+
+    /// Counts a missing file, and tells of it now and then. Names are text of anybody's, so they are quoted.
+    fn note_missing(&self, name: &str, head: &Parts) {
+        let Some(Notice { news, untold }) = self.missing.note(name, Instant::now()) else { return };
+        let News::Asked(times) = news else {
+            warn!(
+                untold,
+                "too many different static files that are not there are asked for; new ones are no longer told"
+            );
+            return;
+        };
+        // To compare long names takes long, and nobody misspells one.
+        let names = self.catalog.names().filter(|_| name.len() <= 100);
+        let nearest = nearest::nearest(names, name).unwrap_or("-");
+        let referer = head.headers.get(REFERER).filter(|referer| referer.len() <= 256);
+        let referer = referer.and_then(|referer| referer.to_str().ok()).unwrap_or("-");
+        warn!(?name, nearest, times, ?referer, untold, "a static file that is not there is asked for");
     }
 
     /// The folder that is served, with links resolved.
@@ -165,6 +285,11 @@ impl Assets {
     /// How many files can be sent as deltas.
     pub fn files_with_deltas(&self) -> usize {
         self.catalog.with_deltas()
+    }
+
+    /// Whether a file that is read from disk was found to be no longer what it was.
+    fn has_changed(&self) -> bool {
+        self.has_changed.load(Ordering::Relaxed)
     }
 
     /// How many bytes of file contents are held in memory.

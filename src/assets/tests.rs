@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 use super::*;
+use crate::config::header_rule::{self, HeaderRule};
 use crate::config::values::ByteSize;
 use crate::http::Scheme;
 use crate::http::body::Body;
@@ -103,7 +104,17 @@ impl Folder {
     fn open_with(&self, change: impl FnOnce(&mut AssetsConfig)) -> Result<Assets, AssetsError> {
         let mut config = AssetsConfig { directory: Some(self.path().to_owned()), ..AssetsConfig::default() };
         change(&mut config);
-        Assets::open(&config)
+        Assets::open(&config, &Arc::default())
+    }
+
+    /// With rules for headers, as the operator writes them.
+    fn open_with_rules(&self, rules: &str, change: impl FnOnce(&mut AssetsConfig)) -> Assets {
+        let config: crate::config::Config = toml::from_str(rules).expect("rules");
+        let paths = header_rule::glob_set(&config.headers).expect("globs");
+        let rules = Arc::new(HeaderRules::new(paths, config.headers.iter().map(HeaderRule::edits).collect()));
+        let mut config = AssetsConfig { directory: Some(self.path().to_owned()), ..AssetsConfig::default() };
+        change(&mut config);
+        Assets::open(&config, &rules).expect("a folder that can be served")
     }
 
     fn open(&self) -> Assets {
@@ -278,7 +289,7 @@ async fn errors_are_cached_by_nobody_and_may_be_read_from_everywhere() {
     for (status, method, path, fields) in [
         (404, "GET", "/static/missing.css", &[][..]),
         (405, "POST", "/static/css/app.css", &[]),
-        (405, "OPTIONS", "/static/css/app.css", &[]),
+        (405, "DELETE", "/static/css/app.css", &[]),
         (406, "GET", "/static/css/app.css", &[("accept-encoding", "identity;q=0, *;q=0")]),
         (412, "GET", "/static/css/app.css", &[("if-match", "\"x\"")]),
         (416, "GET", "/static/css/app.css", &[("range", "bytes=1000-")]),
@@ -288,10 +299,45 @@ async fn errors_are_cached_by_nobody_and_may_be_read_from_everywhere() {
         assert_eq!(answer.header(CACHE_CONTROL), Some("no-store"), "for {status}");
         assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"), "for {status}");
         assert_eq!(answer.header(X_CONTENT_TYPE_OPTIONS), Some("nosniff"), "for {status}");
-        assert_eq!(answer.header(ALLOW), (status == 405).then_some("GET, HEAD"), "for {status}");
+        assert_eq!(answer.header(ALLOW), (status == 405).then_some("GET, HEAD, OPTIONS"), "for {status}");
         assert_eq!(answer.header(CONTENT_RANGE), (status == 416).then_some("bytes */44"), "for {status}");
         assert_eq!(answer.header(ETAG), None, "for {status}");
     }
+}
+
+#[tokio::test]
+async fn a_page_elsewhere_may_ask_before_it_reads_a_file() {
+    let preflight = [
+        ("origin", "https://elsewhere.test"),
+        ("access-control-request-method", "GET"),
+        ("access-control-request-headers", "range, x-requested-with"),
+    ];
+    let told = |answer: &Answer| {
+        let names = ["access-control-allow-methods", "access-control-allow-headers", "access-control-max-age"];
+        names.map(|name| answer.header(HeaderName::from_static(name)).map(str::to_owned))
+    };
+    let folder = site();
+    let assets = folder.open();
+    let answer = ask(&assets, "OPTIONS", "/static/css/app.css", &preflight).await;
+    assert_eq!((answer.status, answer.text(), answer.header(ALLOW)), (204, "", Some("GET, HEAD, OPTIONS")));
+    assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
+    assert_eq!(answer.header(CONTENT_LENGTH), None);
+    let expected = ["GET, HEAD", "range, x-requested-with", "86400"].map(|value| Some(value.to_owned()));
+    assert_eq!(told(&answer), expected);
+    // Not a preflight: any client may ask what there is to do.
+    let answer = ask(&assets, "OPTIONS", "/static/css/app.css", &preflight[..1]).await;
+    assert_eq!(
+        (answer.status, answer.header(ALLOW), told(&answer)),
+        (204, Some("GET, HEAD, OPTIONS"), [None, None, None])
+    );
+    assert_eq!(ask(&assets, "OPTIONS", "/static/missing.css", &preflight).await.status, 404);
+
+    let closed = folder.open_with(|config| config.allow_all_origins = false).expect("a folder");
+    let answer = ask(&closed, "OPTIONS", "/static/css/app.css", &preflight).await;
+    assert_eq!(
+        (answer.status, answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), told(&answer)),
+        (204, None, [None, None, None])
+    );
 }
 
 #[tokio::test]
@@ -304,6 +350,86 @@ async fn the_origin_header_and_the_age_are_the_operators_choice() {
     let answer = get(&assets.expect("a folder"), "/assets/css/app.css").await;
     assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), None);
     assert_eq!(answer.header(CACHE_CONTROL), Some("max-age=5, public"));
+}
+
+#[tokio::test]
+async fn rules_for_headers_hold_for_every_answer_about_a_file() {
+    let rules = r#"
+        [[headers]]
+        path = "/static/css/*"
+        set = { "Cache-Control" = "max-age=9", "Timing-Allow-Origin" = "*", "X-A" = "1", "Vary" = "X-Country" }
+        [[headers]]
+        path = "*.0123456789ab.css"
+        set = { "X-A" = "2", "Content-Type" = "text/x" }
+        remove = ["X-Content-Type-Options"]
+    "#;
+    let folder = site();
+    let assets = folder.open_with_rules(rules, |_| {});
+    let named = |answer: &Answer, name: &'static str| answer.header(HeaderName::from_static(name)).map(str::to_owned);
+    for (status, method, fields) in [
+        (200, "GET", &[][..]),
+        (200, "GET", &[("accept-encoding", "br")]),
+        (200, "HEAD", &[]),
+        (204, "OPTIONS", &[]),
+        (206, "GET", &[("range", "bytes=0-1")]),
+        (206, "GET", &[("range", "bytes=0-1,4-5")]),
+        (304, "GET", &[("if-none-match", "*")]),
+        (405, "POST", &[]),
+        (406, "GET", &[("accept-encoding", "*;q=0")]),
+        (412, "GET", &[("if-match", "\"x\"")]),
+        (416, "GET", &[("range", "bytes=1000-")]),
+    ] {
+        let answer = ask(&assets, method, &format!("/static/{HASHED}"), fields).await;
+        assert_eq!(answer.status, status, "for {method} {fields:?}");
+        assert_eq!(named(&answer, "timing-allow-origin").as_deref(), Some("*"), "for {status}");
+        assert_eq!(named(&answer, "x-a").as_deref(), Some("2"), "for {status}");
+        assert_eq!(answer.header(VARY), Some("Accept-Encoding, X-Country"), "for {status}");
+        assert_eq!(answer.header(X_CONTENT_TYPE_OPTIONS), None, "for {status}");
+        let cache_control = match status {
+            200 | 206 | 304 => Some("max-age=9"), // even of a file with a content hash
+            204 => None,
+            _ => Some("no-store"),
+        };
+        assert_eq!(answer.header(CACHE_CONTROL), cache_control, "for {status}");
+        if status == 200 {
+            assert_eq!(answer.header(CONTENT_TYPE), Some("text/x"));
+        }
+    }
+    let parts_of = ask(&assets, "GET", &format!("/static/{HASHED}"), &[("range", "bytes=0-1,4-5")]).await;
+    assert!(parts(&parts_of).iter().all(|(head, _)| head.starts_with("Content-Type: text/x\r\n")));
+    for (path, a) in [("css/app.css", Some("1")), ("img/logo.png", None), ("css/missing.css", None)] {
+        assert_eq!(named(&get(&assets, &format!("/static/{path}")).await, "x-a").as_deref(), a, "for {path}");
+    }
+}
+
+#[tokio::test]
+async fn a_rule_says_who_may_read_a_file_also_to_preflights_and_deltas() {
+    let one = r#"[[headers]]
+        path = "*"
+        set = { "Access-Control-Allow-Origin" = "https://a.test" }"#;
+    let nobody = "[[headers]]\npath = \"*\"\nremove = [\"Access-Control-Allow-Origin\"]";
+    let folder = site_with_deltas();
+    for (rules, all_origins, origin, allowed, may_read) in [
+        ("", true, "https://a.test", Some("*"), true),
+        ("", false, "https://a.test", None, false),
+        (one, true, "https://a.test", Some("https://a.test"), true),
+        (one, true, "https://b.test", Some("https://a.test"), false),
+        (one, false, "https://a.test", Some("https://a.test"), true),
+        (nobody, true, "https://a.test", None, false),
+    ] {
+        let assets = folder.open_with_rules(rules, |config| config.allow_all_origins = all_origins);
+        let page = [("origin", origin), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors")];
+        let fields = [&WITH_DICTIONARY[..], &page].concat();
+        let answer = ask(&assets, "GET", &format!("/static/{HASHED}"), &fields).await;
+        assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), allowed);
+        let expected = if may_read { "dcb 1" } else { "brotli's" };
+        assert_eq!(answer.text(), expected, "for {origin} under {rules:?}, {all_origins}");
+        let preflight = [page[0], ("access-control-request-method", "GET")];
+        let answer = ask(&assets, "OPTIONS", &format!("/static/{HASHED}"), &preflight).await;
+        assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), allowed);
+        let methods = answer.header(::http::header::ACCESS_CONTROL_ALLOW_METHODS);
+        assert_eq!(methods, allowed.map(|_| "GET, HEAD"));
+    }
 }
 
 #[tokio::test]
@@ -320,6 +446,76 @@ async fn a_range_is_exactly_the_slice() {
             assert_eq!(answer.body, &body[first..=last], "for {range}");
             assert_eq!(answer.header(CONTENT_RANGE), Some(format!("bytes {first}-{last}/44").as_str()));
             assert_eq!(answer.header(CONTENT_LENGTH), Some((last - first + 1).to_string().as_str()));
+        }
+    }
+}
+
+/// The parts of a multipart answer, read as RFC 2046 has it: what each says of itself, and its bytes.
+fn parts(answer: &Answer) -> Vec<(String, Vec<u8>)> {
+    let media_type = answer.header(CONTENT_TYPE).expect("a type");
+    let boundary = media_type.strip_prefix("multipart/byteranges; boundary=").expect("several parts");
+    let find = |bytes: &[u8], text: &str| bytes.windows(text.len()).position(|window| window == text.as_bytes());
+    let delimiter = format!("\r\n--{boundary}");
+    let mut rest = &answer.body[..];
+    let mut parts = Vec::new();
+    assert_eq!(find(rest, &delimiter), Some(0), "nothing comes before the first part");
+    loop {
+        rest = &rest[delimiter.len()..];
+        if rest == b"--\r\n" {
+            return parts;
+        }
+        rest = rest.strip_prefix(b"\r\n").expect("the end of a delimiter line");
+        let head = find(rest, "\r\n\r\n").expect("an empty line after the head of a part");
+        let end = find(rest, &delimiter).expect("an end of the part");
+        parts.push((String::from_utf8_lossy(&rest[..head]).into_owned(), rest[head + 4..end].to_vec()));
+        rest = &rest[end..];
+    }
+}
+
+#[tokio::test]
+async fn several_ranges_are_several_parts_in_the_order_in_which_they_were_asked_for() {
+    let body = b"body { color: #123456; background: #654321 }";
+    for memory in [0, 1 << 20] {
+        let folder = site();
+        let assets = folder.open_with(|config| config.memory = ByteSize(memory)).expect("a folder");
+        let fields = [("range", "bytes=40-, 0-3, 1-4, 100-200"), ("accept-encoding", "br")];
+        let answer = ask(&assets, "GET", "/static/css/app.css", &fields).await;
+        let told = |place: &str| format!("Content-Type: text/css; charset=utf-8\r\nContent-Range: bytes {place}/44");
+        assert_eq!(answer.status, 206);
+        assert_eq!(parts(&answer), [(told("40-43"), body[40..].to_vec()), (told("0-4"), body[..5].to_vec())]);
+        assert_eq!(answer.header(CONTENT_LENGTH), Some(answer.body.len().to_string().as_str()));
+        assert_eq!(answer.header(VARY), Some("Accept-Encoding"));
+        assert!(answer.header(ETAG).is_some() && answer.header(LAST_MODIFIED).is_some());
+        // Each part says it of itself.
+        assert_eq!((answer.header(CONTENT_RANGE), answer.header(CONTENT_ENCODING)), (None, None));
+    }
+}
+
+#[tokio::test]
+async fn one_range_that_is_left_of_several_is_sent_alone() {
+    let assets = site().open();
+    for range in ["bytes=0-3,100-", "bytes=0-1,2-3", "bytes=2-3,0-2,3-3"] {
+        let answer = ask(&assets, "GET", "/static/css/app.css", &[("range", range)]).await;
+        assert_eq!((answer.status, answer.text()), (206, "body"), "for {range}");
+        assert_eq!(answer.header(CONTENT_RANGE), Some("bytes 0-3/44"), "for {range}");
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_too_many_ranges_gets_the_whole() {
+    let folder = site();
+    let ranges = |count: usize| {
+        let ranges: Vec<_> = (0..count).map(|n| format!("{}-{}", 2 * n, 2 * n)).collect();
+        format!("bytes={}", ranges.join(","))
+    };
+    for (most, asked, status) in [(3, 3, 206), (3, 4, 200), (32, 1000, 200)] {
+        let max_ranges = most.try_into().expect("not zero");
+        let assets = folder.open_with(|config| config.max_ranges = max_ranges).expect("a folder");
+        let answer = ask(&assets, "GET", "/static/css/app.css", &[("range", &ranges(asked))]).await;
+        assert_eq!(answer.status, status, "for {asked} of {most}");
+        match status {
+            206 => assert_eq!(parts(&answer).len(), asked),
+            _ => assert_eq!(answer.body.len(), 44),
         }
     }
 }
@@ -369,13 +565,22 @@ async fn nothing_but_the_files_themselves_can_be_asked_for() {
         "/static/c%c3%28.css",
         "/static/%ff",
         "/static/C:/windows/win.ini",
+        "/static/%c0%ae%c0%ae/css/app.css", // an overlong spelling of two dots
+        "/static/css%c0%afapp.css",
+        "/static/%u002e%u002e/css/app.css",
+        "/static/css/app.css%0d%0aX:y",
+        "/static/%EF%BC%8E%EF%BC%8E/css/app.css", // full-width dots
+        "/static/css/app.css;x",
+        "/static/css/app.css::$DATA",
         "/static/%2Fetc%2Fpasswd",
     ] {
         assert!(assets.owns(path), "for {path}");
         assert_eq!(get(&assets, path).await.status, 404, "for {path}");
     }
-    let long = format!("/static/{}", "a".repeat(20_000));
-    assert_eq!(get(&assets, &long).await.status, 404);
+    for unit in ["a", "a/", "%61", "%ff", "../", "%2e%2e/"] {
+        let long = format!("/static/{}", unit.repeat(60_000 / unit.len()));
+        assert_eq!(get(&assets, &long).await.status, 404, "for many {unit:?}");
+    }
     // One spelling more of the same name, as the RFC has it.
     assert_eq!(get(&assets, "/static/css%2Fapp%2Ecss?v=1").await.status, 200);
 }
@@ -432,6 +637,38 @@ async fn a_manifest_of_django_has_the_folder_say_what_there_is() {
             (status, body, Some(cache)),
             "for {path}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_older_than_its_file_is_not_sent() {
+    use std::time::{Duration, SystemTime};
+
+    let folder = Folder::new()
+        .on_disk("a.css", b"what is new in here")
+        .on_disk("a.css.gz", b"what was")
+        .on_disk("b.css", b"what is as it was")
+        .on_disk("b.css.gz", b"so is it");
+    let copy = fs_err::OpenOptions::new().write(true).open(folder.path().join("a.css.gz")).expect("the copy");
+    copy.file().set_modified(SystemTime::now() - Duration::from_secs(60)).expect("a date");
+    let assets = folder.open();
+    let gzip = [("accept-encoding", "gzip")];
+    for (path, expected) in [("a.css", (200, "what is new in here")), ("b.css", (200, "so is it"))] {
+        let answer = ask(&assets, "GET", &format!("/static/{path}"), &gzip).await;
+        assert_eq!((answer.status, answer.text()), expected, "for {path}");
+    }
+    assert_eq!(get(&assets, "/static/a.css.gz").await.status, 404, "it is no file of its own either");
+}
+
+#[tokio::test]
+async fn a_hashed_name_may_be_written_again_and_a_plain_one_may_not() {
+    let folder = site();
+    let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    for (name, status) in [(HASHED, 200), ("img/logo.png", 500)] {
+        let (path, next) = (folder.path().join(name), folder.path().join("next"));
+        fs_err::copy(&path, &next).expect("a copy");
+        fs_err::rename(&next, &path).expect("the same bytes in another file");
+        assert_eq!(get(&assets, &format!("/static/{name}")).await.status, status, "for {name}");
     }
 }
 
@@ -529,7 +766,7 @@ fn a_manifest_that_cannot_be_used_stops_the_start() {
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let config = AssetsConfig { directory: Some("/nonexistent/static".into()), ..AssetsConfig::default() };
-    let error = Assets::open(&config).expect_err("no folder").to_string();
+    let error = Assets::open(&config, &Arc::default()).expect_err("no folder").to_string();
     assert!(error.contains("/nonexistent/static"), "{error}");
 }
 
@@ -610,9 +847,19 @@ async fn a_file_that_changes_under_a_running_server_is_not_sent() {
         assert_eq!(answer.header(ETAG), None);
         assert_eq!(answer.header(ACCESS_CONTROL_ALLOW_ORIGIN), Some("*"));
     };
+    let bytes = fs_err::read(&logo).expect("a file");
+    let other = bytes.iter().map(|byte| byte ^ 1).collect::<Vec<_>>();
+    fs_err::write(folder.path().join("img/next"), other).expect("a file");
+    fs_err::rename(folder.path().join("img/next"), &logo).expect("a file of the same length in its place");
+    assert!(!assets.has_changed());
+    expect_500().await;
+    assert!(assets.has_changed());
     fs_err::write(&logo, "short").expect("a file");
     expect_500().await;
     fs_err::remove_file(&logo).expect("the file was there");
+    expect_500().await;
+    // Opening it for reading waits for somebody who writes.
+    assert!(std::process::Command::new("mkfifo").arg(&logo).status().expect("mkfifo").success());
     expect_500().await;
     // A copy in the browser is still good: that needs no file.
     let fields = [("if-none-match", "*")];
@@ -629,6 +876,41 @@ async fn a_file_that_is_cut_while_it_is_sent_cuts_the_answer() {
     let file = fs_err::OpenOptions::new().write(true).open(folder.path().join("big.bin")).expect("the file");
     file.set_len(300_000).expect("a shorter file");
     assert!(body.collect().await.is_err(), "half a file must not look whole");
+}
+
+#[tokio::test]
+async fn a_file_that_is_replaced_while_it_is_sent_is_sent_as_it_was() {
+    let folder = Folder::new().file("big.bin", &vec![1; 1_000_000]).published();
+    let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    let (head, ()) = ::http::Request::get("/static/big.bin").body(()).expect("a request").into_parts();
+    let mut body: Body = assets.respond(&head, &client()).await.into_body();
+    let first = body.frame().await.expect("a first piece").expect("a piece").into_data().expect("data");
+    let folder = folder.on_disk("next", &vec![2; 1_000_000]);
+    fs_err::rename(folder.path().join("next"), folder.path().join("big.bin")).expect("a new file");
+    let rest = body.collect().await.expect("the rest of the old file").to_bytes();
+    assert_eq!(first.len() + rest.len(), 1_000_000);
+    assert!(rest.iter().all(|byte| *byte == 1));
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_to_while_it_is_sent_cuts_the_answer() {
+    for fields in [&[][..], &[("range", "bytes=1-,0-0")], &[("range", "bytes=0-0,2-")]] {
+        let folder = Folder::new().file("big.bin", &vec![1; 1_000_000]).published();
+        let file = fs_err::OpenOptions::new().write(true).open(folder.path().join("big.bin")).expect("the file");
+        let date = std::time::UNIX_EPOCH + std::time::Duration::from_secs(784_111_777);
+        file.set_modified(date).expect("a date");
+        let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+        let mut request = ::http::Request::get("/static/big.bin");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        let mut body: Body = assets.respond(&head, &client()).await.into_body();
+        assert!(body.frame().await.expect("a first piece").is_ok());
+        // Of the same length, so only the date tells.
+        fs_err::write(folder.path().join("big.bin"), vec![2; 1_000_000]).expect("other bytes");
+        assert!(body.collect().await.is_err(), "two files must not look like one, for {fields:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 //!
 //! Looked at are Python files and templates: files with an extension that templates have, and every file
 //! below a folder `templates` or `jinja2`. Left out are hidden folders, virtual environments, installed
-//! packages, `node_modules`, tests, the output folder, files that are not text, and very large ones. What is
+//! packages, `node_modules`, tests, the output folder, binary files, and very large ones. What is
 //! named on the command line is always looked into.
 
 mod lookup;
@@ -25,7 +25,8 @@ use walkdir::{DirEntry, WalkDir};
 
 use self::lookup::Answer;
 use self::templates::Engine;
-use crate::finding::{Finding, Position, Rule, counted, grouped};
+use crate::finding::positions::Positions;
+use crate::finding::{Finding, Rule, counted, grouped};
 use crate::manifest::Manifest;
 use crate::manifest::json::ManifestError;
 use crate::manifest::nearest::nearest;
@@ -83,7 +84,7 @@ pub struct Audit {
     pub missing: Vec<Finding>,
     /// The names that are only known at run time.
     pub dynamic: Vec<Finding>,
-    /// What could not be read.
+    /// What could not be read, or not as text.
     pub unreadable: Vec<Finding>,
     /// How many files were too large to be templates.
     pub too_large: usize,
@@ -244,6 +245,11 @@ fn look_at(path: &Path, kind: Kind, manifest: &Manifest) -> Audit {
     let text = match text_of(path) {
         Ok(Text::Whole(text)) => text,
         Ok(Text::Binary) => return audit,
+        Ok(Text::OfAnotherEncoding) => {
+            let message = "it is not UTF-8, and was not looked into";
+            audit.unreadable.push(Finding::warning(Rule::NotUnderstood, file, message).on_disk(path));
+            return audit;
+        }
         Ok(Text::TooLarge) => {
             audit.too_large = 1;
             return audit;
@@ -258,9 +264,11 @@ fn look_at(path: &Path, kind: Kind, manifest: &Manifest) -> Audit {
         Kind::Python => python::uses(&text),
         Kind::Template(engine) => templates::uses(&text, engine),
     };
+    let mut positions = Positions::new(&text);
     for Use { offset, name } in uses {
+        let position = Some(positions.of(offset));
         let finding = |message| Finding {
-            position: Some(Position::of(&text, offset)),
+            position,
             source: Some(path.to_owned()),
             ..Finding::error(Rule::MissingReference, &file, message)
         };
@@ -290,6 +298,7 @@ fn message(name: &str, near: Option<&str>) -> String {
 enum Text {
     Whole(String),
     Binary,
+    OfAnotherEncoding,
     TooLarge,
 }
 
@@ -302,7 +311,7 @@ fn text_of(path: &Path) -> io::Result<Text> {
     if bytes.contains(&0) {
         return Ok(Text::Binary);
     }
-    Ok(String::from_utf8(bytes).map_or(Text::Binary, Text::Whole))
+    Ok(String::from_utf8(bytes).map_or(Text::OfAnotherEncoding, Text::Whole))
 }
 
 #[cfg(test)]

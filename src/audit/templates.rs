@@ -20,9 +20,8 @@ pub(super) fn uses(text: &str, engine: Engine) -> Vec<Use> {
     // What the block that hides everything ends with.
     let mut hidden_until: Option<String> = None;
     let mut is_verbatim = false;
-    let mut position = 0;
-    while let Some((start, inner, end)) = next_tag(text, position, engine) {
-        position = end;
+    let mut tags = Tags::new(text, engine);
+    while let Some((start, inner)) = tags.next() {
         let kind = &text[start..start + 2];
         let content = trimmed(inner, engine);
         if let Some(ending) = &hidden_until {
@@ -31,7 +30,7 @@ pub(super) fn uses(text: &str, engine: Engine) -> Vec<Use> {
                 is_verbatim = false;
             } else if kind == "{%" && !is_verbatim && engine == Engine::Django && is_verbatim_tag(content) {
                 // Django's lexer sees it before its parser sees the comment around it.
-                position = after_verbatim(text, end, content, engine);
+                tags.skip_verbatim(content);
             }
             continue;
         }
@@ -64,30 +63,61 @@ pub(super) fn uses(text: &str, engine: Engine) -> Vec<Use> {
     uses
 }
 
-/// The next tag: where it begins, what is between its braces, and where it ends.
-fn next_tag(text: &str, from: usize, engine: Engine) -> Option<(usize, &str, usize)> {
-    let mut from = from;
-    loop {
-        let start = from + text[from..].find('{')?;
-        let rest = &text[start + 1..];
-        let close = match rest.bytes().next() {
-            Some(b'%') => "%}",
-            Some(b'{') => "}}",
-            Some(b'#') => "#}",
-            _ => {
-                from = start + 1;
+/// The tags of a template, one after the other, in one go through it: what was looked for in vain is not looked
+/// for again, since a template may have any number of tags that do not end.
+struct Tags<'t> {
+    text: &'t str,
+    /// Where to go on.
+    from: usize,
+    /// How far a tag that begins here may reach: to the end of its line, or of the text.
+    reach: usize,
+    /// The reach within which nothing ends a tag of each kind any more.
+    unended: [Option<usize>; 3],
+}
+
+impl<'t> Tags<'t> {
+    fn new(text: &'t str, engine: Engine) -> Self {
+        let reach = if engine == Engine::Jinja { text.len() } else { 0 };
+        Self { text, from: 0, reach, unended: [None; 3] }
+    }
+
+    /// The next tag: where it begins, and what is between its braces.
+    fn next(&mut self) -> Option<(usize, &'t str)> {
+        loop {
+            let start = self.from + self.text[self.from..].find('{')?;
+            self.from = start + 1;
+            let (kind, close) = match self.text.as_bytes().get(start + 1) {
+                Some(b'%') => (0, "%}"),
+                Some(b'{') => (1, "}}"),
+                Some(b'#') => (2, "#}"),
+                _ => continue,
+            };
+            let inner = start + 2;
+            if inner > self.reach {
+                self.reach = self.text[inner..].find('\n').map_or(self.text.len(), |length| inner + length);
+            }
+            if self.unended[kind] == Some(self.reach) {
                 continue;
             }
-        };
-        let body = &text[start + 2..];
-        let within = match engine {
-            Engine::Django => &body[..body.find('\n').unwrap_or(body.len())],
-            Engine::Jinja => body,
-        };
-        match within.find(close) {
-            Some(length) => return Some((start, &body[..length], start + 2 + length + 2)),
-            None => from = start + 1,
+            match self.text[inner..self.reach].find(close) {
+                Some(length) => {
+                    self.from = inner + length + close.len();
+                    return Some((start, &self.text[inner..inner + length]));
+                }
+                None => self.unended[kind] = Some(self.reach),
+            }
         }
+    }
+
+    /// Goes on behind a verbatim block that is inside a comment.
+    fn skip_verbatim(&mut self, content: &str) {
+        let ending = format!("end{content}");
+        while let Some((start, inner)) = self.next() {
+            if self.text[start..].starts_with("{%") && inner.trim() == ending {
+                return;
+            }
+        }
+        self.from = self.text.len();
     }
 }
 
@@ -102,19 +132,6 @@ fn trimmed(inner: &str, engine: Engine) -> &str {
 /// As Django has it: the first nine characters, which `verbatim` alone does not fill.
 fn is_verbatim_tag(content: &str) -> bool {
     content == "verbatim" || content.starts_with("verbatim ")
-}
-
-/// Where to go on behind a verbatim block that is inside a comment.
-fn after_verbatim(text: &str, from: usize, content: &str, engine: Engine) -> usize {
-    let ending = format!("end{content}");
-    let mut position = from;
-    while let Some((start, inner, end)) = next_tag(text, position, engine) {
-        position = end;
-        if text[start..].starts_with("{%") && inner.trim() == ending {
-            return end;
-        }
-    }
-    text.len()
 }
 
 /// `{% static "a.css" %}` and `{% static "a.css" as x %}`.
@@ -182,7 +199,7 @@ fn call(arguments: &str, offset: usize) -> Use {
         .filter(|(name, length)| !name.contains('\\') && argument[*length..].trim_start().starts_with(')'));
     let name = match constant {
         Some((name, _)) => Name::Constant(name),
-        None => Name::Dynamic(shown(&format!("static({argument}"))),
+        None => Name::Dynamic(shown(&format!("static({}", beginning(argument)))),
     };
     Use { offset, name }
 }
@@ -191,9 +208,16 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
+/// The longest piece of a template that is shown.
+const LONGEST: usize = 60;
+
+/// No more of a text than could be shown.
+fn beginning(text: &str) -> &str {
+    text.char_indices().nth(LONGEST).map_or(text, |(end, _)| &text[..end])
+}
+
 /// A piece of a template, short and on one line.
 fn shown(text: &str) -> String {
-    const LONGEST: usize = 60;
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -269,6 +293,24 @@ mod tests {
         ] {
             assert_eq!(found(text, Engine::Django), [""; 0], "for {text}");
         }
+    }
+
+    #[test]
+    fn a_hundred_thousand_tags_that_do_not_end_take_no_time() {
+        // Each to the end of its line, or of the file, would be ten thousand million characters.
+        for piece in ["{%", "{{", "{#", "{% {{ {# ", "{% x %}", "{% comment %}{% verbatim %}"] {
+            let text = piece.repeat(100_000);
+            for engine in [Engine::Django, Engine::Jinja] {
+                assert_eq!(uses(&text, engine).len(), 0, "for {piece}");
+            }
+        }
+        // The one that does end is found behind them.
+        for (engine, between) in [(Engine::Django, "\n"), (Engine::Jinja, " #}")] {
+            let text = format!("{}{between}{{{{ static('a') }}}}", "{#".repeat(1000));
+            assert_eq!(found(&text, engine), ["a"]);
+        }
+        let calls = format!("{{{{ {} }}}}", "static(x ".repeat(100_000));
+        assert_eq!(uses(&calls, Engine::Jinja).len(), 100_000);
     }
 
     #[test]

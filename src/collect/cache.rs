@@ -1,4 +1,4 @@
-//! The work of earlier runs: compressed copies that need not be made again.
+//! The work of earlier runs: compressed copies and deltas that need not be made again.
 //!
 //! Nearly all that a run costs is compression, and from one release to the next most files stay as
 //! they are. So what came of a compression is kept in a folder beside all projects, under a key made
@@ -29,7 +29,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use crate::finding::{Finding, Rule};
-use crate::manifest::json::hex;
+use crate::manifest::json::{hex, sha256_of};
 
 /// The first bytes of an entry. Another layout gets another number.
 const MAGIC: &[u8; 8] = b"vstbcp1\n";
@@ -45,7 +45,7 @@ const TEMPORARY: &str = "tmp-";
 /// Backup programs and people know by this file that the folder may be lost (bford.info/cachedir).
 const TAG: (&str, &str) = (
     "CACHEDIR.TAG",
-    "Signature: 8a477f597d28d172789f06886806bc55\n# Compressed copies of static files, kept by vestibule. Safe to remove.\n",
+    "Signature: 8a477f597d28d172789f06886806bc55\n# Compressed copies and deltas of static files, kept by vestibule. Safe to remove.\n",
 );
 const FOLDER_MODE: u32 = 0o700;
 
@@ -75,15 +75,7 @@ impl Key {
     }
 
     fn parse(shard: &str, name: &str) -> Option<Self> {
-        let mut key = [0; 32];
-        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if name.len() != 64 || !name.starts_with(shard) || !name.bytes().all(is_hex) {
-            return None;
-        }
-        for (byte, digits) in key.iter_mut().zip(name.as_bytes().chunks_exact(2)) {
-            *byte = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
-        }
-        Some(Self(key))
+        sha256_of(name).filter(|_| name.starts_with(shard)).map(Self)
     }
 
     fn path(&self, folder: &Path) -> PathBuf {
@@ -156,7 +148,7 @@ impl Cache {
         }
     }
 
-    /// How many copies came out of it.
+    /// How many copies and deltas came out of it.
     pub(super) fn taken(&self) -> usize {
         self.taken.load(Ordering::Relaxed)
     }
@@ -167,7 +159,7 @@ impl Cache {
         let is_due = self.has_grown.load(Ordering::Relaxed) || is_old(&folder.join(TAG.0), LOOKED_THROUGH_AFTER);
         let pruned = if is_due { prune(folder, self.limit) } else { Ok(()) };
         let cause = self.failure().take().or(pruned.err())?;
-        let message = format!("cannot keep compressed copies for the next run: {cause}");
+        let message = format!("cannot keep compressed copies and deltas for the next run: {cause}");
         Some(Finding::warning(Rule::CacheNotWritten, folder.display().to_string(), message))
     }
 
@@ -494,7 +486,7 @@ mod tests {
         }
         let finding =
             cache.finish().map(|finding| format!("{}: {}", finding.file, finding.message)).expect("a warning");
-        assert!(finding.contains("cannot keep compressed copies for the next run: "), "{finding}");
+        assert!(finding.contains("cannot keep compressed copies and deltas for the next run: "), "{finding}");
         assert!(finding.contains(folder.path().to_str().expect("UTF-8")), "{finding}");
         assert_eq!(fs_err::read_to_string(folder.path().join("cache")).expect("still there"), "a file");
     }

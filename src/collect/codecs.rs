@@ -62,9 +62,9 @@ impl Codec {
     /// The codec of a coding, at the level that the operator has chosen.
     pub(super) fn new(coding: Coding, config: &CollectConfig) -> Self {
         let level = match coding {
-            Coding::Gzip => config.gzip_level.min(12),
-            Coding::Brotli => config.brotli_level.min(11),
-            Coding::Zstd => config.zstd_level.min(22),
+            Coding::Gzip => config.gzip_level,
+            Coding::Brotli => config.brotli_level,
+            Coding::Zstd => config.zstd_level,
         };
         Self { coding, level }
     }
@@ -268,7 +268,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("a.js");
         fs_err::write(&path, original()).expect("written");
-        let contents = Contents::on_disk(&path).expect("readable");
+        let contents = Contents::on_disk(path.as_path()).expect("readable");
         for codec in ALL {
             let copy = codec.stream(&contents).expect("readable").expect("a copy");
             assert!(is_copy_of(&copy, codec.coding, &original()), "{codec:?}");

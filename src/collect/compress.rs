@@ -16,12 +16,12 @@ use super::cache::{Answer, Cache, Key};
 use super::codecs::{Codec, decodes_to};
 use super::contents::Contents;
 use super::error::CollectError;
-use super::fingerprint::Fingerprint;
 use super::name::{Named, Output};
 use super::staging::Staging;
 use crate::config::values::Encoding;
 use crate::http::encoding::Coding;
-use crate::manifest::{Entry, Manifest};
+use crate::manifest::packed::{Name, Packed};
+use crate::manifest::{Entry, ORIGINALS};
 
 /// Memory for the files in compression: this, or more on a machine with many threads. Two of the largest files of
 /// an ordinary site fit in.
@@ -32,7 +32,7 @@ const SMALLEST: u64 = 32;
 
 /// The compressed copies of one content, with their sizes in bytes. They are ready in the staging folder, under
 /// the name under which the content is stored.
-pub(super) type Copies = BTreeMap<Coding, u64>;
+pub(super) use crate::manifest::packed::Copies;
 
 /// Everything that will be in the output.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Compressed {
     /// What to write, each with its copies.
     pub(super) outputs: Vec<(Output, Copies)>,
     /// Plain name to the name that pages use.
-    pub(super) paths: BTreeMap<String, String>,
+    pub(super) paths: BTreeMap<Name, Name>,
     /// What to tell at the end.
     pub(super) totals: BTreeMap<Coding, Totals>,
 }
@@ -60,7 +60,34 @@ pub struct Totals {
 #[derive(Debug)]
 struct Task {
     codec: Codec,
-    outputs: Vec<usize>,
+    outputs: Members,
+}
+
+/// The outputs of a task. There is one of nearly every content, and of the tasks there are many.
+#[derive(Debug)]
+enum Members {
+    One(usize),
+    Many(Box<[usize]>),
+}
+
+impl std::ops::Deref for Members {
+    type Target = [usize];
+
+    fn deref(&self) -> &[usize] {
+        match self {
+            Self::One(index) => std::slice::from_ref(index),
+            Self::Many(indices) => indices,
+        }
+    }
+}
+
+impl From<Vec<usize>> for Members {
+    fn from(indices: Vec<usize>) -> Self {
+        match indices[..] {
+            [index] => Self::One(index),
+            _ => Self::Many(indices.into()),
+        }
+    }
 }
 
 /// Compresses all contents. Copies that are not worth it are dropped, and the next coding is still tried.
@@ -97,23 +124,35 @@ pub(super) fn compress(named: Named, workshop: &Workshop<'_>) -> Result<Compress
 /// still reads them, and caches know them by a tag that says nothing of levels. So they are kept, sound as they
 /// are, whatever the levels are by now.
 struct Published<'a> {
-    entries: BTreeMap<&'a str, &'a Entry>,
+    before: Option<&'a Packed>,
+    /// Those of the bytes that have only a plain name, by where they are.
+    originals: BTreeMap<String, Copies>,
     staging: &'a Staging,
 }
 
 impl<'a> Published<'a> {
-    fn of(before: Option<&'a Manifest>, staging: &'a Staging) -> Self {
-        let files = before.and_then(|manifest| manifest.files.as_ref()).into_iter().flatten();
-        Self { entries: files.map(|(name, entry)| (entry.location(name), entry)).collect(), staging }
+    fn of(before: Option<&'a Packed>, staging: &'a Staging) -> Self {
+        let copies = |entry: Entry| {
+            let home = entry.stored.filter(|home| home.starts_with(ORIGINALS))?;
+            Some((home, entry.variants.into_iter().collect()))
+        };
+        let entries = before.into_iter().flat_map(Packed::entries);
+        Self { before, originals: entries.filter_map(|(_, entry)| copies(entry)).collect(), staging }
     }
 
     fn size(&self, output: &Output, coding: Coding) -> Option<u64> {
-        self.entries.get(&*output.stored())?.variants.get(&coding).copied()
+        let copies = match &output.hashed {
+            Some(name) => {
+                self.before?.entry(name).filter(|entry| entry.stored.is_none())?.variants.into_iter().collect()
+            }
+            None => *self.originals.get(&*output.stored())?,
+        };
+        copies.iter().find(|(other, _)| *other == coding).map(|(_, size)| size)
     }
 
     fn copy(&self, output: &Output, coding: Coding) -> Option<Vec<u8>> {
         let size = self.size(output, coding)?;
-        let copy = self.staging.published(&format!("{}{}", output.stored(), coding.suffix())).ok()?;
+        let copy = self.staging.published(&Entry::copy_name(&output.stored(), coding)).ok()?;
         let Contents { size: length, fingerprint, .. } = &output.contents;
         (copy.len() as u64 == size && decodes_to(&copy, coding, *length, fingerprint)).then_some(copy)
     }
@@ -121,16 +160,24 @@ impl<'a> Published<'a> {
 
 /// What is to be done, the largest first, so that no thread begins with it when all others are done.
 fn tasks(named: &Named, codecs: &[Codec], published: &Published<'_>, skipped: &[String]) -> Vec<Task> {
-    let mut tasks: BTreeMap<(Fingerprint, Codec, Option<usize>), Task> = BTreeMap::new();
-    for (index, output) in named.outputs.iter().enumerate().filter(|(_, output)| is_worth_trying(output, skipped)) {
-        for &codec in codecs.iter().filter(|codec| is_free(named, index, codec.coding)) {
+    let fingerprint = |index: usize| &named.outputs[index].contents.fingerprint;
+    let all = named.outputs.iter().enumerate();
+    let mut worth: Vec<usize> =
+        all.filter(|(_, output)| is_worth_trying(output, skipped)).map(|(index, _)| index).collect();
+    worth.sort_by_key(|&index| (fingerprint(index), index));
+    let mut tasks = Vec::with_capacity(worth.len() * codecs.len());
+    for equal in worth.chunk_by(|&one, &other| fingerprint(one) == fingerprint(other)) {
+        for &codec in codecs {
+            let free = equal.iter().copied().filter(|&index| is_free(named, index, codec.coding));
             // One that is published has its own copy already.
-            let alone = published.size(output, codec.coding).map(|_| index);
-            let task = tasks.entry((output.contents.fingerprint, codec, alone));
-            task.or_insert_with(|| Task { codec, outputs: Vec::new() }).outputs.push(index);
+            let (alone, together): (Vec<usize>, Vec<usize>) =
+                free.partition(|&index| published.size(&named.outputs[index], codec.coding).is_some());
+            tasks.extend(alone.into_iter().map(|index| Task { codec, outputs: Members::One(index) }));
+            if !together.is_empty() {
+                tasks.push(Task { codec, outputs: together.into() });
+            }
         }
     }
-    let mut tasks: Vec<Task> = tasks.into_values().collect();
     tasks.sort_by_key(|task| (std::cmp::Reverse(named.outputs[task.outputs[0]].contents.size), task.outputs[0]));
     tasks
 }
@@ -139,7 +186,7 @@ fn write(copy: &[u8], task: &Task, named: &Named, staging: &Staging) -> Result<(
     let mut written = BTreeSet::new();
     for output in task.outputs.iter().map(|index| &named.outputs[*index]) {
         // Equal originals have one home.
-        let name = format!("{}{}", output.stored(), task.codec.coding.suffix());
+        let name = Entry::copy_name(&output.stored(), task.codec.coding);
         if !written.contains(&name) {
             staging.write(&name, copy, output.modified)?;
             written.insert(name);
@@ -151,11 +198,11 @@ fn write(copy: &[u8], task: &Task, named: &Named, staging: &Staging) -> Result<(
 /// A name that belongs to a file of the sources, as `a.js.gz` beside `a.js`, is the author's.
 fn is_free(named: &Named, index: usize, coding: Coding) -> bool {
     let output = &named.outputs[index];
-    !named.paths.contains_key(&format!("{}{}", output.stored(), coding.suffix()))
+    !named.paths.contains_key(&*Entry::copy_name(&output.stored(), coding))
 }
 
 fn gather(named: Named, codings: &BTreeSet<Coding>, copies: Vec<(Task, Option<u64>)>) -> Compressed {
-    let mut outputs: Vec<_> = named.outputs.into_iter().map(|output| (output, Copies::new())).collect();
+    let mut outputs: Vec<_> = named.outputs.into_iter().map(|output| (output, Copies::default())).collect();
     let mut totals: BTreeMap<Coding, Totals> = codings.iter().map(|coding| (*coding, Totals::default())).collect();
     for (task, copy) in copies {
         let totals = totals.entry(task.codec.coding).or_default();
@@ -163,7 +210,7 @@ fn gather(named: Named, codings: &BTreeSet<Coding>, copies: Vec<(Task, Option<u6
         totals.copies += 1;
         totals.before += outputs[task.outputs[0]].0.contents.size;
         totals.after += copy;
-        for index in task.outputs {
+        for &index in &*task.outputs {
             outputs[index].1.insert(task.codec.coding, copy);
         }
     }
@@ -242,7 +289,7 @@ mod tests {
     fn compressed_types_and_tiny_files_are_skipped() {
         let output = |name: &str, bytes: &[u8]| Output {
             hashed: None,
-            plain: Some(name.to_owned()),
+            plain: Some(name.into()),
             contents: Contents::of(bytes, Path::new("a")),
             modified: std::time::SystemTime::UNIX_EPOCH,
         };

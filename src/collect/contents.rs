@@ -4,7 +4,8 @@
 //! checks that it is still what was fingerprinted.
 
 use std::io::{self, Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -21,26 +22,27 @@ pub(super) struct Contents {
     /// The SHA-384, which Subresource Integrity asks for.
     sha384: [u8; 48],
     pub(super) size: u64,
-    path: PathBuf,
+    path: Arc<Path>,
 }
 
 impl Contents {
     /// Reads a file once and leaves it where it is.
-    pub(super) fn on_disk(path: &Path) -> Result<Self, CollectError> {
-        let (digests, size) = copy(path, &mut io::sink()).map_err(CollectError::Unreadable)?;
+    pub(super) fn on_disk(path: impl Into<Arc<Path>>) -> Result<Self, CollectError> {
+        let path = path.into();
+        let (digests, size) = copy(&path, &mut io::sink()).map_err(CollectError::Unreadable)?;
         Ok(Self::new(digests, size, path))
     }
 
     /// These bytes, which are, or will be, in this file.
-    pub(super) fn of(bytes: &[u8], path: &Path) -> Self {
+    pub(super) fn of(bytes: &[u8], path: impl Into<Arc<Path>>) -> Self {
         let mut digests = Digests::default();
         digests.update(bytes);
-        Self::new(digests, bytes.len() as u64, path)
+        Self::new(digests, bytes.len() as u64, path.into())
     }
 
-    fn new(digests: Digests, size: u64, path: &Path) -> Self {
+    fn new(digests: Digests, size: u64, path: Arc<Path>) -> Self {
         let (fingerprint, sha384) = digests.finalize();
-        Self { fingerprint, sha384, size, path: path.to_owned() }
+        Self { fingerprint, sha384, size, path }
     }
 
     /// The value of an `integrity` attribute (Subresource Integrity, section 3.1).
@@ -50,7 +52,7 @@ impl Contents {
 
     /// The bytes, read again.
     pub(super) fn read(&self) -> Result<Vec<u8>, CollectError> {
-        let bytes = fs_err::read(&self.path).map_err(CollectError::Unreadable)?;
+        let bytes = fs_err::read(&*self.path).map_err(CollectError::Unreadable)?;
         self.check(&Sha256::digest(&bytes).into())?;
         Ok(bytes)
     }
@@ -66,7 +68,7 @@ impl Contents {
     }
 
     fn check(&self, found: &Fingerprint) -> Result<(), CollectError> {
-        if *found == self.fingerprint { Ok(()) } else { Err(CollectError::Changed(self.path.clone())) }
+        if *found == self.fingerprint { Ok(()) } else { Err(CollectError::Changed(self.path.to_path_buf())) }
     }
 }
 
@@ -137,7 +139,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("a.bin");
         fs_err::write(&path, "before").expect("written");
-        let contents = Contents::on_disk(&path).expect("readable");
+        let contents = Contents::on_disk(path.as_path()).expect("readable");
         assert_eq!(contents.read().expect("unchanged"), b"before");
         fs_err::write(&path, "after!").expect("written");
         assert!(matches!(contents.read(), Err(CollectError::Changed(_))));
@@ -165,7 +167,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("a.bin");
         fs_err::write(&path, "x").expect("written");
-        let written = Contents::on_disk(&path).expect("readable").write_to(&mut Full).expect("readable still");
+        let written = Contents::on_disk(path.as_path()).expect("readable").write_to(&mut Full).expect("readable still");
         assert_eq!(written.expect_err("full").kind(), io::ErrorKind::StorageFull);
     }
 }

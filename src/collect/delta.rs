@@ -79,7 +79,7 @@ pub(super) fn make(
 
 fn dcb(dictionary: Dictionary<'_>, bytes: &[u8], level: u32) -> io::Result<Option<Vec<u8>>> {
     let parameters = BrotliEncoderParams {
-        quality: i32::try_from(level.min(11)).unwrap_or(11),
+        quality: i32::try_from(level).unwrap_or(i32::MAX),
         size_hint: bytes.len(),
         // The encoder sees no more of the dictionary than fits in its window beside the content.
         lgwin: window_log(dictionary.bytes.len() + bytes.len() + 16),
@@ -108,7 +108,7 @@ fn dcz(dictionary: Dictionary<'_>, bytes: &[u8], level: u32) -> io::Result<Optio
     let limit = ZSTD_WINDOW.max(old + old / 4).ilog2();
     let mut context = CCtx::create();
     for parameter in [
-        CParameter::CompressionLevel(i32::try_from(level.min(22)).unwrap_or(22)),
+        CParameter::CompressionLevel(i32::try_from(level).unwrap_or(i32::MAX)),
         CParameter::WindowLog((window_log(old + new) as u32).min(limit)),
         CParameter::EnableLongDistanceMatching(old + new > FAR),
         CParameter::ContentSizeFlag(true),

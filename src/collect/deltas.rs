@@ -21,12 +21,14 @@ use super::delta::{self, Dictionary};
 use super::error::CollectError;
 use super::fingerprint::fingerprint;
 use super::name::Output;
+use super::name_set::NameSet;
 use super::plan::Plan;
 use crate::config::CollectConfig;
 use crate::config::values::Encoding;
 use crate::http::encoding::DictionaryCoding;
+use crate::manifest::Entry;
 use crate::manifest::json::hex;
-use crate::manifest::{Entry, Manifest};
+use crate::manifest::packed::Packed;
 
 /// Makes them, and enters them into the plan.
 pub(super) fn add(
@@ -42,7 +44,7 @@ pub(super) fn add(
     }
     name_dictionaries(&mut plan.manifest);
     let wanted = wanted(&plan.manifest, carriage, config);
-    let taken = plan.names();
+    let taken = if wanted.is_empty() { NameSet::default() } else { plan.names() };
     let (present, mut tasks): (Vec<_>, Vec<_>) = wanted
         .into_iter()
         // The name belongs to a file of the sources.
@@ -50,13 +52,15 @@ pub(super) fn add(
         .partition(|delta| delta.size_before(carriage).is_some());
     tasks.sort_by_key(|delta| (Reverse(delta.work()), delta.name()));
     progress.go_on("making deltas", tasks.iter().map(Delta::work).sum());
-    let outputs: BTreeMap<&str, &Output> =
-        compressed.outputs.iter().filter_map(|(output, _)| Some((output.hashed.as_deref()?, output))).collect();
+    let files: BTreeSet<&str> = tasks.iter().map(|task| task.file.as_str()).collect();
+    let outputs = compressed.outputs.iter().filter_map(|(output, _)| Some((output.hashed.as_deref()?, output)));
+    let outputs: BTreeMap<String, &Output> =
+        outputs.filter(|(name, _)| files.contains(name)).map(|(name, output)| (name.to_owned(), output)).collect();
     let made: Vec<(Delta, u64)> = tasks
         .into_iter()
         .par_bridge()
         .map(|task| {
-            let output = outputs[&*task.file];
+            let output = outputs[&task.file];
             let delta = task.make(&output.contents, carriage, config, cache)?;
             progress.advance(task.work());
             let Some(delta) = delta else { return Ok(None) };
@@ -140,31 +144,31 @@ impl Delta {
 }
 
 /// Lets every file that takes part be a dictionary for its later versions.
-fn name_dictionaries(manifest: &mut Manifest) {
+fn name_dictionaries(manifest: &mut Packed) {
     let Some(files) = &mut manifest.files else { return };
     for (plain, hashed) in manifest.paths.iter().filter(|(plain, hashed)| plain != hashed) {
-        if let Some(entry) = files.get_mut(hashed).filter(|entry| delta::takes_part(hashed, entry)) {
-            entry.dictionary_for = Some(delta::pattern(plain));
+        if files.get(hashed).is_some_and(|entry| delta::takes_part(hashed, &entry)) {
+            files.update(hashed, |entry| entry.dictionary_for = Some(delta::pattern(plain)));
         }
     }
 }
 
 /// Every delta that may be worth making.
-fn wanted(manifest: &Manifest, carriage: &Carriage, config: &CollectConfig) -> Vec<Delta> {
+fn wanted(manifest: &Packed, carriage: &Carriage, config: &CollectConfig) -> Vec<Delta> {
     let codings: BTreeSet<DictionaryCoding> =
         config.encodings.iter().filter_map(|encoding| coding_of(*encoding)).collect();
-    let files = manifest.files.iter().flatten();
     let mut wanted = Vec::new();
-    let plain_names: BTreeMap<&str, &str> =
-        manifest.paths.iter().map(|(plain, hashed)| (hashed.as_str(), plain.as_str())).collect();
-    for (file, entry) in files.filter(|(_, entry)| entry.dictionary_for.is_some() && entry.carried.is_none()) {
-        let (Some(plain), Some(limit)) = (plain_names.get(&**file), limit(entry, config.delta_ratio)) else { continue };
-        for (old, old_entry) in versions(plain, carriage, config.delta_versions) {
+    let versions = versions(carriage, config.delta_versions);
+    for (plain, file) in &manifest.paths {
+        let Some(versions) = versions.get(&**plain) else { continue };
+        let Some(entry) = manifest.entry(file).filter(|entry| entry.dictionary_for.is_some()) else { continue };
+        let Some(limit) = limit(&entry, config.delta_ratio) else { continue };
+        for (old, old_entry) in versions {
             wanted.extend(codings.iter().map(|&coding| Delta {
-                file: file.clone(),
+                file: file.as_ref().to_owned(),
                 coding,
                 dictionary: old_entry.sha256.clone(),
-                old: old.to_owned(),
+                old: (*old).to_owned(),
                 sizes: (old_entry.size, entry.size),
                 limit,
             }));
@@ -182,17 +186,22 @@ fn fits(name: &str) -> bool {
     name.rsplit('/').next().is_some_and(|base_name| base_name.len() <= LONGEST)
 }
 
-/// The earlier versions of a file that browsers keep as dictionaries, the newest first.
-fn versions<'c>(plain: &str, carriage: &'c Carriage, count: u32) -> impl Iterator<Item = (&'c str, &'c Entry)> {
-    let version = |(name, entry): (&'c String, &'c Entry)| {
-        let carried = entry.carried.as_ref().filter(|carried| carried.plain == plain)?;
+/// The earlier versions of each file that browsers keep as dictionaries, the newest first.
+fn versions(carriage: &Carriage, count: u32) -> BTreeMap<&str, Vec<(&str, &Entry)>> {
+    let mut versions: BTreeMap<&str, Vec<(&str, &Entry)>> = BTreeMap::new();
+    for (name, entry) in &carriage.kept {
+        let Some(carried) = &entry.carried else { continue };
         // A browser that was not told so has the file, but not as a dictionary.
-        let is_dictionary = entry.dictionary_for.is_some() && delta::takes_part(name, entry);
-        is_dictionary.then_some(((carried.releases, Reverse(carried.since), name.as_str()), entry))
-    };
-    let mut versions: Vec<_> = carriage.kept.iter().filter_map(version).collect();
-    versions.sort_by_key(|(age, _)| *age);
-    versions.into_iter().take(count as usize).map(|((.., name), entry)| (name, entry))
+        if entry.dictionary_for.is_some() && delta::takes_part(name, entry) {
+            versions.entry(&carried.plain).or_default().push((name, entry));
+        }
+    }
+    let age = |entry: &Entry| entry.carried.as_ref().map(|carried| (carried.releases, Reverse(carried.since)));
+    for versions in versions.values_mut() {
+        versions.sort_by_key(|(name, entry)| (age(entry), *name));
+        versions.truncate(count as usize);
+    }
+    versions
 }
 
 /// The largest size at which a delta is worth keeping: smaller than the smallest copy, by the ratio at least.
@@ -216,9 +225,9 @@ fn coding_of(encoding: Encoding) -> Option<DictionaryCoding> {
 }
 
 /// What the smallest deltas save over the smallest copies.
-fn totals(manifest: &Manifest) -> Totals {
+fn totals(manifest: &Packed) -> Totals {
     let mut totals = Totals::default();
-    for entry in manifest.files.iter().flat_map(BTreeMap::values).filter(|entry| entry.carried.is_none()) {
+    for (_, entry) in manifest.entries().filter(|(_, entry)| entry.carried.is_none()) {
         let Some(copy) = entry.variants.values().min() else { continue };
         for delta in entry.deltas.values().filter_map(|sizes| sizes.values().min()) {
             totals.copies += 1;
@@ -233,7 +242,7 @@ fn totals(manifest: &Manifest) -> Totals {
 mod tests {
     use super::*;
     use crate::http::encoding::Coding;
-    use crate::manifest::Carried;
+    use crate::manifest::{Carried, Clock, Manifest};
 
     fn entry(digit: u8, carried: Option<Carried>) -> Entry {
         Entry {
@@ -248,7 +257,7 @@ mod tests {
     }
 
     fn carried(plain: &str, releases: u32, since: u64) -> Option<Carried> {
-        Some(Carried { plain: plain.into(), release: String::new(), releases, since })
+        Some(Carried { plain: plain.into(), release: String::new(), releases, since, clock: Clock::Machine })
     }
 
     fn carriage() -> Carriage {
@@ -264,29 +273,29 @@ mod tests {
         Carriage { kept: kept.map(|(name, entry)| (name.to_owned(), entry)).into(), ..Carriage::default() }
     }
 
-    fn next() -> Manifest {
+    fn next() -> Packed {
         let files = [("app.9.js", entry(9, None)), ("app.js", Entry { is_immutable: false, ..entry(9, None) })];
         Manifest {
             paths: [("app.js".to_owned(), "app.9.js".to_owned()), ("x.png".to_owned(), "x.png".to_owned())].into(),
             files: Some(files.map(|(name, entry)| (name.to_owned(), entry)).into()),
-            leaving: BTreeSet::new(),
-            rewriting: None,
+            ..Manifest::default()
         }
+        .into()
     }
 
     #[test]
     fn a_hashed_file_is_a_dictionary_for_its_later_versions() {
         let mut manifest = next();
         name_dictionaries(&mut manifest);
-        let files = manifest.files.expect("files");
-        assert_eq!(files["app.9.js"].dictionary_for.as_deref(), Some("app.*.js"));
-        assert_eq!(files["app.js"].dictionary_for, None);
+        let dictionary_for = |name| manifest.entry(name).expect("an entry").dictionary_for;
+        assert_eq!(dictionary_for("app.9.js").as_deref(), Some("app.*.js"));
+        assert_eq!(dictionary_for("app.js"), None);
     }
 
     #[test]
     fn the_newest_versions_come_first_and_others_have_none_in_common() {
         let carriage = carriage();
-        let names = |count| versions("app.js", &carriage, count).map(|(name, _)| name).collect::<Vec<_>>();
+        let names = |count| versions(&carriage, count)["app.js"].iter().map(|(name, _)| *name).collect::<Vec<_>>();
         assert_eq!(names(16), ["app.3.js", "app.4.js", "app.2.js", "app.1.js"]);
         assert_eq!(names(2), ["app.3.js", "app.4.js"]);
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::django::DjangoError;
-use crate::finding::{Finding, Level};
+use crate::finding::{Finding, Level, counted};
 
 /// Why a run failed. What was published before is then still there; after `Stale` and `Report` the new
 /// release is published.
@@ -271,31 +271,27 @@ pub(super) fn listed(findings: &[Finding], headline: impl Fn(&[&Finding]) -> Str
 }
 
 fn cannot_use(findings: &[&Finding]) -> String {
-    format!("cannot use {}", counted(findings.len(), ["source folder", "source folders"]))
+    format!("cannot use {}", counted(findings.len(), "source folder"))
 }
 
 fn cannot_find(findings: &[&Finding]) -> String {
-    format!("cannot find {}", counted(findings.len(), ["app", "apps"]))
+    format!("cannot find {}", counted(findings.len(), "app"))
 }
 
 fn mistakes_of_bundlers(findings: &[&Finding]) -> String {
-    format!("cannot use what bundlers say: found {}", counted(findings.len(), ["mistake", "mistakes"]))
+    format!("cannot use what bundlers say: found {}", counted(findings.len(), "mistake"))
 }
 
 fn found(findings: &[&Finding]) -> String {
     let references = findings.iter().filter(|finding| finding.rule.is_about_a_reference()).count();
     let files = findings.len() - references;
-    let nowhere = ["reference that leads nowhere", "references that lead nowhere"];
-    let unfit = ["file that cannot be published", "files that cannot be published"];
+    let lead = if references == 1 { "leads" } else { "lead" };
+    let nowhere = format!("{} that {lead} nowhere", counted(references, "reference"));
     match (references, files) {
-        (0, _) => format!("cannot publish {}", counted(files, ["file", "files"])),
-        (_, 0) => format!("found {}", counted(references, nowhere)),
-        _ => format!("found {} and {}", counted(files, unfit), counted(references, nowhere)),
+        (0, _) => format!("cannot publish {}", counted(files, "file")),
+        (_, 0) => format!("found {nowhere}"),
+        _ => format!("found {} that cannot be published and {nowhere}", counted(files, "file")),
     }
-}
-
-pub(super) fn counted(number: usize, [one, many]: [&str; 2]) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// What to do about all of them, each said once.

@@ -13,12 +13,13 @@ use rayon::prelude::*;
 use super::contents::Contents;
 use super::error::CollectError;
 use super::find_links::{self, Form, Language, Languages, Link, Modules, Purpose};
-use super::positions::Positions;
+
 use super::resolve::{Reference, Resolution, Tree, resolve};
 use super::scan::{self, Scanned, SourceFile};
 use super::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
+use crate::finding::positions::Positions;
 use crate::finding::{self, Finding, Level, Rule};
 
 /// Every file with its links.
@@ -35,11 +36,20 @@ pub(super) struct LinkedFile {
     pub(super) links: Vec<ResolvedLink>,
 }
 
+impl LinkedFile {
+    /// The links into which new names are written.
+    pub(super) fn rewritten_links(&self) -> impl Iterator<Item = &ResolvedLink> {
+        self.links.iter().filter(|link| !link.is_kept)
+    }
+}
+
 /// A link to a file of the tree.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedLink {
     pub(super) span: Range<usize>,
     pub(super) target: usize,
+    /// Whether it stays as the author wrote it, so that the target must be there under its plain name.
+    pub(super) is_kept: bool,
     form: Form,
     reference: Reference,
 }
@@ -60,7 +70,7 @@ pub(super) fn link(
     severities: &Severities,
     findings: &mut Vec<Finding>,
 ) -> Result<Linked, CollectError> {
-    let tree = Tree::new(scanned.files.iter().map(|file| file.name.as_str()));
+    let tree = Tree::new(scanned.files.iter().map(|file| file.name.as_ref()));
     let languages = Languages::new(config)?;
     let refused = &scanned.refused;
     let linker = Linker { config, languages: &languages, prefix: prefix.as_str(), severities, tree: &tree, refused };
@@ -90,23 +100,34 @@ impl Linker<'_> {
     /// The file with its links, and what is odd about it. A file that cannot be read is no more than that.
     fn link(&self, source: SourceFile) -> Result<(Option<LinkedFile>, Vec<Finding>), CollectError> {
         let Some(language) = self.languages.of(&source.name).filter(|_| self.config.hash) else {
-            return match Contents::on_disk(&source.path) {
+            return match Contents::on_disk(source.path.clone()) {
                 Ok(contents) => Ok((Some(LinkedFile { source, contents, links: Vec::new() }), Vec::new())),
                 Err(CollectError::Unreadable(error)) => Ok((None, vec![unreadable(&source, &error)])),
                 Err(other) => Err(other),
             };
         };
-        let bytes = match fs_err::read(&source.path) {
+        let bytes = match fs_err::read(&*source.path) {
             Ok(bytes) => bytes,
             Err(error) => return Ok((None, vec![unreadable(&source, &error)])),
         };
         // What a bundler has hashed is not rewritten, but its imports tell which plain names must be there.
         let follows = self.config.javascript_modules || source.is_prehashed;
         let modules = if follows { Modules::Follow } else { Modules::Leave };
-        let found = find_links::find(language, &bytes, modules);
+        let mut found = find_links::find(language, &bytes, modules);
+        let kept = if follows || self.config.keep_originals {
+            Vec::new()
+        } else {
+            // So do imports that are not rewritten, where files have no plain names otherwise.
+            let all = find_links::find(language, &bytes, Modules::Follow);
+            found.refusal = found.refusal.or(all.refusal);
+            all.links.into_iter().filter(|link| found.links.iter().all(|other| other.span != link.span)).collect()
+        };
         let mut findings = Vec::new();
-        if let Some(why) = found.refusal {
-            findings.push(Finding::warning(Rule::NotUnderstood, &source.name, why).on_disk(&source.path));
+        if let Some(mut why) = found.refusal {
+            if !self.config.keep_originals {
+                why += "; what it refers to by plain names may be missing, with [collect] keep_originals = false";
+            }
+            findings.push(Finding::warning(Rule::NotUnderstood, source.name.as_ref(), why).on_disk(&*source.path));
         }
         let mut links = Vec::new();
         let is_told = |link: &Link| {
@@ -118,7 +139,8 @@ impl Linker<'_> {
             match resolve(&link.url, &source.name, self.prefix, self.tree) {
                 Resolution::Elsewhere => {}
                 Resolution::File(target, reference) => {
-                    links.push(ResolvedLink { span: link.span, target, form: link.form, reference });
+                    let is_kept = source.is_prehashed;
+                    links.push(ResolvedLink { span: link.span, target, is_kept, form: link.form, reference });
                 }
                 Resolution::Missing { .. } | Resolution::AboveRoot if !is_told(&link) => {}
                 Resolution::Missing { name } if self.is_refused(&name) => {}
@@ -128,7 +150,12 @@ impl Linker<'_> {
                 Resolution::AboveRoot => findings.extend(self.missing(&source, &mut positions, &link, None)),
             }
         }
-        let contents = Contents::of(&bytes, &source.path);
+        for link in kept {
+            if let Resolution::File(target, reference) = resolve(&link.url, &source.name, self.prefix, self.tree) {
+                links.push(ResolvedLink { span: link.span, target, is_kept: true, form: link.form, reference });
+            }
+        }
+        let contents = Contents::of(&bytes, source.path.clone());
         Ok((Some(LinkedFile { source, contents, links }), findings))
     }
 
@@ -163,12 +190,12 @@ impl Linker<'_> {
             }
         };
         Some(Finding {
-            file: source.name.clone(),
+            file: source.name.as_ref().to_owned(),
             position: Some(positions.of(link.span.start)),
             message,
             level,
             rule,
-            source: Some(source.path.clone()),
+            source: Some(source.path.to_path_buf()),
             reference: Some(link.url.clone()),
             suggestion: nearest.map(str::to_owned),
         })
@@ -176,7 +203,7 @@ impl Linker<'_> {
 }
 
 fn unreadable(source: &SourceFile, error: &io::Error) -> Finding {
-    Finding::error(Rule::Unreadable, &source.name, scan::unreadable(error)).on_disk(&source.path)
+    Finding::error(Rule::Unreadable, source.name.as_ref(), scan::unreadable(error)).on_disk(&*source.path)
 }
 
 #[cfg(test)]
@@ -190,8 +217,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs_err::write(folder.path().join("b.css"), "a{b:url(nowhere.png)}").expect("a file");
         let file = |name: &str| SourceFile {
-            name: name.to_owned(),
-            path: folder.path().join(name),
+            name: name.into(),
+            path: folder.path().join(name).into(),
             modified: SystemTime::UNIX_EPOCH,
             is_prehashed: false,
         };

@@ -30,9 +30,9 @@ mod folders;
 mod globs;
 mod link;
 mod name;
+mod name_set;
 mod order;
 mod plan;
-mod positions;
 mod progress;
 mod publish;
 mod python;
@@ -46,14 +46,16 @@ mod summary;
 mod verify;
 
 use std::path::Path;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
+pub use self::carry::Now;
 pub use self::compress::Totals;
 pub use self::error::CollectError;
 pub use self::folders::Folders;
 pub use self::python::Surroundings;
 pub use self::summary::Summary;
 pub use self::verify::{Proof, ProofError, verify};
+pub use crate::manifest::Clock;
 
 use self::cache::Cache;
 use self::carry::{Carriage, Limits, Release};
@@ -63,7 +65,8 @@ use self::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
 use crate::finding::{self, Finding, Rule};
-use crate::manifest::{Entry, Manifest, Rewriting};
+use crate::manifest::packed::Packed;
+use crate::manifest::{Entry, Rewriting};
 
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
 const STACK_SIZE: usize = 64 << 20;
@@ -72,7 +75,7 @@ const STACK_SIZE: usize = 64 << 20;
 ///
 /// # Errors
 /// See [`CollectError`]. What was published before is then still there.
-pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: SystemTime) -> Result<Summary, CollectError> {
+pub fn collect(config: &CollectConfig, prefix: &UrlPrefix, now: impl Into<Now>) -> Result<Summary, CollectError> {
     collect_from(&Folders::named(config, &Surroundings::default())?, config, prefix, now)
 }
 
@@ -85,8 +88,9 @@ pub fn collect_from(
     folders: &Folders,
     config: &CollectConfig,
     prefix: &UrlPrefix,
-    now: SystemTime,
+    now: impl Into<Now>,
 ) -> Result<Summary, CollectError> {
+    let now = now.into();
     let threads = rayon::ThreadPoolBuilder::new().num_threads(config.threads).stack_size(STACK_SIZE);
     threads.build().map_err(CollectError::Threads)?.install(|| run(folders, config, prefix, now))
 }
@@ -95,18 +99,13 @@ pub fn collect_from(
 struct Workshop<'a> {
     config: &'a CollectConfig,
     /// What the output has now.
-    before: Option<&'a Manifest>,
+    before: Option<&'a Packed>,
     cache: &'a Cache,
     staging: &'a Staging,
     progress: &'a progress::Progress,
 }
 
-fn run(
-    folders: &Folders,
-    config: &CollectConfig,
-    prefix: &UrlPrefix,
-    now: SystemTime,
-) -> Result<Summary, CollectError> {
+fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) -> Result<Summary, CollectError> {
     let started = Instant::now();
     let output = config.output.as_deref().ok_or(CollectError::NoOutput)?;
     refuse_cache_among_files(folders, config, output)?;
@@ -133,6 +132,7 @@ fn run(
     let listed = before.as_ref().map(|release| &release.manifest);
     let workshop = Workshop { config, before: listed, cache: &cache, staging: &staging, progress: &progress };
     let compressed = compress::compress(named, &workshop)?;
+    let remembered = cache.taken();
     let mut plan = plan::plan(&compressed);
     plan.manifest.rewriting = Some(rewriting(config, prefix));
     let carriage = match last {
@@ -166,14 +166,16 @@ fn run(
         dropped: carriage.dropped + own.dropped,
         shadowed,
         compression: compressed.totals.clone(),
-        remembered: cache.taken(),
+        remembered,
         deltas,
+        remembered_deltas: cache.taken() - remembered,
         warnings: findings,
         notes: folders.notes.clone(),
         elapsed: started.elapsed(),
     };
     if let Some(page) = page {
-        page.write(&Report::new(last.map(|last| &last.manifest), &plan.manifest, &summary, now).draw())?;
+        let (last, next) = (last.map(|last| last.manifest.expanded()), plan.manifest.expanded());
+        page.write(&Report::new(last.as_ref(), &next, &summary, now.time).draw())?;
     }
     Ok(summary)
 }
@@ -190,13 +192,12 @@ fn refuse_cache_among_files(folders: &Folders, config: &CollectConfig, output: &
 }
 
 /// A name that browsers keep for ever must never get other bytes. Ours cannot; those of bundlers can.
-fn refuse_changed_bytes(next: &Manifest, before: &Manifest, findings: &mut Vec<Finding>) -> Result<(), CollectError> {
-    let (Some(next), Some(before)) = (&next.files, &before.files) else { return Ok(()) };
-    for (name, entry) in next.iter().filter(|(_, entry)| entry.is_immutable) {
-        let is_other = |old: &&Entry| old.is_immutable && old.sha256 != entry.sha256;
-        if before.get(name).filter(is_other).is_some() {
+fn refuse_changed_bytes(next: &Packed, before: &Packed, findings: &mut Vec<Finding>) -> Result<(), CollectError> {
+    for (name, entry) in next.entries().filter(|(_, entry)| entry.is_immutable) {
+        let is_other = |old: &Entry| old.is_immutable && old.sha256 != entry.sha256;
+        if before.entry(name).filter(is_other).is_some() {
             let message = "it has other bytes than in the release before, under a name that browsers keep for ever";
-            findings.push(Finding::error(Rule::BundlerManifest, name, message));
+            findings.push(Finding::error(Rule::BundlerManifest, name.as_ref(), message));
         }
     }
     if finding::are_fatal(findings) { Err(CollectError::Unsound(std::mem::take(findings))) } else { Ok(()) }

@@ -15,6 +15,7 @@ use super::rewrite::rewrite;
 use super::staging::Staging;
 use crate::manifest::ORIGINALS;
 use crate::manifest::json::hex;
+use crate::manifest::packed::Name;
 
 /// Everything that will be in the output, before compression.
 #[derive(Debug)]
@@ -22,11 +23,11 @@ pub(super) struct Named {
     /// What to write.
     pub(super) outputs: Vec<Output>,
     /// Plain name to the name that pages use.
-    pub(super) paths: BTreeMap<String, String>,
+    pub(super) paths: BTreeMap<Name, Name>,
     /// How many references have a new name in them.
     pub(super) references: usize,
     /// Plain names that something asks for which is not rewritten.
-    needed: BTreeSet<String>,
+    needed: BTreeSet<Name>,
 }
 
 /// One content under one or two names.
@@ -35,9 +36,9 @@ pub(super) struct Named {
 #[derive(Debug)]
 pub(super) struct Output {
     /// The hashed name, if these bytes have one.
-    pub(super) hashed: Option<String>,
+    pub(super) hashed: Option<Name>,
     /// The plain name, if these bytes have it: the author's bytes always do.
-    pub(super) plain: Option<String>,
+    pub(super) plain: Option<Name>,
     /// The bytes.
     pub(super) contents: Contents,
     /// The time of the source file.
@@ -47,8 +48,8 @@ pub(super) struct Output {
 impl Output {
     /// The name under which the bytes are kept, in which their hash is. A plain name is not one: in the next
     /// release it may have other bytes, and a reader in between must not take them for these.
-    pub(super) fn stored(&self) -> String {
-        let original = || format!("{ORIGINALS}/{}", hex(&self.contents.fingerprint[..16]));
+    pub(super) fn stored(&self) -> Name {
+        let original = || format!("{ORIGINALS}/{}", hex(&self.contents.fingerprint[..16])).into();
         self.hashed.clone().unwrap_or_else(original)
     }
 
@@ -91,23 +92,30 @@ pub(super) fn hash_names(linked: Linked, staging: &Staging) -> Result<Named, Col
     Ok(result)
 }
 
-/// The files whose new names are written into this one. What a bundler has hashed stays as it is.
+/// The files whose new names are written into this one.
 fn rewritten_targets(file: &LinkedFile) -> Vec<usize> {
-    let links = file.links.iter().filter(|_| !file.source.is_prehashed);
-    links.map(|link| link.target).collect()
+    file.rewritten_links().map(|link| link.target).collect()
 }
 
-/// The plain names in files that stay as they are, which must therefore be there.
-fn needed(linked: &Linked) -> BTreeSet<String> {
-    let fixed = linked.files.iter().filter(|file| file.source.is_prehashed);
-    let targets = fixed.flat_map(|file| &file.links).map(|link| linked.files[link.target].source.name.clone());
-    targets.collect()
+/// The plain names that must be there: those that stay in some file as the author wrote them, and those in the
+/// author's bytes of a file that is there under such a name.
+fn needed(linked: &Linked) -> BTreeSet<Name> {
+    let files = &linked.files;
+    let mut is_needed = vec![false; files.len()];
+    let kept = files.iter().flat_map(|file| &file.links).filter(|link| link.is_kept);
+    let mut next: Vec<usize> = kept.map(|link| link.target).collect();
+    while let Some(file) = next.pop() {
+        if !std::mem::replace(&mut is_needed[file], true) {
+            next.extend(files[file].links.iter().map(|link| link.target));
+        }
+    }
+    files.iter().zip(is_needed).filter(|(_, is_needed)| *is_needed).map(|(file, _)| file.source.name.clone()).collect()
 }
 
 struct Names<'a> {
     files: &'a [LinkedFile],
     staging: &'a Staging,
-    hashed: Vec<Option<String>>,
+    hashed: Vec<Option<Name>>,
 }
 
 impl Names<'_> {
@@ -118,7 +126,7 @@ impl Names<'_> {
             self.hashed[index] = Some(file.source.name.clone());
             return Ok(None);
         }
-        if file.links.is_empty() {
+        if file.rewritten_links().next().is_none() {
             self.give(index, &file.contents.fingerprint);
             return Ok(None);
         }
@@ -129,7 +137,7 @@ impl Names<'_> {
 
     fn ring(&mut self, members: &[usize]) -> Result<Vec<(usize, Contents)>, CollectError> {
         let files = self.files;
-        let named_text = |&member: &usize| Ok((files[member].source.name.as_str(), self.rewritten(member)?));
+        let named_text = |&member: &usize| Ok((&*files[member].source.name, self.rewritten(member)?));
         let texts = members.iter().map(named_text).collect::<Result<Vec<_>, CollectError>>()?;
         for (&member, fingerprint) in members.iter().zip(ring_fingerprints(&texts)) {
             self.give(member, &fingerprint);
@@ -141,11 +149,11 @@ impl Names<'_> {
     fn stage(&self, index: usize, bytes: &[u8]) -> Result<Contents, CollectError> {
         let name = self.hashed[index].as_deref().unwrap_or_default();
         self.staging.write(name, bytes, self.files[index].source.modified)?;
-        Ok(Contents::of(bytes, &self.staging.path(name)))
+        Ok(Contents::of(bytes, self.staging.path(name)))
     }
 
     fn give(&mut self, index: usize, fingerprint: &Fingerprint) {
-        self.hashed[index] = Some(hashed_name(&self.files[index].source.name, fingerprint));
+        self.hashed[index] = Some(hashed_name(&self.files[index].source.name, fingerprint).into());
     }
 
     /// The file's bytes with every name that is known by now.
@@ -155,7 +163,7 @@ impl Names<'_> {
             let name = self.hashed[link.target].as_ref()?;
             Some((link.span.clone(), link.text_for(name)?))
         };
-        let edits: Vec<_> = file.links.iter().filter_map(edit).collect();
+        let edits: Vec<_> = file.rewritten_links().filter_map(edit).collect();
         Ok(rewrite(&file.contents.read()?, &edits))
     }
 }
@@ -165,14 +173,13 @@ impl Named {
     pub(super) fn drop_originals(&mut self) {
         let Self { outputs, paths, needed, .. } = self;
         for output in outputs.iter_mut() {
-            let is_spare =
-                |plain: &String| paths.get(plain).is_some_and(|name| name != plain) && !needed.contains(plain);
+            let is_spare = |plain: &Name| paths.get(plain).is_some_and(|name| name != plain) && !needed.contains(plain);
             output.plain.take_if(|plain| is_spare(plain));
         }
         outputs.retain(|output| output.hashed.is_some() || output.plain.is_some());
     }
 
-    fn add(&mut self, file: LinkedFile, hashed: String, rewritten: Option<Contents>) {
+    fn add(&mut self, file: LinkedFile, hashed: Name, rewritten: Option<Contents>) {
         let LinkedFile { source, contents, .. } = file;
         let modified = source.modified;
         self.paths.insert(source.name.clone(), hashed.clone());
@@ -189,7 +196,7 @@ impl Named {
     /// A source file may already have the hashed name of another one, if the source is an older
     /// output. That is well as long as both have the same bytes: then the name is written once.
     fn check_collisions(&mut self) -> Result<(), CollectError> {
-        let plain: BTreeMap<String, Fingerprint> = self
+        let plain: BTreeMap<Name, Fingerprint> = self
             .outputs
             .iter()
             .filter_map(|output| Some((output.plain.clone()?, output.contents.fingerprint)))
@@ -199,7 +206,7 @@ impl Named {
             match plain.get(name) {
                 None => {}
                 Some(fingerprint) if *fingerprint == output.contents.fingerprint => output.hashed = None,
-                Some(_) => return Err(CollectError::Collision { name: name.clone() }),
+                Some(_) => return Err(CollectError::Collision { name: name.as_ref().to_owned() }),
             }
         }
         self.outputs.retain(|output| output.hashed.is_some() || output.plain.is_some());

@@ -13,6 +13,7 @@ use std::fs::{Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use fs_err::File;
 use rayon::prelude::*;
@@ -23,7 +24,8 @@ use super::plan::{Origin, Piece, Plan, names_of};
 use super::staging::{Staging, failure};
 use crate::http::encoding::Coding;
 use crate::manifest::json::stays_inside;
-use crate::manifest::{self, Manifest};
+use crate::manifest::packed::Packed;
+use crate::manifest::{self, Entry};
 
 pub(super) const LOCK: &str = ".vestibule.lock";
 const FOLDER_MODE: u32 = 0o755;
@@ -73,9 +75,9 @@ impl Target {
     ) -> Result<(), CollectError> {
         self.check_nothing_is_in_the_way(plan)?;
         self.make_ready(plan, staging)?;
-        for Piece { name, .. } in plan.pieces.iter().filter(|piece| !staging.is_in_place(&piece.name)) {
-            let put = ask(name).and_then(|()| self.put_in_place(staging, name));
-            put.map_err(|cause| failure(&self.folder, name, cause))?;
+        for Piece { name, .. } in plan.pieces().filter(|piece| !staging.is_in_place(&piece.name)) {
+            let put = ask(&name).and_then(|()| self.put_in_place(staging, &name));
+            put.map_err(|cause| failure(&self.folder, &name, cause))?;
         }
         self.sync_folders(plan)?;
         let put = ask(manifest::FILE_NAME).and_then(|()| self.put_manifest_in_place(staging));
@@ -89,34 +91,35 @@ impl Target {
 
     /// Fills the staging folder with all that is not there yet, the manifest included.
     fn make_ready(&self, plan: &Plan<'_>, staging: &Staging) -> Result<(), CollectError> {
-        plan.pieces.par_iter().try_for_each(|Piece { name, origin }| match origin {
+        plan.pieces_in_parallel().try_for_each(|Piece { name, origin }| match origin {
             Origin::Staged | Origin::SameAs(_) => Ok(()),
-            Origin::Whole(contents, modified) => staging.copy(name, contents, *modified),
-            Origin::Elsewhere(path) => staging.copy_from(name, path),
+            Origin::Whole(contents, modified) => staging.copy(&name, contents, modified),
+            Origin::Elsewhere(path) => staging.copy_from(&name, &path),
         })?;
-        for Piece { name, origin } in &plan.pieces {
+        for Piece { name, origin } in plan.pieces() {
             if let Origin::SameAs(existing) = origin {
-                staging.duplicate(existing, name)?;
+                staging.duplicate(&existing, &name)?;
             }
         }
         staging.write_manifest(&plan.manifest)?;
-        let pieces = || plan.pieces.iter().filter(|piece| !staging.is_in_place(&piece.name));
-        staging.note(pieces().map(|piece| piece.name.as_str()))?;
+        let pieces = || plan.pieces().filter(|piece| !staging.is_in_place(&piece.name));
+        staging.note(pieces().map(|piece| piece.name))?;
         let own = pieces().filter(|piece| !matches!(piece.origin, Origin::SameAs(_)));
-        let own = own.map(|piece| piece.name.as_str());
-        self.sync(staging, &own.chain([manifest::FILE_NAME]).collect::<Vec<_>>())
+        self.sync(staging, own.map(|piece| piece.name).chain([manifest::FILE_NAME.to_owned()]))
     }
 
     /// Waits until the files are on the disk. It is nothing but waiting, and a journal takes many files
     /// in one go, so many threads wait together.
-    fn sync(&self, staging: &Staging, names: &[&str]) -> Result<(), CollectError> {
-        let sync = |name: &&str| {
-            let synced = File::open(staging.path(name)).and_then(|file| file.sync_all());
-            synced.map_err(|cause| failure(&self.folder, name, cause))
+    fn sync(&self, staging: &Staging, names: impl Iterator<Item = String> + Send) -> Result<(), CollectError> {
+        let sync = |name: String| {
+            let synced = File::open(staging.path(&name)).and_then(|file| file.sync_all());
+            synced.map_err(|cause| failure(&self.folder, &name, cause))
         };
+        let names = Mutex::new(names);
+        let next = || names.lock().unwrap_or_else(PoisonError::into_inner).next();
         std::thread::scope(|scope| {
-            let chunks = names.chunks(names.len().div_ceil(SYNCS_AT_ONCE).max(1));
-            let threads: Vec<_> = chunks.map(|chunk| scope.spawn(move || chunk.iter().try_for_each(sync))).collect();
+            let sync_all = || std::iter::from_fn(next).try_for_each(sync);
+            let threads: Vec<_> = (0..SYNCS_AT_ONCE).map(|_| scope.spawn(sync_all)).collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
         })
     }
@@ -136,10 +139,14 @@ impl Target {
 
     /// The new names must be on the disk before the manifest that speaks of them.
     fn sync_folders(&self, plan: &Plan<'_>) -> Result<(), CollectError> {
-        let folders: BTreeSet<&Path> =
-            plan.pieces.iter().flat_map(|piece| Path::new(&piece.name).ancestors().skip(1)).collect();
+        let mut folders = BTreeSet::new();
+        for Piece { name, .. } in plan.pieces() {
+            let parents = Path::new(&name).ancestors().skip(1);
+            // Where one is known, so are those above it.
+            parents.map_while(|parent| folders.insert(parent.to_owned()).then_some(())).for_each(drop);
+        }
         for folder in folders {
-            let synced = File::open(self.folder.join(folder)).and_then(|open| open.sync_all());
+            let synced = File::open(self.folder.join(&folder)).and_then(|open| open.sync_all());
             synced.map_err(|cause| failure(&self.folder, &folder.to_string_lossy(), cause))?;
         }
         Ok(())
@@ -149,16 +156,16 @@ impl Target {
     /// tree. To clear it would take away what the last manifest names, so people decide.
     fn check_nothing_is_in_the_way(&self, plan: &Plan<'_>) -> Result<(), CollectError> {
         let mut folders = BTreeSet::new();
-        for Piece { name, .. } in &plan.pieces {
-            let path = Path::new(name);
+        for Piece { name, .. } in plan.pieces() {
+            let path = Path::new(&name);
             if self.folder.join(path).symlink_metadata().is_ok_and(|found| found.is_dir()) {
-                return Err(CollectError::InTheWay { path: self.folder.join(path), wanted: name.to_owned() });
+                return Err(CollectError::InTheWay { path: self.folder.join(path), wanted: name });
             }
             let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
             for parent in parents.filter(|parent| folders.insert(parent.to_path_buf())) {
                 let found = self.folder.join(parent).symlink_metadata();
                 if found.is_ok_and(|found| !found.is_dir()) {
-                    return Err(CollectError::InTheWay { path: self.folder.join(parent), wanted: name.to_owned() });
+                    return Err(CollectError::InTheWay { path: self.folder.join(parent), wanted: name.clone() });
                 }
             }
         }
@@ -171,17 +178,15 @@ impl Target {
         old: &Old<'_>,
         ask: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut over = old.names();
-        over.extend(self.originals()?);
-        over.extend(copies_beside_plain_names(plan));
+        let over = old.names().chain(self.originals()?).chain(copies_beside_plain_names(plan));
         let wanted = plan.names();
         let real = fs_err::canonicalize(&self.folder)?;
-        for name in over.iter().filter(|name| !wanted.contains(*name) && may_be_removed(&real, name)) {
-            let path = real.join(name);
+        for name in over.filter(|name| !wanted.contains(name) && may_be_removed(&real, name)) {
+            let path = real.join(&name);
             if path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
-                ask(name)?;
+                ask(&name)?;
                 fs_err::remove_file(&path)?;
-                self.remove_empty_folders(Path::new(name));
+                self.remove_empty_folders(Path::new(&name));
             }
         }
         Ok(())
@@ -209,18 +214,18 @@ impl Target {
 
 /// What was in the output before.
 struct Old<'a> {
-    before: Option<&'a Manifest>,
+    before: Option<&'a Packed>,
     left_behind: &'a BTreeSet<String>,
 }
 
 impl Old<'_> {
     /// Everything that the release before and a run that died have put there. What Django or other tools put
     /// there is not ours to remove.
-    fn names(&self) -> BTreeSet<String> {
-        let files = self.before.and_then(|manifest| manifest.files.as_ref()).into_iter().flatten();
-        let names = files.flat_map(|(name, entry)| names_of(name, entry));
+    fn names(&self) -> impl Iterator<Item = String> {
+        let files = self.before.into_iter().flat_map(Packed::entries);
+        let names = files.flat_map(|(name, entry)| names_of(name, &entry));
         let left = self.before.iter().flat_map(|manifest| &manifest.leaving);
-        names.chain(left.chain(self.left_behind).cloned()).collect()
+        names.chain(left.chain(self.left_behind).cloned())
     }
 }
 
@@ -235,7 +240,7 @@ fn may_be_removed(real_folder: &Path, name: &str) -> bool {
 /// Compressed copies beside plain files that this run did not make hold older contents, and another server
 /// that looks for them by name would send them.
 fn copies_beside_plain_names(plan: &Plan<'_>) -> impl Iterator<Item = String> {
-    plan.manifest.paths.keys().flat_map(|name| Coding::ALL.map(|coding| format!("{name}{}", coding.suffix())))
+    plan.manifest.paths.keys().flat_map(|name| Coding::ALL.map(|coding| Entry::copy_name(name, coding)))
 }
 
 /// Makes a folder and those above it, readable for all. What is there already keeps its access rights:
@@ -266,6 +271,7 @@ mod tests {
     use crate::collect::contents::Contents;
     use crate::collect::name::Output;
     use crate::collect::plan::plan;
+    use crate::manifest::Manifest;
 
     /// A folder for the output and one for the sources.
     struct Bench {
@@ -288,16 +294,16 @@ mod tests {
         fn content(&self, text: &str) -> Contents {
             let path = self.folder.path().join(text);
             fs_err::write(&path, text).expect("written");
-            Contents::on_disk(&path).expect("readable")
+            Contents::on_disk(path).expect("readable")
         }
 
         /// A file under one or two names, with a copy.
         fn file(&self, hashed: Option<&str>, plain: Option<&str>, text: &str) -> (Output, Copies) {
             let modified = SystemTime::UNIX_EPOCH;
-            let names = [hashed, plain].map(|name| name.map(str::to_owned));
+            let names = [hashed, plain].map(|name| name.map(Into::into));
             let [hashed, plain] = names;
             let output = Output { hashed, plain, contents: self.content(text), modified };
-            (output, Copies::from([(Coding::Gzip, 1)]))
+            (output, [(Coding::Gzip, 1)].into_iter().collect())
         }
 
         /// A rewritten stylesheet beside its original, and one without references.
@@ -312,7 +318,7 @@ mod tests {
         /// The second file has lost its copy, and there is a third one.
         fn second(&self) -> Compressed {
             let mut smaller = self.file(Some("css/b.2.css"), Some("css/b.css"), "b of the second");
-            smaller.1.clear();
+            smaller.1 = Copies::default();
             release(vec![
                 self.file(Some("a.2.css"), None, "second, rewritten"),
                 self.file(None, Some("a.css"), "second"),
@@ -327,8 +333,8 @@ mod tests {
             let before = Release::in_output(&target.folder).expect("a sound manifest");
             let staging = Staging::create(&target.folder).expect("a staging folder");
             for (output, copies) in &release.outputs {
-                for coding in copies.keys() {
-                    let name = format!("{}{}", output.stored(), coding.suffix());
+                for (coding, _) in copies.iter() {
+                    let name = Entry::copy_name(&output.stored(), coding);
                     staging.write(&name, b"z", None).expect("written");
                 }
             }
@@ -371,7 +377,7 @@ mod tests {
             hashed.into_iter().find(|name| name.starts_with(&format!("{stem}."))).unwrap_or(wanted).to_owned()
         };
         let plain = outputs.iter().filter_map(|(output, _)| output.plain.clone());
-        let paths = plain.map(|name| (name.clone(), of(&name))).collect();
+        let paths = plain.map(|name| (name.clone(), of(&name).into())).collect();
         Compressed { outputs, paths, totals: BTreeMap::new() }
     }
 
@@ -379,11 +385,11 @@ mod tests {
     fn check_whole(bench: &Bench, at: usize) {
         for (name, entry) in bench.manifest().files.iter().flatten() {
             let place = entry.location(name);
-            let contents = Contents::on_disk(&bench.output().join(place));
+            let contents = Contents::on_disk(bench.output().join(place));
             let contents = contents.unwrap_or_else(|error| panic!("{name} at change {at}: {error}"));
             assert_eq!(manifest::json::hex(&contents.fingerprint), entry.sha256, "{name} at change {at}");
             for coding in entry.variants.keys() {
-                let copy = bench.output().join(format!("{place}{}", coding.suffix()));
+                let copy = bench.output().join(Entry::copy_name(place, *coding));
                 assert!(copy.exists(), "{name} at change {at} has lost its {coding}");
             }
         }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use globset::GlobSet;
@@ -26,14 +27,15 @@ use crate::config::CollectConfig;
 use crate::config::values::Source;
 use crate::finding::{self, Finding, Rule};
 use crate::manifest;
+use crate::manifest::packed::Name;
 
 /// One file to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct SourceFile {
     /// The plain name in the output, with forward slashes.
-    pub(super) name: String,
+    pub(super) name: Name,
     /// Where it is now.
-    pub(super) path: PathBuf,
+    pub(super) path: Arc<Path>,
     /// When it was last changed.
     pub(super) modified: SystemTime,
     /// Whether a bundler has put a hash into its name, see [`super::bundler`]: it keeps its name and its bytes.
@@ -140,7 +142,7 @@ fn is_reserved(name: &str) -> bool {
 struct Scan {
     ignore: GlobSet,
     roots: Vec<PathBuf>,
-    files: BTreeMap<String, SourceFile>,
+    files: BTreeMap<Name, SourceFile>,
     shadowed: usize,
     refused: BTreeSet<String>,
     findings: Vec<Finding>,
@@ -190,7 +192,7 @@ impl Scan {
             Err(why) => self.problem(Rule::UnpublishableName, path, why),
             Ok(name) if is_reserved(&name) => {}
             Ok(_) if !entry.file_type().is_file() => {
-                self.warn(Rule::NoFile, path, "it is neither a file nor a folder, and is left out");
+                self.warn(Rule::NotAFile, path, "it is neither a file nor a folder, and is left out");
             }
             Ok(name) => self.take(name, entry),
         }
@@ -198,14 +200,15 @@ impl Scan {
     }
 
     fn take(&mut self, name: String, entry: &DirEntry) {
-        if self.files.contains_key(&name) {
+        if self.files.contains_key(name.as_str()) {
             self.shadowed += 1;
             return;
         }
         let modified = entry.metadata().ok().and_then(|metadata| metadata.modified().ok());
         let modified = modified.unwrap_or(SystemTime::UNIX_EPOCH);
-        self.files
-            .insert(name.clone(), SourceFile { name, path: entry.path().to_owned(), modified, is_prehashed: false });
+        let name = Name::from(name);
+        let file = SourceFile { name: name.clone(), path: entry.path().into(), modified, is_prehashed: false };
+        self.files.insert(name, file);
     }
 
     fn visit_error(&mut self, source: &Source, error: &walkdir::Error) {
@@ -248,11 +251,11 @@ impl Scan {
             for as_file in folders.filter_map(|folder| self.files.get(folder)) {
                 let message = format!("it is a file where {} needs a folder", shown(&file.path));
                 let finding = Finding::error(Rule::FileForFolder, shown(&as_file.path), message);
-                findings.push(finding.on_disk(&as_file.path));
+                findings.push(finding.on_disk(&*as_file.path));
             }
             if let Some(other) = folded.insert(name.to_lowercase(), name) {
                 let message = format!("its name differs from {other} in case only");
-                findings.push(Finding::warning(Rule::NamesDifferInCase, name, message).on_disk(&file.path));
+                findings.push(Finding::warning(Rule::NamesDifferInCase, name.as_ref(), message).on_disk(&*file.path));
             }
         }
         self.findings.append(&mut findings);

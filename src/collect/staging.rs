@@ -19,7 +19,9 @@ use fs_err::File;
 
 use super::contents::Contents;
 use super::error::CollectError;
-use crate::manifest::{self, Manifest};
+use super::name_set::key;
+use crate::manifest;
+use crate::manifest::packed::Packed;
 
 /// The folder's name in the output.
 pub(super) const NAME: &str = ".vestibule-staging";
@@ -36,8 +38,8 @@ pub(super) struct Staging {
     output: PathBuf,
     /// What an earlier run may have put into place without getting as far as its manifest.
     pub(super) left_behind: BTreeSet<String>,
-    /// What need not be made ready.
-    in_place: Mutex<BTreeSet<String>>,
+    /// What was made ready here, each as its [`key`]. All else that is asked for is in the output already.
+    ready: Mutex<BTreeSet<u128>>,
     /// Whether something may be in place that no manifest names: then the list outlives this value.
     owes_a_list: AtomicBool,
 }
@@ -56,8 +58,8 @@ impl Staging {
         }
         fs_err::create_dir(&folder).map_err(failed)?;
         let owes_a_list = AtomicBool::new(!left_behind.is_empty());
-        let staging = Self { folder, output: output.to_owned(), left_behind, in_place: Mutex::default(), owes_a_list };
-        staging.note(std::iter::empty())?;
+        let staging = Self { folder, output: output.to_owned(), left_behind, ready: Mutex::default(), owes_a_list };
+        staging.note(std::iter::empty::<&str>())?;
         Ok(staging)
     }
 
@@ -73,11 +75,11 @@ impl Staging {
 
     /// Whether the output has had it already.
     pub(super) fn is_in_place(&self, name: &str) -> bool {
-        self.in_place().contains(name)
+        !self.ready().contains(&key(name))
     }
 
-    fn in_place(&self) -> MutexGuard<'_, BTreeSet<String>> {
-        self.in_place.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ready(&self) -> MutexGuard<'_, BTreeSet<u128>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the output has under a name.
@@ -88,13 +90,9 @@ impl Staging {
     /// Looks whether the output has the file, as it would be written. No other run writes to it meanwhile.
     fn find_in_place(&self, name: &str, size: u64, has_the_bytes: impl FnOnce(&Path) -> bool) -> bool {
         let path = self.output.join(name);
-        let found = path.symlink_metadata().is_ok_and(|found| {
+        path.symlink_metadata().is_ok_and(|found| {
             found.is_file() && found.len() == size && found.permissions().mode() & 0o7777 == FILE_MODE
-        }) && has_the_bytes(&path);
-        if found {
-            self.in_place().insert(name.to_owned());
-        }
-        found
+        }) && has_the_bytes(&path)
     }
 
     /// Writes bytes under a name, with the time of their source if they have one. What is there already has
@@ -113,7 +111,7 @@ impl Staging {
     }
 
     /// Writes the manifest.
-    pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<(), CollectError> {
+    pub(super) fn write_manifest(&self, manifest: &Packed) -> Result<(), CollectError> {
         self.create_file(manifest::FILE_NAME, None, |file| {
             let mut writer = BufWriter::new(file);
             Ok(manifest.write_json(&mut writer).and_then(|()| writer.flush()))
@@ -124,7 +122,7 @@ impl Staging {
     pub(super) fn copy(&self, name: &str, contents: &Contents, modified: SystemTime) -> Result<(), CollectError> {
         let has_them =
             |path: &Path| Contents::on_disk(path).is_ok_and(|found| found.fingerprint == contents.fingerprint);
-        if self.is_in_place(name) || self.find_in_place(name, contents.size, has_them) {
+        if !self.is_in_place(name) || self.find_in_place(name, contents.size, has_them) {
             return Ok(());
         }
         self.create_file(name, Some(modified), |file| contents.write_to(file))
@@ -149,6 +147,7 @@ impl Staging {
         }
         let to = self.folder.join(name);
         self.make_parent(&to, name)?;
+        self.ready().insert(key(name));
         if fs_err::hard_link(&from, &to).is_ok() {
             return Ok(());
         }
@@ -161,15 +160,18 @@ impl Staging {
     }
 
     /// Notes what is about to be put into place, for the next run in case this one fails or dies.
-    pub(super) fn note<'n>(&self, names: impl Iterator<Item = &'n str>) -> Result<(), CollectError> {
-        let mut list: String = self.left_behind.iter().flat_map(|name| [name.as_str(), "\n"]).collect();
-        list.extend(names.flat_map(|name| [name, "\n"]));
-        if list.is_empty() {
+    pub(super) fn note<N: AsRef<str>>(&self, names: impl Iterator<Item = N>) -> Result<(), CollectError> {
+        let mut names = names.peekable();
+        if self.left_behind.is_empty() && names.peek().is_none() {
             return Ok(());
         }
         self.owes_a_list.store(true, Ordering::Relaxed);
-        let path = self.folder.join(LIST);
-        let noted = fs_err::write(&path, list).and_then(|()| File::open(&path)?.sync_all());
+        let noted = File::create(self.folder.join(LIST)).and_then(|file| {
+            let mut list = BufWriter::new(file);
+            self.left_behind.iter().try_for_each(|name| writeln!(list, "{name}"))?;
+            names.try_for_each(|name| writeln!(list, "{}", name.as_ref()))?;
+            list.into_inner()?.sync_all()
+        });
         noted.map_err(|cause| failure(&self.output, NAME, cause))
     }
 
@@ -186,6 +188,7 @@ impl Staging {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
             file => file.map_err(failed)?,
         };
+        self.ready().insert(key(name));
         file.set_permissions(Permissions::from_mode(FILE_MODE)).map_err(failed)?;
         write(&mut file)?.and_then(|()| modified.map_or(Ok(()), |time| file.set_modified(time))).map_err(failed)
     }
@@ -258,6 +261,8 @@ mod tests {
         staging.duplicate("same.css", "second.css").expect("duplicated");
         assert!(!staging.is_in_place("second.css"));
         fs_err::rename(staging.path("second.css"), output.path().join("second.css")).expect("renamed");
+        drop(staging);
+        let staging = Staging::create(output.path()).expect("staging");
         staging.duplicate("same.css", "second.css").expect("duplicated");
         assert!(staging.is_in_place("second.css"), "it is the same file by now");
     }

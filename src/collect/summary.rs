@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::compress::Totals;
-use crate::finding::Finding;
+use crate::finding::{Finding, counted};
 use crate::http::encoding::Coding;
 
 /// What one run did. It prints as the closing lines, and is serialized as its numbers.
@@ -40,6 +40,8 @@ pub struct Summary {
     pub remembered: usize,
     /// What deltas save over the smallest copies, for browsers that have an earlier version.
     pub deltas: Totals,
+    /// How many deltas an earlier run had made for another output. Those that the release before has are not counted.
+    pub remembered_deltas: usize,
     /// What is odd, but did not stop the run.
     #[serde(skip)]
     pub warnings: Vec<Finding>,
@@ -99,10 +101,13 @@ impl fmt::Display for Summary {
             compression_line(f, name(*coding), totals)?;
         }
         if self.remembered > 0 {
-            line(f, "cached", self.remembered, "copies and deltas, made by an earlier run")?;
+            line(f, "cached", self.remembered, "of these copies, made by an earlier run")?;
         }
         if self.deltas.copies > 0 {
             compression_line(f, "deltas", &self.deltas)?;
+        }
+        if self.remembered_deltas > 0 {
+            line(f, "cached", self.remembered_deltas, "deltas, made by an earlier run")?;
         }
         if !self.warnings.is_empty() {
             line(f, "warnings", self.warnings.len(), "see above")?;
@@ -123,10 +128,6 @@ fn compression_line(f: &mut fmt::Formatter<'_>, name: &str, totals: &Totals) -> 
         write!(f, "  {:>3.0} %", after as f64 / before as f64 * 100.0)?;
     }
     Ok(())
-}
-
-pub(super) fn counted(number: usize, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
 #[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
@@ -163,6 +164,7 @@ mod tests {
             compression: [(Coding::Gzip, Totals { copies: 88, before: 1_258_291, after: 314_573 })].into(),
             remembered: 80,
             deltas: Totals { copies: 12, before: 314_573, after: 31_457 },
+            remembered_deltas: 7,
             warnings: vec![Finding::about("a.css", "odd")],
             notes: vec!["no static folder in django.contrib.auth".into()],
             elapsed: Duration::from_millis(2440),
@@ -177,8 +179,9 @@ Collected 132 files from 1 folder into public in 2.4 s
   dropped         3  of earlier releases, out of use for long enough
   shadowed        2  left out, as an earlier source has the same path
   gzip           88     1.2 MiB ->  307.2 KiB   25 %
-  cached         80  copies and deltas, made by an earlier run
+  cached         80  of these copies, made by an earlier run
   deltas         12   307.2 KiB ->   30.7 KiB   10 %
+  cached          7  deltas, made by an earlier run
   warnings        1  see above";
         assert_eq!(summary.to_string(), expected);
     }

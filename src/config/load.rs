@@ -526,13 +526,51 @@ mod tests {
             ("[https]\nhsts_include_subdomains = true", "[https] hsts_include_subdomains"),
             ("[tls]\nself_signed = true\n[https]\nhsts_max_age = \"1d\"", "[https] hsts_max_age"),
             ("[health]\nlive = \"/x\"\nready = \"/x\"", "[health] ready"),
+            ("[static]\ndirectory = \"a\"\n[media]\ndirectory = \"b\"\nprefix = \"/static/\"", "[media] prefix"),
+            ("[static]\ndirectory = \"a\"\n[media]\ndirectory = \"b\"\nprefix = \"/static/up/\"", "[media] prefix"),
+            ("[media]\ninline = [\".svg\"]", "[media] inline"),
+            (
+                "[[send_file]]\ndirectory = \"a\"\npath = \"/a/\"\n[[send_file]]\npath = \"/a/\"\ndirectory = \"b\"",
+                "[[send_file]] path",
+            ),
             ("[timeouts]\nidle = 0", "[timeouts] idle"),
+            ("[limits]\nbody_size = \"2 GiB\"", "[limits] body_size"),
+            ("[upstream]\nstream_requests = [\"upload\"]", "\"/upload/*\""),
+            ("[upstream]\nstream_requests = [\"/upload/[\"]", "\"/upload/[\" is not a pattern"),
             ("[collect]\nzstd_level = 23", "[collect] zstd_level"),
             ("[collect]\nkeep_ratio = 1.5", "[collect] keep_ratio"),
         ] {
             let problems = gather(file, &[], &[]).expect_err(file);
             assert!(problems[0].contains(key), "{problems:?}");
             assert!(problems[0].starts_with("v.toml:"), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn mounts_that_contradict_each_other_are_refused() {
+        let sound = "[[mounts]]\ndirectory = \"root\"\n[[mounts]]\npath = \"/docs/\"\ndirectory = \"docs\"\nmissing = \"404\"\n";
+        let mounts = gather(sound, &[], &[]).unwrap().config.mounts;
+        let paths: Vec<_> = mounts.iter().map(|mount| mount.path.0.as_str()).collect();
+        assert_eq!((paths, mounts[1].missing), (vec!["/", "/docs/"], super::super::values::Missing::NotFound));
+        for (file, expected) in [
+            ("[[mounts]]\npath = \"docs\"\ndirectory = \"x\"", "v.toml:2:8: [[mounts]]: \"docs\" is not a URL prefix"),
+            ("[[mounts]]\npath = \"/a/\"", "v.toml:1:1: [[mounts]] directory: "),
+            (
+                "[[mounts]]\ndirectory = \"x\"\n[[mounts]]\ndirectory = \"y\"\npath = \"/\"",
+                "v.toml:5:1: [[mounts]] path: another mount has \"/\"",
+            ),
+            (
+                "[static]\ndirectory = \"x\"\n[[mounts]]\ndirectory = \"y\"\npath = \"/static/a/\"",
+                "v.toml:5:1: [[mounts]] path: ",
+            ),
+            (
+                "[[mounts]]\ndirectory = \"x\"\npath = \"/a/\"\nexcept = [\"/b/\"]",
+                "v.toml:4:1: [[mounts]] except: \"/b/\" is not below",
+            ),
+        ] {
+            let problems = gather(file, &[], &[]).expect_err(file);
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].starts_with(expected), "{problems:?}");
         }
     }
 
@@ -547,9 +585,20 @@ mod tests {
             ("limits", "threads", "1024", "1025"),
             ("upstream", "connections", "1000000", "1000001"),
             ("upstream", "response_header_size", "\"8 KiB\"", "0"),
+            ("static", "max_ranges", "1000", "1001"),
+            ("static", "max_ranges", "1", "0"),
+            ("static", "missing_names", "0", "100001"),
+            ("compression", "gzip_level", "9", "10"),
+            ("compression", "gzip_level", "1", "0"),
+            ("compression", "brotli_level", "11", "12"),
+            ("compression", "zstd_level", "22", "23"),
+            ("compression", "zstd_level", "1", "0"),
+            ("compression", "padding", "255", "256"),
+            ("limits", "body_size", "\"1 GiB\"", "\"1025 MiB\""),
             ("collect", "threads", "1024", "1025"),
             ("https", "port", "1", "0"),
             ("timeouts", "idle", "\"3650d\"", "\"3651d\""),
+            ("static", "reload", "0", "\"99ms\""),
             ("timeouts", "shutdown", "315360000", "315360001"),
             ("upstream", "queue_timeout", "0", "9223372036854775807"),
             ("upstream", "queue", "0", "18446744073709551615"),
@@ -615,7 +664,8 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static upstream limits timeouts health log access rate_limits gate staging maintenance pages redirects collect";
+        let expected = "listen tls https hosts static mounts media send_file upstream compression limits timeouts health \
+                        log access rate_limits gate staging maintenance pages redirects headers collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));
@@ -655,6 +705,23 @@ mod tests {
             (
                 "[[redirects]]\nfrom = \"/a\"\nto = \"/b\"\nstatus = 200",
                 "v.toml:4:10: [[redirects]]: 200 is no redirect; write 301, 302, 303, 307 or 308",
+            ),
+            ("[[headers]]\nset = { a = \"1\" }", "v.toml:1:1: [[headers]]: missing field `path`"),
+            (
+                "[[headers]]\npath = \"static/*\"",
+                "v.toml:2:8: [[headers]]: \"static/*\" fits no URL path, since those begin with a slash; write one as in \"/static/fonts/*\", \"*.woff2\" or \"*\"",
+            ),
+            (
+                "[[headers]]\npath = \"*\"\n[headers.set]\nA = \"1\"\nETag = \"x\"",
+                "v.toml:5:1: [[headers]]: ETag cannot be set or removed here: browsers would keep old bytes for new ones; leave it out",
+            ),
+            (
+                "[[headers]]\npath = \"*\"\nset = { a = \"1\" }\nremove = [\"A\"]",
+                "v.toml:4:1: [[headers]] remove: names a a second time; a header is set once or removed",
+            ),
+            (
+                "[[headers]]\npath = \"*\"",
+                "v.toml:2:1: [[headers]] path: the rule has no effect; give it `set` or `remove`",
             ),
             (
                 "[redirects]\nfrom = \"/a\"",

@@ -4,6 +4,7 @@
 //! default stands once, in the struct's `Default`, and `config/vestibule.toml` shows it; a test keeps
 //! the two equal. [`load`] lays the file, the environment and the flags over the defaults, once.
 
+pub mod header_rule;
 pub mod load;
 mod rules;
 pub mod values;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use self::header_rule::HeaderRule;
 use self::values::{
     ByteSize, HostPattern, HumanDuration, ListenAddress, Source, UnixMode, UpstreamAddress, UrlPath, UrlPrefix,
 };
@@ -33,8 +35,16 @@ pub struct Config {
     /// The static files.
     #[serde(rename = "static")]
     pub assets: AssetsConfig,
+    /// Further folders of files, each with a place of its own.
+    pub mounts: Vec<MountConfig>,
+    /// The uploads.
+    pub media: MediaConfig,
+    /// The folders from which the application may have files sent. Default: none.
+    pub send_file: Vec<SendFileConfig>,
     /// The application: gunicorn, uWSGI or another.
     pub upstream: UpstreamConfig,
+    /// How the application's answers are compressed.
+    pub compression: CompressionConfig,
     /// How large and how many.
     pub limits: LimitsConfig,
     /// How long to wait for a client.
@@ -57,6 +67,8 @@ pub struct Config {
     pub pages: PagesConfig,
     /// Paths that have moved.
     pub redirects: Vec<RedirectConfig>,
+    /// What is set and removed of the headers of answers.
+    pub headers: Vec<HeaderRule>,
     /// How `collect` builds the folder of static files.
     pub collect: CollectConfig,
 }
@@ -288,16 +300,36 @@ pub struct AssetsConfig {
     ///
     /// Files with a hash are kept for ten years, as WhiteNoise has it.
     pub max_age: HumanDuration,
-    /// Send `Access-Control-Allow-Origin: *` with static files. Default: true.
+    /// Send `Access-Control-Allow-Origin: *` with static files, and with those of mounts. Default: true.
     ///
     /// Fonts and modules loaded from a CDN under another name need it. The files are public anyway.
     pub allow_all_origins: bool,
     /// Answer with deltas from versions that a browser has (RFC 9842), where `collect` made some. Default: true.
     pub deltas: bool,
-    /// How many bytes of files, compressed copies included, to hold in memory. Default: 64 MiB.
+    /// How many bytes of files, compressed copies included, to hold in memory, those of all mounts together.
+    /// Default: 64 MiB.
     ///
     /// The smallest files come first; the rest is read from disk when asked for.
     pub memory: ByteSize,
+    /// How many ranges of a file one request may ask for, as PDF readers do. Default: 32; 1 to 1000.
+    ///
+    /// Who asks for more gets the whole file.
+    pub max_ranges: NonZeroUsize,
+    /// How many different names of missing files to count, and to tell in the log. Default: 1000; 0 tells none.
+    ///
+    /// A name is told when it is asked for the first, the tenth, the hundredth time and so on, at most ten
+    /// times a minute.
+    pub missing_names: usize,
+    /// How often to look whether there is a new release: another `staticfiles.json`, or a folder whose link
+    /// leads elsewhere, of mounts too. Default: 2 seconds; 0 for never; otherwise at least 100 milliseconds.
+    ///
+    /// It is then read beside the old one, and replaces it if it is sound. The configuration is not read again.
+    pub reload: HumanDuration,
+    /// Look into the folders, those of mounts too, before each answer, for development. Default: false.
+    ///
+    /// A file that has come, gone or changed is then so for the next request. Files without a content hash in their
+    /// names are sent with `Cache-Control: no-cache`, and texts that have no compressed copy get one in memory.
+    pub watch: bool,
 }
 
 impl Default for AssetsConfig {
@@ -309,8 +341,109 @@ impl Default for AssetsConfig {
             allow_all_origins: true,
             deltas: true,
             memory: ByteSize::mebibytes(64),
+            max_ranges: NonZeroUsize::new(32).expect("32 is not zero"),
+            missing_names: 1000,
+            reload: HumanDuration::seconds(2),
+            watch: false,
         }
     }
+}
+
+/// `[[mounts]]`, one for each folder
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MountConfig {
+    /// The URL path under which the folder's files appear, as "/" or "/docs/". Default: "/".
+    ///
+    /// Where several fit, the longest comes first. `static.prefix` comes before all of them.
+    pub path: values::MountPath,
+    /// The folder. No default, and needed.
+    ///
+    /// With a `staticfiles.json` from `collect` its hashed names are kept for ten years, as under [static].
+    pub directory: Option<PathBuf>,
+    /// How long a browser may keep a file without a content hash in its name. Default: 60 seconds.
+    pub max_age: HumanDuration,
+    /// The file that answers for the folder that it lies in. Default: "index.html"; "" for none.
+    ///
+    /// `/docs/` is then `docs/index.html`, and `/docs` is redirected to it.
+    pub index: values::IndexName,
+    /// The page that answers when a browser opens any other address below `path`, for a single-page
+    /// application. Default: none.
+    ///
+    /// To open a page, browsers ask with `Accept: text/html`; what a page loads by itself they do not.
+    pub fallback: Option<values::FilePath>,
+    /// Prefixes below `path` that are the application's, as ["/admin/", "/api/"]. Default: none.
+    ///
+    /// Needed where `fallback`, or `missing = "404"`, would stand before it.
+    pub except: Vec<UrlPrefix>,
+    /// What becomes of a request for which there is no file: "next", it goes on to the mount with the next
+    /// shorter path, and then to the application; or "404". Default: "next".
+    pub missing: values::Missing,
+}
+
+impl Default for MountConfig {
+    fn default() -> Self {
+        Self {
+            path: values::MountPath::default(),
+            directory: None,
+            max_age: HumanDuration::seconds(60),
+            index: values::IndexName(Some("index.html".into())),
+            fallback: None,
+            except: Vec::new(),
+            missing: values::Missing::Next,
+        }
+    }
+}
+
+/// `[media]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MediaConfig {
+    /// The folder of uploads: Django's `MEDIA_ROOT`. No default; without it the application is asked for
+    /// them, as for any page.
+    ///
+    /// Everybody may read what is in it. Files may come and go at any time; hidden ones, and links that lead
+    /// out of the folder, are not served.
+    pub directory: Option<PathBuf>,
+    /// The URL path under which they appear: the path of Django's `MEDIA_URL`. Default: "/media/".
+    pub prefix: UrlPrefix,
+    /// How long a browser may keep a file before it asks again. Default: 1 hour.
+    ///
+    /// Lower it if files are replaced under the same name; Django's own storage never does that.
+    pub max_age: HumanDuration,
+    /// Extensions of files to show in the browser although their type could be a page or a script of the
+    /// site: ["svg", "html"]. Default: none; they are sent for saving.
+    ///
+    /// They are shown in a sandbox, without scripts. A script or a stylesheet that is named here can be
+    /// loaded by pages of the site.
+    pub inline: Vec<String>,
+}
+
+impl Default for MediaConfig {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            prefix: "/media/".parse().expect("it begins and ends with a slash"),
+            max_age: HumanDuration::seconds(3600),
+            inline: Vec::new(),
+        }
+    }
+}
+
+/// `[[send_file]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendFileConfig {
+    /// What the application's `X-Accel-Redirect` begins with, as nginx's `internal` location: "/protected/".
+    /// Default: none; then only `X-Sendfile` leads here.
+    ///
+    /// No client can ask for it: it is no address of the site.
+    #[serde(default)]
+    pub path: Option<UrlPrefix>,
+    /// The folder of these files. It must be given.
+    ///
+    /// Hidden files, and links that lead out of the folder, are not sent.
+    pub directory: PathBuf,
 }
 
 /// `[upstream]`
@@ -349,16 +482,41 @@ pub struct UpstreamConfig {
     /// It must be shorter than the application's own (gunicorn's `keepalive`, 2 seconds), or a
     /// request meets a connection that is just being closed.
     pub keepalive_timeout: HumanDuration,
-    /// How much of a request's body to gather before the application is asked. Default: 1 MiB.
+    /// How much of a request's body to gather in memory. Default: 1 MiB.
     ///
-    /// A body that fits arrives at once, so that a client that sends slowly holds no worker; and it
-    /// arrives with a `Content-Length`, without which Django reads none under WSGI. A longer one streams
-    /// through; if its length is unknown, it goes on chunked over HTTP, and is refused with 411 over the
-    /// uwsgi protocol, which knows no chunks.
+    /// A body is read whole before the application is asked, so that a client that sends slowly holds no
+    /// worker; and it arrives with a `Content-Length`, without which Django reads none under WSGI. A longer
+    /// one goes to a file meanwhile (`buffer_disk`).
     pub request_buffer: ByteSize,
-    /// How much to hold of such bodies at once, of all requests together. Default: 64 MiB. Beyond it,
-    /// bodies stream through, and those of unknown length get 503.
+    /// How much to hold in memory of such bodies at once, of all requests together. Default: 64 MiB. What comes
+    /// then goes to a file, however short.
     pub request_buffer_memory: ByteSize,
+    /// How much of an answer to hold in memory for a client that takes it slowly. Default: 1 MiB.
+    ///
+    /// The application gives its answer as fast as it can and is free for the next request, while the client still
+    /// reads. What is longer goes to a file. Nothing is delayed: what has come goes on at once. With 0, and always
+    /// for `text/event-stream` and for answers with `X-Accel-Buffering: no`, the application waits for the client.
+    pub response_buffer: ByteSize,
+    /// How much to hold in memory of all answers together. Default: 64 MiB. What comes then goes to files.
+    pub response_buffer_memory: ByteSize,
+    /// How much of the disk the files for bodies may take, all together. Default: 1 GiB.
+    ///
+    /// An upload that finds it full gets 503, and one that is larger gets 413. Answers take half of it at most; then
+    /// the application waits for the client. With 0 nothing is written to disk:
+    /// a body that is longer than `request_buffer` then streams through and holds a worker for as long as it takes;
+    /// if its length is unknown, it goes on chunked over HTTP, and is refused with 411 over the uwsgi protocol.
+    pub buffer_disk: ByteSize,
+    /// The folder for these files, which have no name and vanish with their request or answer. Default: the system's for
+    /// temporary files (`TMPDIR`, or /tmp).
+    ///
+    /// Name another one where that is kept in memory, as in many containers.
+    pub buffer_directory: Option<PathBuf>,
+    /// Paths of requests whose bodies stream through instead, as patterns: "/upload/*". A `*` crosses slashes.
+    /// Default: none.
+    ///
+    /// For uploads that are too large for the disk, or that the application wants to see as they come. Each holds
+    /// one of its workers.
+    pub stream_requests: Vec<values::PathGlob>,
     /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
     /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.
     pub uwsgi_path: values::UwsgiPath,
@@ -382,8 +540,77 @@ impl Default for UpstreamConfig {
             keepalive_timeout: HumanDuration::seconds(1),
             request_buffer: ByteSize::mebibytes(1),
             request_buffer_memory: ByteSize::mebibytes(64),
+            response_buffer: ByteSize::mebibytes(1),
+            response_buffer_memory: ByteSize::mebibytes(64),
+            buffer_disk: ByteSize::mebibytes(1024),
+            buffer_directory: None,
+            stream_requests: Vec::new(),
             uwsgi_path: values::UwsgiPath::Decoded,
             response_header_size: ByteSize::kibibytes(64),
+        }
+    }
+}
+
+/// `[compression]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CompressionConfig {
+    /// Compress what the application answers, as `Accept-Encoding` asks: brotli, zstd or gzip. Default: true.
+    ///
+    /// What the application has compressed itself stays as it is, and so do files that it hands over, so that
+    /// downloads can be resumed. Static files are compressed beforehand.
+    pub enabled: bool,
+    /// The shortest answer to compress, where the length is known. Default: 1 KiB.
+    pub minimum_size: ByteSize,
+    /// How hard gzip tries, 1 to 9. Default: 6.
+    pub gzip_level: u32,
+    /// How hard brotli tries, 0 to 11. Default: 4, which is about as small as gzip's 6, and no slower.
+    pub brotli_level: u32,
+    /// How hard zstd tries, 1 to 22. Default: 3.
+    pub zstd_level: i32,
+    /// Up to how many bytes, a random number for each answer, to make it longer. Default: 100; 0 for none, 255 at
+    /// most.
+    ///
+    /// Without it, the length of a page that repeats what a visitor sent can give away a secret that is on the
+    /// page too (BREACH). Django's own `GZipMiddleware` does the same.
+    pub padding: u8,
+    /// The media types to compress. Default: those of text.
+    pub types: Vec<String>,
+}
+
+impl Default for CompressionConfig {
+    fn default() -> Self {
+        // Not text/event-stream: each open stream would hold a codec's memory for as long as it is open.
+        const TYPES: [&str; 20] = [
+            "text/html",
+            "text/css",
+            "text/plain",
+            "text/xml",
+            "text/csv",
+            "text/javascript",
+            "text/markdown",
+            "text/calendar",
+            "text/vcard",
+            "application/json",
+            "application/ld+json",
+            "application/geo+json",
+            "application/problem+json",
+            "application/manifest+json",
+            "application/javascript",
+            "application/xml",
+            "application/xhtml+xml",
+            "application/rss+xml",
+            "application/atom+xml",
+            "image/svg+xml",
+        ];
+        Self {
+            enabled: true,
+            minimum_size: ByteSize::kibibytes(1),
+            gzip_level: 6,
+            brotli_level: 4,
+            zstd_level: 3,
+            padding: 100,
+            types: TYPES.map(str::to_owned).to_vec(),
         }
     }
 }
@@ -534,10 +761,14 @@ pub struct CollectConfig {
     /// Default: 10; 0 carries nothing over.
     pub keep_releases: u32,
     /// For how long to keep it at most. Default: 30 days.
+    ///
+    /// With `SOURCE_DATE_EPOCH` in the environment, time goes by from one such date to the next. A release by the
+    /// other clock begins the count anew, so that no file goes early; `keep_releases` still ends it.
     pub keep_for: HumanDuration,
     /// Publish files under their plain names too. Default: true.
     ///
     /// Without them the output is half the size, and a URL that was not made by `{% static %}` is a 404.
+    /// What imports name that are not rewritten (see `javascript_modules`) keeps its plain name.
     pub keep_originals: bool,
     /// File and folder names to leave out, as globs. Default: "CVS", ".*" and "*~", as in Django.
     pub ignore: Vec<String>,
@@ -588,8 +819,8 @@ pub struct CollectConfig {
     /// Extensions of files that are compressed already. Default: the usual image, audio, video,
     /// font and archive types.
     pub skip_compression: Vec<String>,
-    /// Where to keep compressed copies for the next run. Default: `vestibule` in `$XDG_CACHE_HOME`, or else
-    /// in `~/.cache`; "" keeps none.
+    /// Where to keep compressed copies and deltas for the next run. Default: `vestibule` in `$XDG_CACHE_HOME`,
+    /// or else in `~/.cache`; "" keeps none.
     ///
     /// Safe to share between projects and to lose. In CI, mount it.
     pub cache: Option<PathBuf>,

@@ -7,8 +7,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Config;
 use super::load::{Doubts, Problem};
+use super::{Config, header_rule};
 
 /// A table and a key.
 type Key = (&'static str, &'static str);
@@ -32,6 +32,10 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.numbers(config);
     rules.redirects(config);
     rules.gate(config);
+    rules.headers(config);
+    rules.files(config);
+    rules.buffers(config);
+    rules.mounts(config);
     rules.collect(config);
     rules.broken
 }
@@ -127,6 +131,9 @@ impl Rules<'_> {
         ] {
             self.refuse(value.0.is_zero(), &[key], NO_TIME);
         }
+        let reload = config.assets.reload.0;
+        let is_hasty = !reload.is_zero() && reload < Duration::from_millis(100);
+        self.refuse(is_hasty, &[("static", "reload")], "must be 0, for never, or \"100ms\" or more");
     }
 
     fn numbers(&mut self, config: &Config) {
@@ -136,6 +143,11 @@ impl Rules<'_> {
         self.within(("limits", "http2_streams"), limits.http2_streams, 1..=1_000_000);
         self.within(("limits", "threads"), limits.threads, 0..=1024);
         self.within(("upstream", "connections"), upstream.connections.get(), 1..=1_000_000);
+        self.within(("static", "max_ranges"), config.assets.max_ranges.get(), 1..=1000);
+        self.within(("static", "missing_names"), config.assets.missing_names, 0..=100_000);
+        self.within(("compression", "gzip_level"), config.compression.gzip_level, 1..=9);
+        self.within(("compression", "brotli_level"), config.compression.brotli_level, 0..=11);
+        self.within(("compression", "zstd_level"), config.compression.zstd_level, 1..=22);
         // Less than this hyper does not read at a time, so less could not be kept.
         const HEADS: RangeInclusive<u64> = 8 << 10..=16 << 20;
         let message = "must lie between \"8 KiB\" and \"16 MiB\"";
@@ -172,6 +184,16 @@ impl Rules<'_> {
         );
     }
 
+    fn headers(&mut self, config: &Config) {
+        for (number, rule) in config.headers.iter().enumerate() {
+            if let Some((key, fault)) = rule.fault() {
+                self.refuse_in_list(true, ("headers", key), number, &fault);
+            }
+        }
+        let message = "all patterns together are too much; write fewer or shorter ones";
+        self.refuse_in_list(header_rule::glob_set(&config.headers).is_err(), ("headers", "path"), 0, message);
+    }
+
     fn redirects(&mut self, config: &Config) {
         for (number, redirect) in config.redirects.iter().enumerate() {
             self.refuse_in_list(
@@ -186,6 +208,70 @@ impl Rules<'_> {
                 number,
                 "leads to itself",
             );
+        }
+    }
+
+    /// Uploads, and files that the application hands over.
+    fn files(&mut self, config: &Config) {
+        let (assets, media) = (&config.assets, &config.media);
+        let (taken, prefix) = (assets.prefix.as_str(), media.prefix.as_str());
+        let is_nested = prefix.starts_with(taken) || taken.starts_with(prefix);
+        self.refuse(
+            assets.directory.is_some() && media.directory.is_some() && is_nested,
+            &[("media", "prefix"), ("static", "prefix")],
+            "must not lie within the prefix of [static], nor the other way round",
+        );
+        let is_extension = |text: &String| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        self.refuse(
+            !media.inline.iter().all(is_extension),
+            &[("media", "inline")],
+            "write extensions without a dot, as in [\"svg\"]",
+        );
+        for (number, folder) in config.send_file.iter().enumerate() {
+            let before = &config.send_file[..number];
+            self.refuse_in_list(
+                folder.path.is_some() && before.iter().any(|other| other.path == folder.path),
+                ("send_file", "path"),
+                number,
+                "another [[send_file]] has the same; give each a path of its own",
+            );
+        }
+    }
+
+    fn buffers(&mut self, config: &Config) {
+        let Config { limits, upstream, .. } = config;
+        self.refuse(
+            upstream.buffer_disk.0 > 0
+                && upstream.stream_requests.is_empty()
+                && limits.body_size.0 > upstream.buffer_disk.0.max(upstream.request_buffer.0),
+            &[("limits", "body_size"), ("upstream", "buffer_disk"), ("upstream", "stream_requests")],
+            "is more than [upstream] buffer_disk, where bodies wait until they are whole; raise that, or name the \
+             paths of such uploads in [upstream] stream_requests",
+        );
+    }
+
+    fn mounts(&mut self, config: &Config) {
+        let assets = config.assets.directory.as_ref().filter(|_| !self.doubts.covers("static", "prefix"));
+        let assets = assets.map(|_| config.assets.prefix.as_str());
+        for (number, mount) in config.mounts.iter().enumerate() {
+            let path = mount.path.0.as_str();
+            let mut refuse =
+                |is_wrong, key, message: &str| self.refuse_in_list(is_wrong, ("mounts", key), number, message);
+            refuse(mount.directory.is_none(), "directory", "is needed; name the folder with the files");
+            let is_taken = config.mounts[..number].iter().any(|other| other.path == mount.path);
+            refuse(is_taken, "path", &format!("another mount has {path:?}; give each a path of its own"));
+            refuse(
+                assets.is_some_and(|prefix| path.starts_with(prefix)),
+                "path",
+                "[static] answers for all below its prefix; take a path outside of it",
+            );
+            for except in mount.except.iter().map(|except| except.as_str()) {
+                let is_outside = !except.starts_with(path) || except == path;
+                let message = format!("{except:?} is not below {path:?}; leave it out, or correct one of the two");
+                refuse(is_outside, "except", &message);
+                let is_mount = !is_outside && config.mounts.iter().any(|other| other.path.0.as_str() == except);
+                refuse(is_mount, "except", &format!("{except:?} has a mount of its own; leave one of the two out"));
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use globset::{Glob, GlobBuilder};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
@@ -26,9 +27,13 @@ deserialize_from_str!(
     UnixMode,
     TrustedPeer,
     UrlPrefix,
+    MountPath,
+    FilePath,
+    IndexName,
     UrlPath,
     HostPattern,
     UpstreamAddress,
+    PathGlob,
     Source,
     PathPattern,
     RedirectTarget,
@@ -150,10 +155,72 @@ impl FromStr for TrustedPeer {
 pub struct UrlPrefix(String);
 
 impl UrlPrefix {
-    /// The prefix, with both slashes.
+    /// The prefix, with both slashes; "/" for the whole site.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Where a folder appears: "/", or a [`UrlPrefix`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPath(pub UrlPrefix);
+
+impl Default for MountPath {
+    fn default() -> Self {
+        Self(UrlPrefix("/".into()))
+    }
+}
+
+impl FromStr for MountPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "/" { Ok(Self::default()) } else { text.parse().map(Self) }
+    }
+}
+
+/// The name of a file in a folder, with forward slashes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePath(pub String);
+
+impl FromStr for FilePath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_part = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', '\0']);
+        if text.split('/').all(is_part) {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!("{text:?} is not the name of a file in the folder; write one as in \"index.html\""))
+        }
+    }
+}
+
+/// The name of the file that answers for its folder, or none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexName(pub Option<String>);
+
+impl FromStr for IndexName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text.is_empty() => Ok(Self(None)),
+            Ok(FilePath(name)) if !name.contains('/') => Ok(Self(Some(name))),
+            _ => Err(format!("{text:?} is not a file name; write one as in \"index.html\", or \"\" for none")),
+        }
+    }
+}
+
+/// What becomes of a request under a mount for which there is no file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Missing {
+    /// It goes on: to a mount with a shorter path, and then to the application.
+    #[serde(rename = "next")]
+    Next,
+    /// It is answered with 404.
+    #[serde(rename = "404")]
+    NotFound,
 }
 
 impl Default for UrlPrefix {
@@ -370,6 +437,22 @@ impl FromStr for HostPattern {
         }
         let name = name.to_ascii_lowercase();
         Ok(if subdomains { Self::WithSubdomains(name) } else { Self::Exactly(name) })
+    }
+}
+
+/// A pattern for URL paths: `/upload/*`. A `*` crosses slashes. Paths are compared as clients send them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathGlob(pub Glob);
+
+impl FromStr for PathGlob {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if !text.starts_with(['/', '*']) {
+            return Err(format!("{text:?} fits no path, since each begins with a slash; write it as in \"/upload/*\""));
+        }
+        let glob = GlobBuilder::new(text).backslash_escape(false).build();
+        glob.map(Self).map_err(|error| format!("{text:?} is not a pattern: {}", error.kind()))
     }
 }
 
@@ -860,6 +943,25 @@ mod tests {
             ("/a?b", false),
         ] {
             assert_eq!(text.parse::<UrlPath>().is_ok(), is_path, "for {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_mount_may_be_the_whole_site_and_its_files_lie_inside() {
+        for (text, is_path) in [("/", true), ("/docs/", true), ("/.well-known/", true), ("", false), ("/docs", false)] {
+            assert_eq!(text.parse::<MountPath>().is_ok(), is_path, "for {text:?}");
+        }
+        for (text, is_index, is_path) in [
+            ("index.html", true, true),
+            ("", true, false), // no index
+            ("app/index.html", false, true),
+            ("../index.html", false, false),
+            ("/index.html", false, false),
+            ("..", false, false),
+            ("a\\b", false, false),
+        ] {
+            assert_eq!(text.parse::<IndexName>().is_ok(), is_index, "for {text:?}");
+            assert_eq!(text.parse::<FilePath>().is_ok(), is_path, "for {text:?}");
         }
     }
 

@@ -3,7 +3,7 @@
 //! To a client they say little; the log says the rest.
 
 use http::StatusCode;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 
 use super::Response;
 use super::body::Body;
@@ -28,6 +28,7 @@ pub fn plain(status: StatusCode, text: &'static str) -> Response {
 /// The answer of a status alone: its number and its name, as in `404 Not Found`.
 pub fn status(status: StatusCode) -> Response {
     let text = match status {
+        StatusCode::MOVED_PERMANENTLY => "301 Moved Permanently\n",
         StatusCode::BAD_REQUEST => "400 Bad Request\n",
         StatusCode::FORBIDDEN => "403 Forbidden\n",
         StatusCode::UNAUTHORIZED => "401 Unauthorized\n",
@@ -48,5 +49,12 @@ pub fn status(status: StatusCode) -> Response {
     };
     let mut response = plain(status, text);
     response.extensions_mut().insert(Own);
+    response
+}
+
+/// The last answer on its connection, since nobody knows where the next request would begin: the client is
+/// told (RFC 9112, section 9.6). HTTP/2 has no such field, and there hyper takes it away.
+pub fn last(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use fs_err::File;
@@ -29,6 +30,8 @@ pub enum Body {
     Full(Bytes),
     /// A part of a file, read piece by piece.
     File(FileSlice),
+    /// Parts of one file or of what is in memory, with something between them.
+    Pieces(Box<Pieces>),
     /// Frames from somewhere else: the client, or the application.
     Stream(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -74,6 +77,7 @@ impl HttpBody for Body {
                 Ok(piece) => Poll::Ready(Some(Ok(Frame::data(piece)))),
                 Err(error) => Poll::Ready(Some(Err(error.into()))),
             },
+            Self::Pieces(pieces) => pieces.poll_next(cx).map_ok(Frame::data).map_err(BodyError::from),
             Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
         }
     }
@@ -83,6 +87,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(_) => false,
             Self::File(slice) => slice.remaining() == 0,
+            Self::Pieces(pieces) => pieces.remaining == 0,
             Self::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -92,7 +97,60 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::File(slice) => SizeHint::with_exact(slice.remaining()),
+            Self::Pieces(pieces) => SizeHint::with_exact(pieces.remaining),
             Self::Stream(stream) => stream.size_hint(),
+        }
+    }
+}
+
+/// One piece of a body that is made of several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// In memory already.
+    Ready(Bytes),
+    /// These bytes of the file.
+    OfFile(Range<u64>),
+}
+
+/// What is sent piece after piece. All pieces of a file are read from one that was opened once, so an answer
+/// has one descriptor, however many parts it has, and all of them come from the same file.
+#[derive(Debug)]
+pub struct Pieces {
+    queue: std::vec::IntoIter<Piece>,
+    file: Option<FileSlice>,
+    remaining: u64,
+}
+
+impl Pieces {
+    /// These pieces, those of a file from that of `file`, whatever part of it that is.
+    pub fn new(pieces: Vec<Piece>, file: Option<FileSlice>) -> Self {
+        let length = |piece: &Piece| match piece {
+            Piece::Ready(bytes) => bytes.len() as u64,
+            Piece::OfFile(part) => part.end - part.start,
+        };
+        let remaining = pieces.iter().map(length).sum();
+        Self { queue: pieces.into_iter(), file: file.map(|file| FileSlice { part: 0..0, ..file }), remaining }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        loop {
+            if let Some(slice) = self.file.as_mut().filter(|slice| slice.remaining() > 0) {
+                let piece = ready!(slice.poll_piece(cx))?;
+                self.remaining -= piece.len() as u64;
+                return Poll::Ready(Some(Ok(piece)));
+            }
+            match (self.queue.next(), &mut self.file) {
+                (None, _) => return Poll::Ready(None),
+                (Some(Piece::Ready(bytes)), _) => {
+                    self.remaining -= bytes.len() as u64;
+                    return Poll::Ready(Some(Ok(bytes)));
+                }
+                // The slice before is read to its end, so nothing is under way in it.
+                (Some(Piece::OfFile(part)), Some(slice)) => slice.part = part,
+                (Some(Piece::OfFile(_)), None) => {
+                    return Poll::Ready(Some(Err(io::Error::other("a piece of a file without a file"))));
+                }
+            }
         }
     }
 }
@@ -111,6 +169,7 @@ const PIECE: u64 = 128 * 1024;
 pub struct FileSlice {
     state: ReadState,
     part: Range<u64>,
+    modified: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -124,7 +183,19 @@ enum ReadState {
 impl FileSlice {
     /// These bytes of `file`.
     pub fn new(file: File, part: Range<u64>) -> Self {
-        Self { state: ReadState::Idle(file, BytesMut::new()), part }
+        Self { state: ReadState::Idle(file, BytesMut::new()), part, modified: None }
+    }
+
+    /// The same, for a file that was last modified then, and is to be so still when its last piece is read: if
+    /// somebody writes into it meanwhile, the answer is cut off, so that no client takes a mixture of two files
+    /// for one.
+    pub fn unchanged_since(self, modified: SystemTime) -> Self {
+        Self { modified: Some(modified), ..self }
+    }
+
+    /// Makes the part longer, when more has been written to the file. It never gets shorter.
+    pub fn extend_to(&mut self, end: u64) {
+        self.part.end = self.part.end.max(end);
     }
 
     fn remaining(&self) -> u64 {
@@ -133,7 +204,7 @@ impl FileSlice {
 
     /// The next piece; empty at the end. A file that is shorter than promised is an error, so that
     /// the connection is cut and no client takes half a file for a whole one.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+    pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if self.remaining() == 0 {
             return Poll::Ready(Ok(Bytes::new()));
         }
@@ -160,7 +231,7 @@ impl FileSlice {
                 }
             }
         };
-        Poll::Ready(Ok(self.take_piece(file, piece)))
+        Poll::Ready(self.take_piece(file, piece))
     }
 
     fn poll_trip(
@@ -173,14 +244,20 @@ impl FileSlice {
             return Poll::Pending;
         };
         let (file, piece) = read.map_err(io::Error::other)?;
-        Poll::Ready(Ok(self.take_piece(file, piece?)))
+        Poll::Ready(self.take_piece(file, piece?))
     }
 
-    fn take_piece(&mut self, file: File, mut buffer: BytesMut) -> Bytes {
+    fn take_piece(&mut self, file: File, mut buffer: BytesMut) -> io::Result<Bytes> {
         let piece = buffer.split().freeze();
+        if piece.len() as u64 == self.remaining()
+            && let Some(modified) = self.modified
+            && file.metadata()?.modified()? != modified
+        {
+            return Err(io::Error::other(format!("{} was written to while it was sent", file.path().display())));
+        }
         self.part.start += piece.len() as u64;
         self.state = ReadState::Idle(file, buffer);
-        piece
+        Ok(piece)
     }
 }
 
@@ -224,6 +301,39 @@ mod tests {
             let (_folder, file) = file(&bytes);
             let read = read(file, part.start as u64..part.end as u64).await.expect("a whole slice");
             assert!(read == bytes[part.clone()], "for {part:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_come_in_their_order_from_wherever_they_are() {
+        let piece = usize::try_from(PIECE).expect("a piece fits in memory");
+        let bytes: Vec<u8> = (0..2 * piece).map(|n| (n % 251) as u8).collect();
+        let (_folder, file) = file(&bytes);
+        let between = |text: &'static str| Piece::Ready(Bytes::from_static(text.as_bytes()));
+        let parts = [5..piece + 5, 0..1, 2 * piece - 1..2 * piece];
+        let of_file = |part: &Range<usize>| Piece::OfFile(part.start as u64..part.end as u64);
+        let pieces =
+            vec![between("a"), of_file(&parts[0]), between("b"), of_file(&parts[1]), of_file(&parts[2]), between("c")];
+        let mut body = Body::Pieces(Box::new(Pieces::new(pieces, Some(FileSlice::new(file, 0..0)))));
+        let expected = [b"a", &bytes[5..piece + 5], b"b", &bytes[..1], &bytes[2 * piece - 1..], b"c"].concat();
+        let mut read = Vec::new();
+        while !body.is_end_stream() {
+            assert_eq!(body.size_hint().exact(), Some((expected.len() - read.len()) as u64));
+            read.extend(body.frame().await.expect("more").expect("a piece").into_data().expect("data"));
+        }
+        assert!(read == expected);
+        assert!(body.frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_too_short_for_one_of_its_pieces_is_an_error_for_good() {
+        let (_folder, file) = file(b"short");
+        let pieces = vec![Piece::OfFile(0..2), Piece::OfFile(4..8), Piece::Ready(Bytes::from_static(b"end"))];
+        let mut body = Body::Pieces(Box::new(Pieces::new(pieces, Some(FileSlice::new(file, 0..0)))));
+        assert_eq!(body.frame().await.expect("a frame").expect("a piece").into_data().expect("data"), "sh");
+        assert_eq!(body.frame().await.expect("a frame").expect("a piece").into_data().expect("data"), "t");
+        for _ in 0..2 {
+            assert!(body.frame().await.expect("a frame").is_err());
         }
     }
 

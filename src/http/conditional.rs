@@ -53,12 +53,17 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, current: Validators<'_>) -
     }
 }
 
-/// Whether a part may be sent: `None` without `If-Range`, else whether it names exactly what we have.
+/// Whether a part may be sent: `None` without `If-Range`, else whether it names exactly what we have, by its
+/// strong tag.
 ///
-/// A weak tag never does, and a date only when it is the very one of `Last-Modified`.
+/// A date never does. One counts only if the file cannot have changed twice within its second (section
+/// 8.8.2.2), and nobody knows that of a file: reproducible builds and archives give the same date to the files
+/// of every release. A client loses nothing by it, since it may send no date where it was given a tag (section
+/// 13.1.5).
 pub fn range_may_continue(headers: &HeaderMap, current: Validators<'_>) -> Option<bool> {
     let condition = headers.get(IF_RANGE)?;
-    Some(condition == current.tag || current.modified.is_some_and(|modified| parse_date(condition) == Some(modified)))
+    let is_alone = headers.get_all(IF_RANGE).iter().nth(1).is_none();
+    Some(is_alone && condition == current.tag && condition.as_bytes().starts_with(b"\""))
 }
 
 /// Which tags are equal (section 8.8.3.2).
@@ -136,6 +141,9 @@ fn parse_date(value: &HeaderValue) -> Option<SystemTime> {
 mod tests {
     use super::*;
     use std::time::{Duration, UNIX_EPOCH};
+
+    use proptest::prelude::{Just, Strategy, any, prop};
+    use proptest::{option, prop_assert, prop_assert_eq, prop_oneof, proptest};
 
     const TAG: HeaderValue = HeaderValue::from_static("\"abc\"");
     const BEFORE: &str = "Sun, 06 Nov 1994 08:49:36 GMT";
@@ -249,14 +257,14 @@ mod tests {
         for name in ["if-modified-since", "if-unmodified-since"] {
             assert_eq!(evaluate(&Method::GET, &headers(&[(name, BEFORE)]), undated), Outcome::Stale, "for {name}");
         }
-        assert_eq!(range_may_continue(&headers(&[("if-range", EXACTLY)]), undated), Some(false));
     }
 
     #[test]
     fn a_range_continues_only_what_is_exactly_the_same() {
         for (condition, expected) in [
             ("\"abc\"", true),
-            (EXACTLY, true),
+            (EXACTLY, false), // weak, as every date of a file is
+            ("Sunday, 06-Nov-94 08:49:37 GMT", false),
             ("W/\"abc\"", false),
             ("\"x\"", false),
             ("*", false),
@@ -269,5 +277,195 @@ mod tests {
             assert_eq!(range_may_continue(&fields, validators(&TAG)), Some(expected), "for {condition:?}");
         }
         assert_eq!(range_may_continue(&headers(&[]), validators(&TAG)), None);
+        let twice = headers(&[("if-range", "\"abc\""), ("if-range", "\"abc\"")]);
+        assert_eq!(range_may_continue(&twice, validators(&TAG)), Some(false));
+        // Should a tag of ours ever be weak, it continues nothing, not even itself.
+        let weak = HeaderValue::from_static("W/\"abc\"");
+        let fields = headers(&[("if-range", "W/\"abc\"")]);
+        assert_eq!(range_may_continue(&fields, validators(&weak)), Some(false));
+    }
+
+    /// Section 13.2.2 step by step, and section 5.6.7 with a calendar that is counted day by day.
+    mod reference {
+        use super::{Method, Outcome};
+
+        /// A list of tags, or the asterisk.
+        #[derive(Debug, Clone)]
+        pub(super) enum Tags {
+            Any,
+            List(Vec<(bool, &'static str)>),
+        }
+
+        /// The fields of a request: a date that is none is `None` inside.
+        #[derive(Debug, Clone)]
+        pub(super) struct Fields {
+            pub(super) if_match: Option<Tags>,
+            pub(super) if_unmodified_since: Option<Option<u64>>,
+            pub(super) if_none_match: Option<Tags>,
+            pub(super) if_modified_since: Option<Option<u64>>,
+        }
+
+        pub(super) fn evaluate(method: &Method, fields: &Fields, tag: &str, modified: Option<u64>) -> Outcome {
+            let reads = ["GET", "HEAD"].contains(&method.as_str());
+            // Step 1: true if the strong comparison finds one.
+            if let Some(tags) = &fields.if_match {
+                let is_true = match tags {
+                    Tags::Any => true,
+                    Tags::List(tags) => tags.contains(&(false, tag)),
+                };
+                if !is_true {
+                    return Outcome::Failed;
+                }
+            // Step 2: only without If-Match; false if modified after the date.
+            } else if let (Some(Some(date)), Some(modified)) = (fields.if_unmodified_since, modified)
+                && modified > date
+            {
+                return Outcome::Failed;
+            }
+            // Step 3: false if the weak comparison finds one.
+            if let Some(tags) = &fields.if_none_match {
+                let is_false = match tags {
+                    Tags::Any => true,
+                    Tags::List(tags) => tags.iter().any(|(_, other)| *other == tag),
+                };
+                if is_false {
+                    return if reads { Outcome::Fresh } else { Outcome::Failed };
+                }
+            // Step 4: only without If-None-Match, for GET and HEAD; false if not modified after the date.
+            } else if let (true, Some(Some(date)), Some(modified)) = (reads, fields.if_modified_since, modified)
+                && modified <= date
+            {
+                return Outcome::Fresh;
+            }
+            Outcome::Stale
+        }
+
+        const DAYS: [&str; 7] = ["Thursday", "Friday", "Saturday", "Sunday", "Monday", "Tuesday", "Wednesday"];
+        const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+        /// A moment in the three forms. The second has two digits for the year, and is `None` where they mean
+        /// another one.
+        pub(super) fn forms(seconds: u64) -> (String, Option<String>, String) {
+            let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+            let weekday = DAYS[(seconds / 86_400 % 7) as usize];
+            let (mut day, mut month, mut year) = (1, 0, 1970);
+            for _ in 0..seconds / 86_400 {
+                let length = match month {
+                    1 if is_leap(year) => 29,
+                    1 => 28,
+                    3 | 5 | 8 | 10 => 30,
+                    _ => 31,
+                };
+                day += 1;
+                if day > length {
+                    (day, month) = (1, month + 1);
+                }
+                if month == 12 {
+                    (month, year) = (0, year + 1);
+                }
+            }
+            let time = format!("{:02}:{:02}:{:02}", seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+            let (short, month) = (&weekday[..3], MONTHS[month]);
+            (
+                format!("{short}, {day:02} {month} {year} {time} GMT"),
+                (year < 2070).then(|| format!("{weekday}, {day:02}-{month}-{:02} {time} GMT", year % 100)),
+                format!("{short} {month} {day:2} {time} {year}"),
+            )
+        }
+    }
+
+    use reference::{Fields, Tags};
+
+    const CURRENT: u64 = 784_111_777;
+
+    fn tag_list() -> impl Strategy<Value = Tags> {
+        let opaque = prop::sample::select(vec!["abc", "x", "", "a,bc", "ABC", "abc-br", "*", "W/"]);
+        prop_oneof![1 => Just(Tags::Any), 4 => prop::collection::vec((any::<bool>(), opaque), 0..5).prop_map(Tags::List)]
+    }
+
+    fn date() -> impl Strategy<Value = Option<u64>> {
+        let near = prop::sample::select(vec![CURRENT - 1, CURRENT, CURRENT + 1]);
+        prop_oneof![4 => near.prop_map(Some), 1 => (0..4_102_444_800u64).prop_map(Some), 1 => Just(None)]
+    }
+
+    fn write_tags(tags: &Tags, comma: &str) -> String {
+        match tags {
+            Tags::Any => "*".into(),
+            Tags::List(tags) => {
+                let tag =
+                    |(is_weak, opaque): &(bool, &str)| format!("{}\"{opaque}\"", if *is_weak { "W/" } else { "" });
+                tags.iter().map(tag).collect::<Vec<_>>().join(comma)
+            }
+        }
+    }
+
+    fn write_date(date: Option<u64>, form: usize) -> String {
+        let Some(seconds) = date else { return "Sun, 06 Nov 1994 08:49:37 CET".into() };
+        let (preferred, two_digits, asctime) = reference::forms(seconds);
+        [Some(&preferred), two_digits.as_ref(), Some(&asctime)][form].unwrap_or(&preferred).clone()
+    }
+
+    proptest! {
+        #[test]
+        fn preconditions_are_evaluated_in_the_order_of_the_rfc(
+            fields in (option::of(tag_list()), option::of(date()), option::of(tag_list()), option::of(date())),
+            comma in prop::sample::select(vec![",", ", ", " ,\t", ",,", ", , "]),
+            form in 0..3usize,
+            method in prop::sample::select(vec![Method::GET, Method::HEAD, Method::PUT]),
+            is_dated in any::<bool>(),
+        ) {
+            let (if_match, if_unmodified_since, if_none_match, if_modified_since) = fields;
+            let fields = Fields { if_match, if_unmodified_since, if_none_match, if_modified_since };
+            let mut written = HeaderMap::new();
+            let mut write = |name: HeaderName, text: Option<String>| {
+                if let Some(text) = text {
+                    written.insert(name, HeaderValue::from_str(&text).expect("a header value"));
+                }
+            };
+            write(IF_MATCH, fields.if_match.as_ref().map(|tags| write_tags(tags, comma)));
+            write(IF_NONE_MATCH, fields.if_none_match.as_ref().map(|tags| write_tags(tags, comma)));
+            write(IF_UNMODIFIED_SINCE, fields.if_unmodified_since.map(|date| write_date(date, form)));
+            write(IF_MODIFIED_SINCE, fields.if_modified_since.map(|date| write_date(date, form)));
+            let modified = is_dated.then(|| UNIX_EPOCH + Duration::from_secs(CURRENT));
+            let outcome = evaluate(&method, &written, Validators { tag: &TAG, modified });
+            let expected = reference::evaluate(&method, &fields, "abc", is_dated.then_some(CURRENT));
+            prop_assert_eq!(outcome, expected, "for {} {:?}", method, written);
+        }
+
+        #[test]
+        fn every_second_is_read_in_every_form(seconds in 0..13_569_465_600u64, recent in 0..3_155_760_000u64) {
+            for seconds in [seconds, recent] {
+                let (preferred, two_digits, asctime) = reference::forms(seconds);
+                for text in [Some(preferred), two_digits, Some(asctime)].into_iter().flatten() {
+                    let value = HeaderValue::from_str(&text).expect("a header value");
+                    prop_assert_eq!(parse_date(&value), Some(UNIX_EPOCH + Duration::from_secs(seconds)), "for {}", text);
+                }
+            }
+        }
+
+        #[test]
+        fn a_date_with_a_wrong_letter_is_another_date_or_none(
+            seconds in 0..3_155_760_000u64,
+            form in 0..3usize,
+            place in any::<prop::sample::Index>(),
+            letter in prop::char::range(' ', '~'),
+        ) {
+            let mut text: Vec<char> = write_date(Some(seconds), form).chars().collect();
+            let place = place.index(text.len());
+            text[place] = letter;
+            let text: String = text.into_iter().collect();
+            let value = HeaderValue::from_str(&text).expect("a header value");
+            if let Some(date) = parse_date(&value) {
+                let seconds = date.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+                let (preferred, two_digits, asctime) = reference::forms(seconds);
+                // What stands between the parts of a date is not looked at; every letter and digit is.
+                let is_form = |form: &String| {
+                    form.len() == text.len()
+                        && form.bytes().zip(text.bytes()).all(|(a, b)| a == b || !a.is_ascii_alphanumeric())
+                };
+                let is_one = [Some(preferred), two_digits, Some(asctime)].iter().flatten().any(is_form);
+                prop_assert!(is_one, "{:?} was read as {}", text, seconds);
+            }
+        }
     }
 }

@@ -4,7 +4,9 @@
 //! A dictionary is an earlier response, known by the SHA-256 of its decoded body. The browser tells one
 //! hash with a request whose URL fits the pattern that came with that response.
 
-use ::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, HeaderName, ORIGIN};
+use ::http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION, COOKIE, HeaderName, ORIGIN,
+};
 use ::http::{HeaderMap, HeaderValue};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
@@ -100,11 +102,21 @@ pub fn page_may_read(request: &HeaderMap, response: &HeaderMap) -> bool {
     match mode.as_bytes() {
         b"navigate" | b"same-origin" => true,
         b"cors" => match (response.get(ACCESS_CONTROL_ALLOW_ORIGIN), request.get(ORIGIN)) {
-            (Some(allowed), Some(origin)) => allowed == "*" || allowed == origin,
+            (Some(allowed), Some(_)) if allowed == "*" => !has_credentials(request),
+            (Some(allowed), Some(origin)) if allowed == origin => {
+                let takes_credentials = response.get(ACCESS_CONTROL_ALLOW_CREDENTIALS);
+                !has_credentials(request) || takes_credentials.is_some_and(|value| value == "true")
+            }
             _ => false,
         },
         _ => false,
     }
+}
+
+/// Whether a request says who the client is: then the answer must allow that too before a page elsewhere may
+/// read it (Fetch, section 3.3.3).
+fn has_credentials(request: &HeaderMap) -> bool {
+    request.contains_key(COOKIE) || request.contains_key(AUTHORIZATION)
 }
 
 #[cfg(test)]
@@ -206,6 +218,8 @@ mod tests {
     fn only_a_page_that_may_read_the_response_gets_a_delta() {
         let anybody = [("access-control-allow-origin", "*")];
         let one = [("access-control-allow-origin", "https://a.test")];
+        let with_cookies = ("access-control-allow-credentials", "true");
+        let (one_with_cookies, anybody_with_cookies) = ([one[0], with_cookies], [anybody[0], with_cookies]);
         let origin = ("origin", "https://a.test");
         let (cross, cors) = (("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "cors"));
         for (request, response, expected) in [
@@ -224,6 +238,13 @@ mod tests {
             (&[cross, cors, ("origin", "https://b.test")], &one, false),
             (&[cross, cors], &anybody, false),
             (&[cross, cors, origin], &[], false),
+            // With cookies, everybody is not enough, and one must be allowed to send them.
+            (&[cross, cors, origin, ("cookie", "a=1")], &anybody, false),
+            (&[cross, cors, origin, ("authorization", "Basic x")], &anybody, false),
+            (&[cross, cors, origin, ("cookie", "a=1")], &one, false),
+            (&[cross, cors, origin, ("cookie", "a=1")], &one_with_cookies, true),
+            (&[cross, cors, origin, ("cookie", "a=1")], &anybody_with_cookies, false),
+            (&[("sec-fetch-site", "same-origin"), ("cookie", "a=1")], &[], true),
         ] {
             assert_eq!(page_may_read(&headers(request), &headers(response)), expected, "for {request:?}, {response:?}");
         }

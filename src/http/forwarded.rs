@@ -129,55 +129,108 @@ pub fn is_claim(name: &HeaderName) -> bool {
         || CLAIMS.binary_search_by_key(&name, |(claim, _)| claim).is_ok()
 }
 
-/// Beginnings of claims, with the reason for each.
-const PREFIXES: [(&str, &str); 4] = [
+/// Beginnings of claims, with the reason for each; sorted.
+const PREFIXES: [(&str, &str); 26] = [
+    ("cf-connecting-ip", "address, as Cloudflare names it, also its -v6 form"),
+    ("client-cert", "certificate of the client (RFC 9440, which asks for just this)"),
+    ("cloudfront-viewer-", "address and connection of the client, as Amazon names them"),
+    ("forwarded-", "address, read by django-ipware and others"),
+    ("oidc-claim-", "user, as Apache's OpenID module names it"),
+    (
+        "remote-",
+        "user, its groups and its address: CGI variables, and Authelia; Django's RemoteUserBackend believes one",
+    ),
+    ("shib-", "user and session, as Shibboleth names them"),
     ("ssl-client-", "result of a client certificate check, as nginx and Apache hand it on"),
+    ("tailscale-", "user, as Tailscale names it"),
     ("x-accel-", "answers of an application to nginx; in a request they can only confuse"),
+    ("x-amzn-mtls-", "result of a client certificate check, as Amazon hands it on"),
+    ("x-appengine-", "user, address and task, as App Engine names them"),
+    ("x-arr-", "scheme and certificate, as Azure names them"),
+    ("x-auth-request-", "user and its groups, as oauth2-proxy names them"),
+    ("x-authenticated-", "user and its rights, as Kong and others name them"),
+    ("x-authentik-", "user and its groups, as authentik names them"),
+    ("x-envoy-", "address and path, as Envoy names them; it takes none from a client either"),
     (
         "x-forwarded-",
         "address, scheme, host, port, prefix and user of the client; gunicorn believes -Proto, -Protocol and -Ssl",
     ),
+    ("x-goog-authenticated-user-", "user, as Google names it"),
+    ("x-ms-client-principal", "user, as Azure names it"),
+    ("x-pomerium-claim-", "user and its groups, as Pomerium names them"),
+    ("x-remote-", "user, its groups and its address, as authenticating proxies name them"),
     ("x-ssl-", "result of a client certificate check, as HAProxy hands it on"),
+    ("x-tls-", "result of a client certificate check"),
+    ("x-vouch-", "user, as Vouch names it"),
+    ("x-webauth-", "user, as Grafana and Gitea know it"),
 ];
 
 /// Claims, with the reason for each; sorted, because they are searched by halves.
-const CLAIMS: [(&str, &str); 36] = [
+///
+/// Tokens that a proxy signs (`Cf-Access-Jwt-Assertion`, `X-Goog-IAP-JWT-Assertion`) are none: an application that
+/// reads one checks it.
+const CLAIMS: [(&str, &str); 58] = [
     ("auth-user", "user, as CGI variable AUTH_USER spelt with a dash"),
-    ("cf-connecting-ip", "address, as Cloudflare names it"),
+    (
+        "cf-access-authenticated-user-email",
+        "user, as Cloudflare names it; its signed token may pass, since nobody can make one up",
+    ),
+    ("cf-pseudo-ipv4", "address, as Cloudflare names it"),
+    ("cf-visitor", "scheme, as Cloudflare names it"),
     ("client-ip", "address, read by django-ipware and others"),
+    ("cloudfront-forwarded-proto", "scheme, as Amazon names it"),
+    ("do-connecting-ip", "address, as DigitalOcean names it"),
     ("fastly-client-ip", "address, as Fastly names it"),
     ("fly-client-ip", "address, as Fly names it"),
     ("forwarded", "RFC 7239: address, scheme and host; we write the older fields, which Django reads"),
     ("front-end-https", "scheme, as Microsoft names it"),
+    ("incap-client-ip", "address, as Imperva names it"),
     ("path-info", "the path, as CGI variable PATH_INFO; gunicorn believes it of a proxy"),
     ("proxy", "becomes HTTP_PROXY in the environment of child processes (\"httpoxy\")"),
-    ("remote-addr", "address, as CGI variable REMOTE_ADDR"),
-    ("remote-host", "address, as CGI variable REMOTE_HOST"),
-    ("remote-user", "user; Django's RemoteUserBackend believes it"),
     ("script-name", "what of the path belongs to the site; gunicorn believes it and takes it from the path"),
     ("true-client-ip", "address, as Akamai and Cloudflare name it"),
     ("wl-proxy-client-ip", "address, as WebLogic names it"),
     ("wl-proxy-ssl", "scheme, as WebLogic names it"),
-    ("x-appengine-user-ip", "address, as App Engine names it"),
-    ("x-arr-ssl", "scheme, as Azure names it"),
+    ("x-amzn-oidc-identity", "user, as Amazon names it; its signed token may pass, since nobody can make one up"),
+    ("x-auth-email", "user, as authenticating proxies name it"),
+    ("x-auth-groups", "user's groups, as authenticating proxies name them"),
+    ("x-auth-name", "user, as authenticating proxies name it"),
+    ("x-auth-roles", "user's rights, as authenticating proxies name them"),
     ("x-auth-user", "user, as authenticating proxies name it"),
+    ("x-auth-username", "user, as authenticating proxies name it"),
     ("x-azure-clientip", "address, as Azure names it"),
     ("x-azure-socketip", "address, as Azure names it"),
+    ("x-client-cert", "certificate of the client"),
+    ("x-client-certificate", "certificate of the client"),
+    ("x-client-cn", "subject of the client's certificate"),
+    ("x-client-dn", "subject of the client's certificate"),
     ("x-client-ip", "address, read by django-ipware and others"),
+    ("x-client-s-dn", "subject of the client's certificate"),
+    ("x-client-verified", "result of a client certificate check"),
+    ("x-client-verify", "result of a client certificate check"),
     ("x-cluster-client-ip", "address, read by django-ipware and others"),
     ("x-forwarded", "address, read by django-ipware and others"),
     ("x-host", "host, read by some frameworks"),
+    ("x-https", "scheme, read by some frameworks"),
+    ("x-nf-client-connection-ip", "address, as Netlify names it"),
+    ("x-original-forwarded-for", "address, as ingress controllers name it"),
+    ("x-original-host", "host, as Azure names it"),
+    ("x-original-method", "method, as recipes for nginx's auth_request name it"),
+    ("x-original-proto", "scheme, as ASP.NET names it"),
+    ("x-original-uri", "path, as recipes for nginx's auth_request name it"),
     ("x-original-url", "path, as IIS hands it on; some frameworks take it for the real one"),
     ("x-originating-ip", "address, as mail gateways name it"),
     ("x-proxyuser-ip", "address, as Google names it"),
     ("x-real-ip", "address, as nginx recipes name it"),
-    ("x-remote-addr", "address, read by some frameworks"),
-    ("x-remote-user", "user, as authenticating proxies name it"),
     ("x-request-id", "name of the request in logs; ours is sent in its place"),
     ("x-rewrite-url", "path, as IIS hands it on; some frameworks take it for the real one"),
     ("x-scheme", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
+    ("x-sendfile", "answer of an application; in a request it can only confuse"),
     ("x-sendfile-type", "tells Rack which way of sending files to use; a client must not choose"),
+    ("x-ssl", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
+    ("x-sucuri-clientip", "address, as Sucuri names it"),
     ("x-url-scheme", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
+    ("x-vercel-forwarded-for", "address, as Vercel names it"),
 ];
 
 #[cfg(test)]
@@ -307,12 +360,15 @@ mod tests {
         for (name, _) in CLAIMS {
             assert!(is_claim(&HeaderName::from_static(name)), "for {name}");
         }
+        assert!(PREFIXES.is_sorted(), "one finds a name more easily in an ordered list");
         for name in
-            ["x-forwarded-proto", "x-forwarded-ssl", "x-forwarded-user", "ssl-client-verify", "x-accel-redirect"]
+            ["x-forwarded-ssl", "remote-user", "x-remote-user", "remote-addr", "ssl-client-verify", "client-cert"]
         {
             assert!(is_claim(&HeaderName::from_static(name)), "for {name}");
         }
-        for name in ["host", "cookie", "x-csrftoken", "x-requested-with", "x-http-method-override", "proxy-x"] {
+        for name in
+            ["host", "cookie", "x-csrftoken", "x-auth-token", "x-client-version", "x-original-filename", "proxy-x"]
+        {
             assert!(!is_claim(&HeaderName::from_static(name)), "for {name}");
         }
     }

@@ -10,12 +10,13 @@ use ::http::header::{
 
 /// Whether a field ends at this hop whatever `Connection` says.
 ///
-/// `Keep-Alive` and `Proxy-Connection` are no standard fields, but old clients send them.
+/// `Keep-Alive` and `Proxy-Connection` are no standard fields, but old clients send them. `HTTP2-Settings` belongs
+/// to an upgrade to h2c, which is never handed on (RFC 7540, section 3.2.1).
 /// `Proxy-Authenticate` and `Proxy-Authorization` are meant for the nearest proxy, which is us, and
 /// an application has no business with either.
 pub fn ends_here(name: &HeaderName) -> bool {
     matches!(*name, CONNECTION | PROXY_AUTHENTICATE | PROXY_AUTHORIZATION | TE | TRAILER | TRANSFER_ENCODING | UPGRADE)
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection")
+        || matches!(name.as_str(), "http2-settings" | "keep-alive" | "proxy-connection")
 }
 
 /// The further fields that the `Connection` fields of a message name.

@@ -60,6 +60,9 @@ const OURS: &[(&str, &str)] = &[
 /// The `Content-Type` of a file with this name, with `charset=utf-8` where the type is text.
 pub fn content_type(name: &str) -> Cow<'static, str> {
     let base_name = name.rsplit('/').next().unwrap_or(name);
+    if base_name == "apple-app-site-association" {
+        return "application/json; charset=utf-8".into(); // Apple wants it so, and without an extension
+    }
     let Some((_, extension)) = base_name.rsplit_once('.') else { return UNKNOWN.into() };
     let extension = extension.to_ascii_lowercase();
     let ours = OURS.iter().find(|(known, _)| *known == extension).map(|(_, media_type)| *media_type);
@@ -89,6 +92,7 @@ mod tests {
             ("a.cjs", "text/javascript; charset=utf-8"),
             ("a.js.map", "application/json; charset=utf-8"),
             ("a.json", "application/json; charset=utf-8"),
+            (".well-known/apple-app-site-association", "application/json; charset=utf-8"),
             ("a.jsonld", "application/ld+json; charset=utf-8"),
             ("a.html", "text/html; charset=utf-8"),
             ("a.txt", "text/plain; charset=utf-8"),

@@ -1,4 +1,4 @@
-//! The vocabulary that both kinds of answer share: requests, responses, bodies, and the rules of
+//! The vocabulary that all kinds of answer share: requests, responses, bodies, and the rules of
 //! RFC 9110 that are the same for a file and for an application.
 //!
 //! Nothing here has state, reads a clock or knows the configuration. Only [`body`] does I/O.
@@ -9,8 +9,11 @@ pub mod conditional;
 pub mod dictionary;
 pub mod encoding;
 pub mod forwarded;
+pub mod header_rules;
 pub mod hop_by_hop;
 pub mod media_type;
+pub mod multipart;
+pub mod navigation;
 pub mod path;
 pub mod range;
 pub mod request_rules;
@@ -19,6 +22,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ::http::HeaderValue;
 use ::http::request::Parts;
 
 use self::body::Body;
@@ -96,3 +100,31 @@ impl fmt::Display for RequestId {
 /// access log. `upstream` puts it into the extensions of every response that it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpstreamTime(pub Duration);
+
+/// The file that an application names in its answer, to be sent in place of the answer's body. `upstream`
+/// takes it out of the headers and puts it into the extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandedOver {
+    /// The header that named it.
+    pub header: FileHeader,
+    /// What it said.
+    pub value: HeaderValue,
+}
+
+/// A header with which an application hands a file over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileHeader {
+    /// A path that is declared in the configuration, as in nginx's.
+    XAccelRedirect,
+    /// An absolute path on the disk.
+    XSendfile,
+}
+
+impl fmt::Display for FileHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::XAccelRedirect => "X-Accel-Redirect",
+            Self::XSendfile => "X-Sendfile",
+        })
+    }
+}

@@ -45,6 +45,7 @@ fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
 pub fn admit(head: &mut Parts) -> Result<String, Refusal> {
     check_method(&head.method)?;
     check_framing(head)?;
+    check_values(head)?;
     check_target(&head.uri)?;
     let host = settle_host(head)?;
     drop_ambiguous_names(&mut head.headers);
@@ -86,7 +87,22 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// A parser of HTTP/1.1 takes the white space off a value. Over HTTP/2 it comes as it was sent, where it is
+/// forbidden (RFC 9113, section 8.2.1): an application would see another value over uwsgi than over HTTP.
+fn check_values(head: &Parts) -> Result<(), Refusal> {
+    let is_space = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let has_space = |value: &HeaderValue| is_space(value.as_bytes().first()) || is_space(value.as_bytes().last());
+    if head.version == Version::HTTP_2 && head.headers.values().any(has_space) {
+        return bad("a value that begins or ends in white space");
+    }
+    Ok(())
+}
+
 fn check_target(uri: &Uri) -> Result<(), Refusal> {
+    // Which of the two does not matter: a proxy before us may have come by another than its client.
+    if uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
+        return bad("a target of another scheme");
+    }
     let path = uri.path();
     if !path.starts_with('/') {
         return bad("a target that is no path");
@@ -155,10 +171,20 @@ fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
         head.headers.insert(HOST, value);
     }
     if head.uri.authority().is_some() {
-        let path = head.uri.path_and_query().cloned();
-        head.uri = path.map_or_else(|| Uri::from_static("/"), Uri::from);
+        head.uri = without_authority(&head.uri)?;
     }
     Ok(host)
+}
+
+/// The path and the query. Behind an authority the path may be missing, and means `/` (RFC 9110, section
+/// 4.2.3); standing alone it would be empty, and no rule for a path would find it.
+fn without_authority(uri: &Uri) -> Result<Uri, Refusal> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    match uri.path_and_query().filter(|_| target.starts_with('/') && target != "/") {
+        Some(target) => Ok(Uri::from(target.clone())),
+        None if target == "/" => Ok(Uri::from_static("/")),
+        None => Uri::try_from(format!("/{target}")).or_else(|_| bad("a target that is no path")),
+    }
 }
 
 /// Whether two authorities are one: `example.com` is `example.com:80` to who speaks http (RFC 9110,
@@ -187,7 +213,8 @@ fn host_of(written: &str) -> Option<&str> {
         None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
     };
     let host = host.strip_suffix('.').unwrap_or(host);
-    (port_is_sound && host_is_sound && !host.is_empty()).then_some(host)
+    let has_gap = host.split('.').any(str::is_empty);
+    (port_is_sound && host_is_sound && !has_gap).then_some(host)
 }
 
 fn drop_ambiguous_names(headers: &mut HeaderMap) {
@@ -214,6 +241,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 mod tests {
     use super::*;
     use ::http::Request;
+    use proptest::prelude::*;
 
     fn head(version: Version, method: &str, target: &str, fields: &[(&'static str, &'static str)]) -> Parts {
         let mut head = Request::builder().version(version).method(method).uri(target).body(()).unwrap().into_parts().0;
@@ -240,6 +268,10 @@ mod tests {
             ("[2001:DB8::1]:443", Some("[2001:db8::1]")),
             ("", None),
             (".", None),
+            ("..", None),
+            (".example.com", None),
+            ("example..com", None),
+            ("example.com..", None),
             (":80", None),
             ("example.com:", None),
             ("example.com:http", None),
@@ -271,6 +303,7 @@ mod tests {
             (v11, "https://a/", &[("host", "a:80")], None),
             (v11, "http://A:80/", &[("host", "a:80")], Some("a")),
             (v11, "http://a/", &[("host", "b")], None),
+            (v11, "ftp://a/", &[("host", "a")], None),
             (v11, "http://a/", &[], None),
             (v11, "http://u@a/", &[("host", "u@a")], None),
             (v10, "/", &[], None),
@@ -288,6 +321,18 @@ mod tests {
                 assert_eq!(head.uri, "/", "for {version:?} {target} {fields:?}");
                 assert_eq!(head.headers.get_all(HOST).iter().count(), 1, "for {version:?} {target} {fields:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_missing_behind_the_host_is_the_root() {
+        for (target, expected) in
+            [("http://a", "/"), ("http://a/", "/"), ("http://a?b", "/?b"), ("http://a/?b", "/?b"), ("http://a/b", "/b")]
+        {
+            let mut head = head(Version::HTTP_11, "GET", target, &[("host", "a")]);
+            admit(&mut head).unwrap();
+            assert_eq!(head.uri.path_and_query().unwrap().as_str(), expected, "for {target}");
+            assert!(head.uri.path().starts_with('/'), "for {target}");
         }
     }
 
@@ -314,6 +359,14 @@ mod tests {
         }
         let mut old = head(Version::HTTP_10, "POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
         assert!(admit(&mut old).is_err());
+    }
+
+    #[test]
+    fn a_value_has_no_white_space_around_it() {
+        for (value, is_sound) in [("a b", true), ("", true), (" a", false), ("a\t", false)] {
+            let mut head = head(Version::HTTP_2, "GET", "https://a/", &[("x", value)]);
+            assert_eq!(admit(&mut head).is_ok(), is_sound, "for {value:?}");
+        }
     }
 
     #[test]
@@ -382,5 +435,56 @@ mod tests {
         let mut head = head(Version::HTTP_2, "GET", "https://a/", &fields);
         admit(&mut head).unwrap();
         assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+    }
+
+    /// Heads of the parts from which trouble is made, in any order and number.
+    fn troubled_head() -> impl Strategy<Value = Parts> {
+        let pieces = |pieces: &'static [&'static str], most| {
+            prop::collection::vec(prop::sample::select(pieces), 0..most).prop_map(|pieces| pieces.concat())
+        };
+        let target = pieces(
+            &["/", "//", ".", "..", "%2e", "%2F", "%5C", "%00", "%", "\\", "?", "#", "a", "*", "b:80", "http://b"],
+            8,
+        );
+        let value = pieces(&["a", "b", ".", ":", "80", "5", ",", " ", "\t", "chunked", "[::1]", "@", "\u{e9}", "+"], 4);
+        const NAMES: [&str; 8] =
+            ["host", "content-length", "transfer-encoding", "cookie", "x", "x_y", "x.y", "connection"];
+        let fields = prop::collection::vec((prop::sample::select(&NAMES), value), 0..6);
+        let version = prop::sample::select(vec![Version::HTTP_10, Version::HTTP_11, Version::HTTP_2]);
+        let method = prop::sample::select(vec!["GET", "POST", "get", "TRACE", "CONNECT", "A-b"]);
+        (version, method, target, fields).prop_filter_map(
+            "no parser lets it through",
+            |(version, method, target, fields)| {
+                let mut request = Request::builder().version(version).method(method).uri(target);
+                for (name, value) in fields {
+                    request = request.header(name, value);
+                }
+                Some(request.body(()).ok()?.into_parts().0)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_admitted_can_be_understood_in_one_way_only(mut head in troubled_head()) {
+            let Ok(host) = admit(&mut head) else { return Ok(()) };
+            let values = |name: &str| {
+                let values = head.headers.get_all(name).into_iter();
+                values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect::<Vec<_>>()
+            };
+            let (lengths, codings) = (values("content-length"), values("transfer-encoding"));
+            prop_assert!(lengths.len() + codings.len() <= 1);
+            prop_assert!(lengths.iter().all(|length| length.parse::<u128>().is_ok() && !length.starts_with('+')));
+            prop_assert!(codings.iter().all(|coding| coding == "chunked" && head.version == Version::HTTP_11));
+            prop_assert_eq!(values("host").len(), 1);
+            prop_assert!(values("host")[0].to_ascii_lowercase().starts_with(&host) && !host.is_empty());
+            prop_assert!(values("cookie").len() <= 1);
+            prop_assert!(head.headers.keys().all(|name| !name.as_str().contains(['_', '.'])));
+            prop_assert!(head.uri.authority().is_none() && head.uri.path().starts_with('/'));
+            let path = percent_decode_str(head.uri.path()).decode_utf8_lossy().replace('\\', "/");
+            prop_assert!(!path.contains('\0') && path.split('/').all(|segment| segment != "." && segment != ".."));
+            prop_assert!(!head.method.as_str().contains(|c: char| c.is_ascii_lowercase()));
+            prop_assert_eq!(admit(&mut head), Ok(host), "admitted once, admitted again");
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub mod access_log;
 pub mod body_limit;
 pub mod client_address;
+pub mod compression;
 pub mod error_pages;
 pub mod redirect_to_https;
 pub mod redirects;

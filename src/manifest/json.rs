@@ -4,14 +4,17 @@
 //! that a file from a later release is refused and not half understood.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::fmt;
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Carried, Entry, FILE_NAME, Manifest, Rewriting};
+use super::packed::{Files, Packed, Packing};
+use super::{Carried, Clock, Entry, FILE_NAME, Manifest, Rewriting};
 use crate::http::encoding::{Coding, DictionaryCoding};
 
 /// The version of the `vestibule` key that this program writes and reads.
@@ -55,45 +58,108 @@ pub enum ManifestError {
     },
 }
 
+/// What is read, with the entries in whatever keeps them.
 #[derive(Deserialize)]
-struct OnDisk {
+struct OnDisk<F> {
     paths: BTreeMap<String, String>,
     version: String,
-    vestibule: Option<Ours>,
+    vestibule: Option<Ours<F>>,
 }
 
 #[derive(Deserialize)]
-struct Ours {
+struct Ours<F> {
     version: u32,
     rewriting: Option<Rewriting>,
     #[serde(default)]
     leaving: BTreeSet<String>,
-    files: BTreeMap<String, EntryOnDisk>,
+    files: F,
+}
+
+impl<F> OnDisk<F> {
+    /// What both of our versions and Django's must be.
+    fn check_versions(&self, path: &Path) -> Result<(), ManifestError> {
+        let other_version = |key, found| ManifestError::OtherVersion { path: path.to_owned(), key, found };
+        if !matches!(self.version.as_str(), "1.0" | "1.1") {
+            return Err(other_version("version", self.version.clone()));
+        }
+        match &self.vestibule {
+            Some(ours) if ours.version != OUR_VERSION => {
+                Err(other_version("vestibule.version", ours.version.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The names must stay in the folder, and those of deltas have a digest in them.
+fn check_names<'n>(
+    path: &Path,
+    mut names: impl Iterator<Item = &'n str>,
+    mut dictionaries: impl Iterator<Item = &'n str>,
+) -> Result<(), ManifestError> {
+    let bad = dictionaries.find(|key| sha256_of(key).is_none()).or_else(|| names.find(|name| !stays_inside(name)));
+    bad.map_or(Ok(()), |name| Err(ManifestError::BadName { path: path.to_owned(), name: name.to_owned() }))
 }
 
 /// What is written. It borrows, since the manifest of a large tree is large.
 #[derive(Serialize)]
-struct ToDisk<'m> {
-    paths: &'m BTreeMap<String, String>,
+struct ToDisk<'m, P, F> {
+    paths: P,
     version: &'static str,
     hash: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    vestibule: Option<OursToDisk<'m>>,
+    vestibule: Option<OursToDisk<'m, F>>,
 }
 
 #[derive(Serialize)]
-struct OursToDisk<'m> {
+struct OursToDisk<'m, F> {
     version: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     rewriting: Option<&'m Rewriting>,
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     leaving: &'m BTreeSet<String>,
-    #[serde(serialize_with = "entries")]
-    files: &'m BTreeMap<String, Entry>,
+    files: F,
 }
 
-fn entries<S: Serializer>(files: &BTreeMap<String, Entry>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(files.iter().map(|(name, entry)| (name, EntryOnDisk::from(entry))))
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        EntryOnDisk::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl Serialize for Entry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        EntryOnDisk::from(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Files {
+    /// Each entry is packed before the next one is read.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Files;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of files")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Files, A::Error> {
+                let mut packing = Packing::default();
+                while let Some((name, entry)) = map.next_entry::<String, Entry>()? {
+                    packing.add(name.into(), entry);
+                }
+                Ok(packing.finish())
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
+}
+
+impl Serialize for Files {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(name, entry)| (name.as_ref(), entry)))
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -124,6 +190,9 @@ struct CarriedOnDisk {
     release: String,
     releases: u32,
     since: u64,
+    /// Whether `since` is a `SOURCE_DATE_EPOCH`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    dated: bool,
 }
 
 impl Manifest {
@@ -149,31 +218,15 @@ impl Manifest {
     /// # Errors
     /// When it is cut short, has an unknown version, or names a path that leads out of the folder.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ManifestError> {
-        let on_disk: OnDisk =
-            serde_json::from_slice(text).map_err(|cause| ManifestError::Malformed { path: path.to_owned(), cause })?;
-        let other_version = |key, found| ManifestError::OtherVersion { path: path.to_owned(), key, found };
-        if !matches!(on_disk.version.as_str(), "1.0" | "1.1") {
-            return Err(other_version("version", on_disk.version));
-        }
-        let (files, rewriting, leaving) = match on_disk.vestibule {
-            Some(ours) if ours.version != OUR_VERSION => {
-                return Err(other_version("vestibule.version", ours.version.to_string()));
-            }
-            Some(ours) => {
-                let files = ours.files.into_iter().map(|(name, entry)| (name, entry.into())).collect();
-                (Some(files), ours.rewriting, ours.leaving)
-            }
-            None => (None, None, BTreeSet::new()),
+        let malformed = |cause| ManifestError::Malformed { path: path.to_owned(), cause };
+        let on_disk: OnDisk<BTreeMap<String, Entry>> = serde_json::from_slice(text).map_err(malformed)?;
+        on_disk.check_versions(path)?;
+        let OnDisk { paths, vestibule, .. } = on_disk;
+        let manifest = match vestibule {
+            Some(Ours { files, leaving, rewriting, .. }) => Self { paths, files: Some(files), leaving, rewriting },
+            None => Self { paths, ..Self::default() },
         };
-        let manifest = Self { paths: on_disk.paths, files, leaving, rewriting };
-        let is_digest =
-            |key: &str| key.len() == 64 && key.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if let Some(key) = manifest.dictionaries().find(|key| !is_digest(key)) {
-            return Err(ManifestError::BadName { path: path.to_owned(), name: key.to_owned() });
-        }
-        if let Some(name) = manifest.names().find(|name| !stays_inside(name)) {
-            return Err(ManifestError::BadName { path: path.to_owned(), name: name.to_owned() });
-        }
+        check_names(path, manifest.names(), manifest.dictionaries())?;
         Ok(manifest)
     }
 
@@ -183,7 +236,6 @@ impl Manifest {
         self.paths.values().chain(listed).chain(stored).chain(&self.leaving).map(String::as_str)
     }
 
-    /// Part of file names too.
     fn dictionaries(&self) -> impl Iterator<Item = &str> {
         let entries = self.files.iter().flat_map(BTreeMap::values);
         entries.flat_map(|entry| entry.deltas.keys()).map(String::as_str)
@@ -215,10 +267,106 @@ impl Manifest {
     /// The name of this release, from its set of paths: Django's `manifest_hash`, over the same text but
     /// with SHA-256. Django only compares it with itself.
     pub fn release(&self) -> String {
-        let pairs: Vec<_> = self.paths.iter().collect();
-        let text = serde_json::to_vec(&pairs).expect("pairs of strings are always JSON");
-        hex(&Sha256::digest(text))[..12].to_owned()
+        release_of(self.paths.iter().map(|(plain, name)| (plain.as_str(), name.as_str())))
     }
+}
+
+impl Packed {
+    /// As [`Manifest::load`], but at no time is more in memory than what is packed.
+    ///
+    /// # Errors
+    /// As [`Manifest::load`].
+    pub fn load(folder: &Path) -> Result<Self, ManifestError> {
+        let path = folder.join(FILE_NAME);
+        let file = match fs_err::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ManifestError::Missing(folder.to_owned()));
+            }
+            file => file.map_err(ManifestError::Unreadable)?,
+        };
+        let on_disk: OnDisk<Files> =
+            serde_json::from_reader(BufReader::with_capacity(1 << 17, file)).map_err(|cause| {
+                if cause.is_io() {
+                    ManifestError::Unreadable(cause.into())
+                } else {
+                    ManifestError::Malformed { path: path.clone(), cause }
+                }
+            })?;
+        on_disk.check_versions(&path)?;
+        let OnDisk { paths, vestibule, .. } = on_disk;
+        let manifest = match vestibule {
+            Some(Ours { files, leaving, rewriting, .. }) => Self::new(paths, Some(files), leaving, rewriting),
+            None => Self::new(paths, None, BTreeSet::new(), None),
+        };
+        let used = manifest.paths.values().map(AsRef::as_ref);
+        let listed = manifest.files.iter().flat_map(Files::names);
+        let names = used.chain(listed).chain(manifest.leaving.iter().map(String::as_str));
+        check_names(&path, names, manifest.files.iter().flat_map(Files::dictionaries))?;
+        Ok(manifest)
+    }
+
+    /// As [`Manifest::write_json`], to the byte.
+    ///
+    /// # Errors
+    /// When the writer has one.
+    pub fn write_json(&self, writer: impl io::Write) -> io::Result<()> {
+        struct Paths<'m>(&'m Packed);
+        impl Serialize for Paths<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_map(self.0.paths.iter().map(|(plain, name)| (plain.as_ref(), name.as_ref())))
+            }
+        }
+        let ours = |files| OursToDisk {
+            version: OUR_VERSION,
+            rewriting: self.rewriting.as_ref(),
+            leaving: &self.leaving,
+            files,
+        };
+        let vestibule = self.files.as_ref().map(ours);
+        let to_disk = ToDisk { paths: Paths(self), version: "1.1", hash: self.release(), vestibule };
+        serde_json::to_writer(writer, &to_disk).map_err(io::Error::from)
+    }
+
+    /// As [`Manifest::release`].
+    pub fn release(&self) -> String {
+        release_of(self.paths.iter().map(|(plain, name)| (plain.as_ref(), name.as_ref())))
+    }
+}
+
+fn release_of<'n>(pairs: impl Iterator<Item = (&'n str, &'n str)>) -> String {
+    /// Nothing of the text is kept.
+    struct Hashing(Sha256);
+    impl io::Write for Hashing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hashing = Hashing(Sha256::new());
+    let mut serializer = serde_json::Serializer::new(&mut hashing);
+    serializer.collect_seq(pairs).expect("pairs of strings are always JSON");
+    hex(&hashing.0.finalize())[..12].to_owned()
+}
+
+/// The SHA-256 that these digits are, as [`hex`] writes them; nothing if they are none.
+pub fn sha256_of(digits: &str) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    if digits.len() != 2 * digest.len() {
+        return None;
+    }
+    for (byte, digits) in digest.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        *byte = value(digits[0])? << 4 | value(digits[1])?;
+    }
+    Some(digest)
 }
 
 /// Whether a name is a relative path of plain components.
@@ -245,11 +393,12 @@ impl From<EntryOnDisk> for Entry {
             sizes.filter_map(|(token, size)| Some((DictionaryCoding::from_token(token)?, *size))).collect()
         };
         let deltas = entry.deltas.into_iter().map(|(dictionary, sizes)| (dictionary, known(sizes))).collect();
-        let carried = entry.carried.map(|CarriedOnDisk { plain, release, releases, since }| Carried {
+        let carried = entry.carried.map(|CarriedOnDisk { plain, release, releases, since, dated }| Carried {
             plain,
             release,
             releases,
             since,
+            clock: if dated { Clock::SourceDate } else { Clock::Machine },
         });
         Self {
             size: entry.size,
@@ -273,11 +422,12 @@ impl From<&Entry> for EntryOnDisk {
             sizes.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect()
         };
         let deltas = entry.deltas.iter().map(|(dictionary, sizes)| (dictionary.clone(), tokens(sizes))).collect();
-        let carried = entry.carried.clone().map(|Carried { plain, release, releases, since }| CarriedOnDisk {
+        let carried = entry.carried.clone().map(|Carried { plain, release, releases, since, clock }| CarriedOnDisk {
             plain,
             release,
             releases,
             since,
+            dated: clock == Clock::SourceDate,
         });
         Self {
             size: entry.size,
@@ -313,7 +463,13 @@ mod tests {
             variants: [(Coding::Gzip, 2)].into(),
             dictionary_for: Some("a.*.css".into()),
             deltas: [("cd".repeat(32), [(DictionaryCoding::Zstd, 1)].into())].into(),
-            carried: Some(Carried { plain: "a.css".into(), release: "0123456789ab".into(), releases: 2, since: 1 }),
+            carried: Some(Carried {
+                plain: "a.css".into(),
+                release: "0123456789ab".into(),
+                releases: 2,
+                since: 1,
+                clock: Clock::SourceDate,
+            }),
         };
         Manifest {
             paths: [("a.css".into(), "a.0123456789ab.css".into())].into(),
@@ -329,10 +485,46 @@ mod tests {
     }
 
     #[test]
+    fn a_packed_manifest_is_written_and_read_as_the_other_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for text in [example().to_json(), Manifest { files: None, ..example() }.to_json()] {
+            fs_err::write(folder.path().join(FILE_NAME), &text).expect("written");
+            let packed = Packed::load(folder.path()).expect("our own text");
+            let mut written = Vec::new();
+            packed.write_json(&mut written).expect("a vector takes everything");
+            assert_eq!(String::from_utf8(written).expect("JSON"), text);
+            assert_eq!((packed.release(), packed.expanded()), (example().release(), parse(&text).expect("our own")));
+        }
+        for (text, is_expected) in [
+            (
+                r#"{"paths": {"a": "../b"}, "version": "1.1"}"#,
+                (|error| matches!(error, ManifestError::BadName { .. })) as fn(&_) -> bool,
+            ),
+            (r#"{"paths": {}, "version": "9.0"}"#, |error| matches!(error, ManifestError::OtherVersion { .. })),
+            (r#"{"paths": {"#, |error| matches!(error, ManifestError::Malformed { .. })),
+        ] {
+            fs_err::write(folder.path().join(FILE_NAME), text).expect("written");
+            let error = Packed::load(folder.path()).expect_err("a refusal");
+            assert!(is_expected(&error), "for {text}: {error}");
+        }
+        fs_err::remove_file(folder.path().join(FILE_NAME)).expect("removed");
+        assert!(matches!(Packed::load(folder.path()), Err(ManifestError::Missing(_))));
+    }
+
+    #[test]
     fn a_manifest_that_django_wrote_has_paths_only() {
         let manifest = parse(r#"{"paths": {"a.css": "a.1.css"}, "version": "1.1", "hash": "x"}"#).expect("Django's");
         assert_eq!(manifest.paths["a.css"], "a.1.css");
         assert_eq!(manifest.files, None);
+    }
+
+    #[test]
+    fn a_digest_is_read_from_its_digits() {
+        assert_eq!(sha256_of(&"0a".repeat(32)), Some([10; 32]));
+        assert_eq!(sha256_of(&hex(&[0xf3; 32])), Some([0xf3; 32]));
+        for text in ["", "0a", &"é".repeat(32), &"+1".repeat(32), &"zz".repeat(32), &"AB".repeat(32)] {
+            assert_eq!(sha256_of(text), None, "for {text}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod json;
 pub mod nearest;
+pub mod packed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -90,6 +91,11 @@ impl Entry {
         self.stored.as_deref().unwrap_or(name)
     }
 
+    /// The name of the compressed copy beside a file with this name.
+    pub fn copy_name(name: &str, coding: Coding) -> String {
+        format!("{name}{}", coding.suffix())
+    }
+
     /// The name of the file that holds a delta for `name` against the dictionary with this SHA-256.
     pub fn delta_name(name: &str, dictionary: &str, coding: DictionaryCoding) -> String {
         format!("{name}.{}{}", dictionary.get(..12).unwrap_or(dictionary), coding.suffix())
@@ -107,4 +113,17 @@ pub struct Carried {
     pub releases: u32,
     /// When it went out of use, in seconds since 1970.
     pub since: u64,
+    /// By which clock.
+    pub clock: Clock,
+}
+
+/// Where the time of a release comes from. Times of one are not compared with times of the other: a release may be
+/// dated by a commit of years ago, or by one to come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Clock {
+    /// The machine's.
+    #[default]
+    Machine,
+    /// `SOURCE_DATE_EPOCH`, as builds have it that shall come out the same at any time.
+    SourceDate,
 }

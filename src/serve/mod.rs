@@ -1,4 +1,4 @@
-//! During: the frame around the two kinds of answer.
+//! During: the frame around the kinds of answer.
 //!
 //! `bind` does everything that can fail, before the first connection is accepted; `run` accepts until it
 //! is told to stop. The order of both is the order of the lines below.
@@ -17,9 +17,11 @@
 //! - Not tried yet: pieces of large bodies that stay in the processor's caches, full link-time optimisation.
 
 pub mod accept;
+pub mod fresh;
 pub mod gather;
 pub mod linger;
 pub mod listen;
+pub mod releases;
 pub mod signals;
 pub mod site;
 pub mod stack;
@@ -28,6 +30,7 @@ pub mod watch;
 pub mod workers;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -44,6 +47,7 @@ use crate::assets::AssetsError;
 use crate::config::ListenConfig;
 use crate::config::load::{ConfigError, Loaded, Origin};
 use crate::config::values::ListenAddress;
+use crate::files::FilesError;
 use crate::gate::GateError;
 use crate::layers::access_log::{AccessLog, Writer};
 use crate::tls::{Tickets, TlsError, certificates};
@@ -57,6 +61,9 @@ pub enum ServeError {
     /// The static files are not sound.
     #[error(transparent)]
     Assets(#[from] AssetsError),
+    /// A folder of uploads, or of files that the application hands over, cannot be served from.
+    #[error(transparent)]
+    Files(#[from] FilesError),
     /// The certificate is not sound.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -80,6 +87,15 @@ pub enum ServeError {
     /// The threads that are to serve do not start.
     #[error("cannot start the threads that serve")]
     Workers(#[source] io::Error),
+    /// The folder for what waits takes no files.
+    #[error("[upstream] buffer_directory: cannot make a file in {}", directory.display())]
+    BufferDirectory {
+        /// The folder.
+        directory: PathBuf,
+        /// What the system says.
+        #[source]
+        cause: io::Error,
+    },
     /// The access log has no thread to write it.
     #[error("cannot start the access log")]
     AccessLog(#[source] io::Error),
@@ -89,8 +105,13 @@ impl ServeError {
     /// Whether the operator can mend it by writing something else, as opposed to what the system refuses.
     pub fn is_operators_mistake(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Gate(_) | Self::ErrorPages(_) | Self::Bind { .. } => true,
+            Self::Config(_)
+            | Self::Gate(_)
+            | Self::ErrorPages(_)
+            | Self::Bind { .. }
+            | Self::BufferDirectory { .. } => true,
             Self::Assets(error) => error.is_operators_mistake(),
+            Self::Files(error) => error.is_operators_mistake(),
             Self::Tls(TlsError::Certificate(error)) => error.is_operators_mistake(),
             Self::Tls(TlsError::Library(_)) | Self::AccessLog(_) | Self::Workers(_) => false,
         }
@@ -113,6 +134,9 @@ impl ServeError {
                 _ => None,
             },
             Self::Workers(_) => Some("lower [limits] threads, or allow more of them (TasksMax, LimitNPROC)".into()),
+            Self::BufferDirectory { .. } => {
+                Some("name a folder that is there and that this user may write to, or leave the key out".into())
+            }
             Self::Tls(TlsError::Certificate(certificates::CertificateError::Mismatch { .. })) => {
                 Some("give the two files that were issued together, the certificate first".into())
             }
@@ -208,6 +232,7 @@ impl Server {
         }
         // What is left are the threads' own descriptors, and a port is closed with the last of them.
         drop(listeners);
+        accepting.spawn(releases::follow(live.clone(), door.stop.clone()));
         let reread = Arc::new(reread);
         while let Some(Order::Reload) = orders.recv().await {
             reload(&live, &reread, &tickets).await;
@@ -256,8 +281,15 @@ fn announce(site: &Site, loaded: &Loaded) {
         Some(file) => info!("configuration: {}", file.display()),
         None => info!("configuration: flags and environment only"),
     }
-    if let Some(assets) = &site.assets {
-        info!("static files: {assets}");
+    announce_files(site);
+    if config.assets.watch {
+        warn!("files are looked for before each answer ([static] watch); use it for development only");
+    }
+    if let Some(media) = &site.media {
+        info!("uploads: {media}");
+    }
+    if !site.send_file.is_empty() {
+        info!("files that the application may hand over: {}", site.send_file);
     }
     match &config.upstream.address {
         Some(address) => info!("application: {address}"),
@@ -268,6 +300,16 @@ fn announce(site: &Site, loaded: &Loaded) {
     }
     if let Some(trouble) = config.tls.certificate.as_deref().and_then(certificate_trouble) {
         warn!("{trouble}");
+    }
+}
+
+fn announce_files(site: &Site) {
+    for folder in site.assets.folders() {
+        info!("static files: {folder}");
+    }
+    let plain = site.assets.assets().filter(|assets| !assets.has_manifest());
+    if let Some(folder) = plain.map(|assets| assets.folder()).filter(|_| !site.config.assets.watch) {
+        warn!(folder = %folder.display(), "no staticfiles.json in the folder of static files: no file is cached for long");
     }
 }
 

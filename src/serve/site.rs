@@ -7,19 +7,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ::http::HeaderValue;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use tracing::warn;
 
 use super::ServeError;
-use crate::assets::Assets;
+use super::fresh::Looked;
+use crate::assets::Mounts;
+use crate::config::header_rule::{self, HeaderRule};
 use crate::config::values::ListenAddress;
-use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig};
+use crate::config::{Config, HttpsConfig, LimitsConfig, TimeoutsConfig, UpstreamConfig};
+use crate::files::media::Media;
+use crate::files::send_file::SendFile;
 use crate::gate::Gate;
 use crate::gate::maintenance::Maintenance;
+use crate::http::header_rules::HeaderRules;
 use crate::layers::error_pages::ErrorPages;
 use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
-use crate::upstream::Upstream;
 use crate::upstream::tunnel::Tunnels;
+use crate::upstream::{Upstream, try_buffer_directory};
 
 /// What a connection keeps of the configuration that it began under. Not the whole [`Site`]: an idle
 /// connection must not hold the files of an old release in memory.
@@ -32,22 +38,28 @@ pub struct Bounds {
 }
 
 /// One configuration, ready to answer from.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Site {
     /// What the operator asked for.
     pub config: Config,
     /// What new connections begin under.
     pub bounds: Arc<Bounds>,
-    /// The static files, if there are any.
-    pub assets: Option<Assets>,
+    /// The folders of files, if there are any.
+    pub assets: Arc<Mounts>,
     /// Who may come in.
-    pub gate: Gate,
+    pub gate: Arc<Gate>,
     /// While the application rests.
-    pub maintenance: Option<Maintenance>,
+    pub maintenance: Option<Arc<Maintenance>>,
     /// The operator's pages for errors.
-    pub error_pages: ErrorPages,
+    pub error_pages: Arc<ErrorPages>,
     /// The paths that have moved.
-    pub redirects: Redirects,
+    pub redirects: Arc<Redirects>,
+    /// What is set and removed of the application's headers. The static files have theirs already.
+    pub header_rules: Arc<HeaderRules>,
+    /// The uploads, if they are served here.
+    pub media: Option<Arc<Media>>,
+    /// The files that the application may hand over.
+    pub send_file: Arc<SendFile>,
     /// The application, if there is one.
     pub upstream: Option<Arc<Upstream>>,
     /// The upgraded connections, those that began under a site before this one included.
@@ -69,13 +81,19 @@ impl Site {
     /// # Errors
     /// When any part is not sound; nothing has changed then.
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
-        let assets = config.assets.directory.is_some().then(|| Assets::open(&config.assets)).transpose()?;
+        let header_rules = header_rules(&config.headers);
+        let assets = Arc::new(Mounts::open(&config, &header_rules)?);
+        let media = Media::open(&config.media)?.map(Arc::new);
+        let send_file = Arc::new(SendFile::open(&config.send_file)?);
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
         };
         let tunnels = before.map(|before| before.tunnels.clone()).unwrap_or_default();
         let unchanged = before.filter(|before| before.config.upstream == config.upstream);
+        if unchanged.is_none() && config.upstream.address.is_some() {
+            try_buffers(&config.upstream)?;
+        }
         let upstream = match unchanged {
             Some(before) => before.upstream.clone(),
             None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream, &tunnels))),
@@ -84,10 +102,12 @@ impl Site {
         let hsts = hsts(&config.https).filter(|_| !config.staging.enabled);
         let (hsts, redirect_port) = (hsts, redirect_port(&config));
         let gate = Gate::new(&config.access, &config.rate_limits, &config.staging, &config.gate)?;
-        let maintenance = Maintenance::new(&config.maintenance);
+        let gate = Arc::new(gate);
+        let maintenance = Maintenance::new(&config.maintenance).map(Arc::new);
         let error_pages = config.pages.errors.as_deref().map(ErrorPages::read).transpose();
         let error_pages = error_pages.map_err(ServeError::ErrorPages)?.unwrap_or_default();
-        let redirects = Redirects::new(&config.redirects);
+        let error_pages = Arc::new(error_pages);
+        let redirects = Arc::new(Redirects::new(&config.redirects));
         let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
         Ok(Self {
             config,
@@ -97,12 +117,41 @@ impl Site {
             maintenance,
             error_pages,
             redirects,
+            header_rules,
+            media,
+            send_file,
             upstream,
             tunnels,
             tls,
             hsts,
             redirect_port,
         })
+    }
+
+    /// The same with other files.
+    pub fn with_assets(&self, assets: Mounts) -> Self {
+        Self { assets: Arc::new(assets), ..self.clone() }
+    }
+}
+
+/// The operator's rules for headers, ready to be looked up.
+pub fn header_rules(rules: &[HeaderRule]) -> Arc<HeaderRules> {
+    // The configuration is refused if they are too much together; `check` looks at the rest of such a one too.
+    let Ok(paths) = header_rule::glob_set(rules) else { return Arc::default() };
+    Arc::new(HeaderRules::new(paths, rules.iter().map(HeaderRule::edits).collect()))
+}
+
+/// A folder that somebody named must take files. The system's own may be absent, as in a container whose files
+/// cannot be written: small bodies need none.
+fn try_buffers(config: &UpstreamConfig) -> Result<(), ServeError> {
+    match (try_buffer_directory(config), &config.buffer_directory) {
+        (Err(cause), Some(directory)) => Err(ServeError::BufferDirectory { directory: directory.clone(), cause }),
+        (Err(error), None) => {
+            warn!(%error, "request bodies of more than [upstream] request_buffer get 503: no temporary folder takes \
+                files; name one in [upstream] buffer_directory, or stream them with buffer_disk = 0");
+            Ok(())
+        }
+        (Ok(()), _) => Ok(()),
     }
 }
 
@@ -127,6 +176,8 @@ fn redirect_port(config: &Config) -> Option<u16> {
 pub struct Live {
     site: ArcSwap<Site>,
     stopping: AtomicBool,
+    /// The last look into the folders, while somebody develops.
+    pub looked: Mutex<Looked>,
     /// Permits for client connections.
     pub connections: Arc<Semaphore>,
 }
@@ -135,7 +186,12 @@ impl Live {
     /// Begins with a site.
     pub fn new(site: Site) -> Self {
         let connections = Arc::new(Semaphore::new(site.config.limits.connections.get()));
-        Self { site: ArcSwap::from_pointee(site), stopping: AtomicBool::new(false), connections }
+        Self {
+            site: ArcSwap::from_pointee(site),
+            stopping: AtomicBool::new(false),
+            looked: Mutex::default(),
+            connections,
+        }
     }
 
     /// The site in force. A request keeps the one that it began with.
@@ -151,6 +207,11 @@ impl Live {
     /// Puts another site in force, for every request from now on.
     pub fn replace(&self, site: Site) {
         self.site.store(Arc::new(site));
+    }
+
+    /// The same, unless what is in force by now is no longer `before`.
+    pub fn replace_if_still(&self, before: &Arc<Site>, site: Site) -> bool {
+        Arc::ptr_eq(&self.site.compare_and_swap(before, Arc::new(site)), before)
     }
 
     /// Notes that the server is about to stop, so that readiness can say so.

@@ -9,9 +9,13 @@
 //!   one name            the canonical one, and https, before anything of the site is shown in the clear
 //!   gate                rate limits, networks, passwords
 //!   redirects           what has moved, in files and pages alike
-//!   static files        if they own the path; the application never sees it
-//!   maintenance         the application rests; static files do not
+//!   uploads             if they own the path; the application never sees it
+//!   files               of [static] and [[mounts]], if one of them answers
+//!   maintenance         the application rests; files do not
 //!   body limit          only the application reads bodies
+//!   header rules        for the application's answers; the static files were given theirs at start
+//!   compression         of the application's answers
+//!   file handed over    in place of an answer's body, if the application names one
 //!   application
 //! what the operator wants on whatever comes back: error pages, security headers, strict transport security
 //! ```
@@ -26,11 +30,14 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use tracing::debug;
 
 use super::accept::Stack;
+use super::fresh;
 use super::site::{Live, Site};
-use crate::gate;
-use crate::http::{Request, Response, Scheme, answers, request_rules};
+use crate::files::send_file::Kept;
+use crate::gate::{self, Pass};
+use crate::http::{Client, HandedOver, Request, RequestId, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
-use crate::layers::{body_limit, client_address, redirect_to_https, redirects, security_headers};
+use crate::layers::{body_limit, client_address, compression, redirect_to_https, redirects, security_headers};
+use crate::upstream::Upstream;
 
 /// Builds the service that answers every request of every connection.
 pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
@@ -38,7 +45,7 @@ pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
     let logged = log.layer(service_fn(move |request: Request| {
         let live = live.clone();
         async move {
-            let site = live.site();
+            let site = fresh::site(&live).await;
             let (scheme, hsts) = (request.client.scheme, site.hsts.clone());
             let version = request.head.version;
             let wants_page = site.error_pages.may_dress(&request.head);
@@ -73,7 +80,8 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         Ok(host) => host,
         Err(refusal) => {
             debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
-            return with_allow(answers::status(refusal.status()));
+            let is_static = site.assets.assets().is_some_and(|assets| assets.owns(request.head.uri.path()));
+            return refused(refusal.status(), is_static);
         }
     };
     // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
@@ -94,45 +102,75 @@ async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
         let redirect = redirects::to_host(name, request.client.scheme, &request.head);
         return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
     }
-    match site.gate.admit(&request.head, &request.client).await {
-        Ok(pass) => {
-            let response = answer_inside(site, request).await;
-            site.gate.settle(pass, response.status());
-            response
-        }
-        Err(refused) => *refused,
+    let pass = match site.gate.is_open() {
+        true => Pass::default(),
+        // Boxed, since few sites have rules, and every static answer would be moved about with room for them.
+        false => match Box::pin(site.gate.admit(&request.head, &request.client)).await {
+            Ok(pass) => pass,
+            Err(refused) => return *refused,
+        },
+    };
+    if let Some(response) = answer_from_files(site, &request.head, &request.client, request.id).await {
+        return response;
     }
+    // Boxed for the same reason: its future is some kilobytes, and that was a quarter of the cost of a static answer
+    // over HTTP/2.
+    Box::pin(answer_from_application(site, request, pass)).await
 }
 
-/// The answer for who may come in.
-async fn answer_inside(site: &Site, request: Request) -> Response {
-    if let Some(redirect) = site.redirects.redirect(&request.head.uri) {
-        return redirect;
+/// What needs no application.
+async fn answer_from_files(site: &Site, head: &Parts, client: &Client, id: RequestId) -> Option<Response> {
+    if let Some(redirect) = site.redirects.redirect(&head.uri) {
+        return Some(redirect);
     }
-    if let Some(assets) = site.assets.as_ref().filter(|assets| assets.owns(request.head.uri.path())) {
-        return assets.respond(&request.head, &request.client).await;
+    if let Some(media) = site.media.as_ref().filter(|media| media.owns(head.uri.path())) {
+        return Some(Box::pin(media.respond(head, id)).await);
     }
+    Some(site.assets.find(head)?.respond(head, client).await)
+}
+
+async fn answer_from_application(site: &Site, request: Request, pass: Pass) -> Response {
     let Some(upstream) = &site.upstream else {
         return answers::status(StatusCode::NOT_FOUND);
     };
     if let Some(response) = site.maintenance.as_ref().and_then(|rest| rest.answer(request.client.address)) {
         return response;
     }
-    match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
-        // Boxed, since its future is some kilobytes, and every static answer would be moved about with
-        // room for it: that was a quarter of the cost of one over HTTP/2.
-        Ok(request) => Box::pin(upstream.forward(request)).await,
+    let edits = site.header_rules.for_raw_path(request.head.uri.path());
+    let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
+        Ok(request) => ask(site, upstream, request).await,
         Err(response) => *response,
-    }
-}
-
-/// A 405 must say what is allowed (RFC 9110, section 15.5.6).
-fn with_allow(mut response: Response) -> Response {
-    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let methods = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        response.headers_mut().insert(ALLOW, methods);
+    };
+    site.gate.settle(pass, response.status());
+    // What is switched to another protocol has no headers to speak of.
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        edits.apply(response.status(), response.headers_mut());
     }
     response
+}
+
+/// The application's answer, compressed, or the file that it hands over, as it is.
+async fn ask(site: &Site, upstream: &Upstream, request: Request) -> Response {
+    let (kept, asked, id) = (Kept::of(&request.head), compression::Asked::of(&request.head), request.id);
+    let response = upstream.forward(request).await;
+    if response.extensions().get::<HandedOver>().is_some() {
+        return site.send_file.settle(response, &kept, id).await;
+    }
+    compression::compress(response, asked, &site.config.compression)
+}
+
+/// The answer to a request that is not sound. A 405 must say what is allowed (RFC 9110, section 15.5.6).
+///
+/// A connection of HTTP/1.1 ends with it. Whoever sent this may see the end of it elsewhere than we do, as with
+/// `CONNECT`, behind which other bytes than HTTP follow; and what comes next may be another client's, if a proxy
+/// before us shares its connection among many.
+fn refused(status: StatusCode, is_static: bool) -> Response {
+    let mut response = answers::status(status);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let methods = if is_static { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
+    }
+    answers::last(response)
 }
 
 /// The answers for load balancers and orchestrators.

@@ -1,9 +1,9 @@
 //! One request and its answer on one connection.
 //!
 //! hyper's `http1::Connection` is polled by whoever waits for something on it: here for the head of
-//! the answer, in `received` for its body. So no task, no channel between tasks and no wake-up stand
-//! between the client and the application, and a client that goes away takes its connection to the
-//! application with it, because nobody else holds it.
+//! the answer, in `received` for its body. So no task of its own stands between the client and the application,
+//! and a client that goes away takes its connection to the application with it, because nobody else holds
+//! it: where an answer does not come whole at once, `pump` has a task that reads it, and ends with the client.
 //!
 //! Why not hyper-util's pooled client: gunicorn's sync worker closes every connection, and that
 //! client spawns a task for each; it does not tell in which phase a request failed, which the
@@ -58,7 +58,8 @@ impl Exchange {
     pub(super) async fn new(socket: Socket, packet: Option<Bytes>, config: &UpstreamConfig) -> Result<Self, Failure> {
         let head = config.response_header_size.as_usize();
         let hint = packet.as_ref().and_then(uwsgi::hint);
-        let traffic = Arc::new(Traffic::default());
+        let is_local = packet.is_none() && matches!(socket, Socket::Left(_));
+        let traffic = Arc::new(Traffic::new(is_local));
         let wire = Wire::new(Packeted::new(socket, packet), Arc::clone(&traffic));
         let (sender, connection) = Builder::new()
             .max_header_size(head)
@@ -134,7 +135,8 @@ impl Exchange {
         if self.traffic.has_answer() {
             return Failure::Closed { answered: Answered::InPart, reused, hint: None, source };
         }
-        Failure::Closed { answered: Answered::Nothing, reused, hint: self.hint, source }
+        let answered = if self.traffic.is_unread() { Answered::Unread } else { Answered::Nothing };
+        Failure::Closed { answered, reused, hint: self.hint, source }
     }
 }
 

@@ -24,9 +24,15 @@ pub enum Failure {
         /// How long the request waited for one.
         waited: Duration,
     },
-    /// Other requests have taken all memory for bodies of unknown length.
+    /// Other requests have taken all memory for bodies of unknown length, and no disk is to be used.
     #[error("too much of request bodies is held at once ([upstream] request_buffer_memory)")]
     MemoryTaken,
+    /// Other bodies have taken the memory, and all of the disk that they may.
+    #[error("too much of bodies is held at once ([upstream] request_buffer_memory and buffer_disk)")]
+    DiskTaken,
+    /// The body cannot be written to a file.
+    #[error("a request's body cannot be held in a file ([upstream] buffer_directory)")]
+    Disk(#[source] io::Error),
     /// Nobody has listened on the socket for longer than requests are held.
     #[error("the application is not there ([upstream] hold)")]
     Away {
@@ -84,8 +90,11 @@ pub enum Failure {
     /// The client is to blame.
     #[error("the request's body {0}")]
     Client(ClientFault),
-    /// The body has no length and is too long to be gathered.
-    #[error("the uwsgi protocol needs a length, and the body is longer than [upstream] request_buffer")]
+    /// The body is longer than what may be held of all bodies together.
+    #[error("the request's body is larger than [upstream] buffer_disk")]
+    TooLongToHold,
+    /// The body has no length and is not gathered, or is too long for that.
+    #[error("the uwsgi protocol needs a length, and the body is not gathered whole ([upstream] buffer_disk)")]
     LengthRequired,
     /// The request's head does not fit into a uwsgi packet.
     #[error("the request's head does not fit into the 65,535 bytes of a uwsgi packet")]
@@ -95,6 +104,8 @@ pub enum Failure {
 /// How much of an answer came before the application closed the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answered {
+    /// No byte, and nobody had read the request.
+    Unread,
     /// No byte.
     Nothing,
     /// A part of the head.
@@ -104,6 +115,7 @@ pub enum Answered {
 impl Answered {
     fn how_far(self) -> &'static str {
         match self {
+            Self::Unread => "before it read the request",
             Self::Nothing => "without an answer",
             Self::InPart => "in the middle of its answer's head",
         }
@@ -151,14 +163,19 @@ impl fmt::Display for ClientFault {
 impl Failure {
     /// Whether the client sent what cannot be served.
     pub fn is_clients_fault(&self) -> bool {
-        matches!(self, Self::Client(_) | Self::LengthRequired | Self::PacketTooLarge)
+        matches!(self, Self::Client(_) | Self::TooLongToHold | Self::LengthRequired | Self::PacketTooLarge)
     }
 
     /// Whether a request that can be repeated without harm may be tried once more on a fresh
     /// connection: when the connection was closed without a word. An idle one may have been closed just
     /// before; a fresh one may have waited on a socket whose application is being restarted.
     pub fn may_retry(&self) -> bool {
-        matches!(self, Self::Closed { answered: Answered::Nothing, hint: None, .. })
+        matches!(self, Self::Closed { answered: Answered::Nothing | Answered::Unread, hint: None, .. })
+    }
+
+    /// Whether it is certain that nobody read the request, so that any may be sent again.
+    pub(super) fn is_unread(&self) -> bool {
+        matches!(self, Self::Closed { answered: Answered::Unread, .. })
     }
 
     /// What the client is told.
@@ -171,11 +188,13 @@ impl Failure {
             Self::QueueFull
             | Self::QueueTooSlow { .. }
             | Self::MemoryTaken
+            | Self::DiskTaken
+            | Self::Disk(_)
             | Self::Away { .. }
             | Self::BacklogFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Closed { .. } | Self::Malformed(_) | Self::HeadTooLarge => StatusCode::BAD_GATEWAY,
             Self::ConnectTooSlow { .. } | Self::NotReading { .. } | Self::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Client(ClientFault::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Client(ClientFault::TooLarge) | Self::TooLongToHold => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Client(ClientFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
             Self::Client(ClientFault::Broken) => StatusCode::BAD_REQUEST,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
@@ -188,6 +207,10 @@ impl Failure {
         let mut response = answers::status(self.status());
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        // With the others the rest of the body is still read, and the connection goes on.
+        if matches!(self, Self::Client(ClientFault::Broken)) {
+            return answers::last(response);
         }
         response
     }
@@ -237,12 +260,16 @@ mod tests {
             (Failure::QueueFull, 503, false, false),
             (Failure::QueueTooSlow { waited }, 503, false, false),
             (Failure::MemoryTaken, 503, false, false),
+            (Failure::DiskTaken, 503, false, false),
+            (Failure::Disk(io::ErrorKind::StorageFull.into()), 503, false, false),
+            (Failure::TooLongToHold, 413, true, false),
             (Failure::Connect(io::ErrorKind::NotFound.into()), 502, false, false),
             (Failure::ConnectTooSlow { waited }, 504, false, false),
             (Failure::NotReading { waited }, 504, false, false),
             (Failure::TooSlow { waited }, 504, false, false),
             (closed(Answered::Nothing, true), 502, false, true),
             (closed(Answered::Nothing, false), 502, false, true),
+            (closed(Answered::Unread, false), 502, false, true),
             (Failure::Away { waited, source: io::ErrorKind::NotFound.into() }, 503, false, false),
             (Failure::BacklogFull { waited }, 503, false, false),
             (closed(Answered::InPart, true), 502, false, false),

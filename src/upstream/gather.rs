@@ -1,173 +1,419 @@
 //! Bodies that are gathered before the application is asked: a client that sends slowly then holds
 //! none of its workers, and a body of unknown length gets one, without which Django reads nothing.
 //!
-//! No connection to the application is held meanwhile, so the number of connections does not bound
-//! how many gather at once. The memory does. Who finds it taken does not wait, since those who hold a
-//! part of it may be waiting for more themselves: a body with a length goes on as it comes, one
-//! without is refused.
+//! What is short stays in memory; what is longer, or finds the memory taken, goes to a file. No connection to the
+//! application is held meanwhile, so the number of connections does not bound how many gather at once: memory
+//! and disk do. Who finds both taken is refused, since who waited would hold what others wait for, and who streamed
+//! through would hold a worker.
+//!
+//! Only where the operator allows no disk, what does not fit goes on as it comes.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use fs_err::File;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::{ClientFault, Failure};
-use crate::config::UpstreamConfig;
-use crate::http::body::Body;
+use super::storage::{self, Share, Storage};
+use crate::http::body::{Body, BodyError, FileSlice};
 
-/// The beginning of a body, and what comes after it; `None` if that was all.
-pub(super) type Parts = (Bytes, Option<Body>);
+/// How much is written to a file at once.
+const BATCH: usize = 256 * 1024;
 
-/// Where bodies are gathered.
+/// A body of which some has been gathered, or all.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    /// What comes first.
+    pub(super) front: Bytes,
+    /// What comes after it.
+    pub(super) rest: Option<Body>,
+    /// How long all of it is, if it was gathered whole.
+    pub(super) length: Option<u64>,
+}
+
+/// Gathers bodies.
 #[derive(Debug)]
 pub(super) struct Gathering {
-    /// How much of one body.
-    limit: usize,
-    /// How much of all together: a permit for each byte.
-    memory: Arc<Semaphore>,
+    storage: Arc<Storage>,
 }
 
 impl Gathering {
-    pub(super) fn new(config: &UpstreamConfig) -> Self {
-        let memory = config.request_buffer_memory.as_usize().min(Semaphore::MAX_PERMITS);
-        Self { limit: config.request_buffer.as_usize(), memory: Arc::new(Semaphore::new(memory)) }
+    pub(super) fn new(storage: Arc<Storage>) -> Self {
+        Self { storage }
     }
 
-    /// Whether a body of this length is gathered whole.
-    pub(super) fn holds(&self, length: u64) -> bool {
-        length <= self.limit as u64
+    /// Whether a body of this length is not even begun with: it goes on as it comes, because no disk is to be used
+    /// for what is longer than the memory for one.
+    pub(super) fn streams(&self, length: u64) -> bool {
+        !self.storage.has_disk() && length > self.storage.limit as u64
     }
 
-    /// Reads a body to its end, or until it is longer than one may be. One with an announced length goes
-    /// on as it comes when the memory is taken.
-    pub(super) async fn gather(&self, mut body: Body, announced: Option<u64>) -> Result<Parts, Failure> {
-        let mut gathered = Gathered { bytes: Vec::new(), share: self.take(0)? };
+    /// Reads a body to its end. Without a disk, until it is longer than one may be; one with an announced length
+    /// then goes on as it comes also when the memory is taken.
+    pub(super) async fn gather(&self, mut body: Body, announced: Option<u64>) -> Result<Gathered, Failure> {
+        if announced.is_some_and(|length| length > self.storage.longest()) {
+            return Err(Failure::TooLongToHold);
+        }
+        let mut held = Held::new(&self.storage);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::Client(ClientFault::of(&*error)))?;
             let Ok(data) = frame.into_data() else { continue };
-            match self.add(&mut gathered, &data) {
-                Ok(()) => {}
-                Err(_) if announced.is_some() => {
-                    gathered.bytes.extend_from_slice(&data);
-                    return Ok((Bytes::from_owner(gathered), Some(body)));
+            if self.storage.has_disk() {
+                held.add(data).await?;
+            } else if !held.keep(&data) {
+                let is_too_long = held.bytes.len() + data.len() > self.storage.limit;
+                if announced.is_none() && !is_too_long {
+                    return Err(Failure::MemoryTaken);
                 }
-                Err(failure) => return Err(failure),
-            }
-            if gathered.bytes.len() > self.limit {
-                return Ok((Bytes::from_owner(gathered), Some(body)));
+                held.bytes.extend_from_slice(&data);
+                return Ok(Gathered { front: held.into_front(), rest: Some(body), length: None });
             }
             // Not every body knows its own end.
-            if announced == Some(gathered.bytes.len() as u64) {
+            if announced.is_some_and(|length| held.length() >= length) {
                 break;
             }
         }
-        Ok((Bytes::from_owner(gathered), None))
+        let length = held.length();
+        if announced.is_some_and(|announced| announced != length) {
+            return Err(Failure::Client(ClientFault::Broken));
+        }
+        held.into_whole(length).await
+    }
+}
+
+/// What is held of one body.
+struct Held<'s> {
+    storage: &'s Storage,
+    /// What is not in the file: all of it, or what is to be written next.
+    bytes: Vec<u8>,
+    memory: Share,
+    file: Option<OnDisk>,
+}
+
+/// The beginning of a body, in a file.
+struct OnDisk {
+    file: File,
+    length: u64,
+    share: Share,
+}
+
+impl<'s> Held<'s> {
+    fn new(storage: &'s Storage) -> Self {
+        Self { storage, bytes: Vec::new(), memory: storage.memory.share(), file: None }
     }
 
-    /// Adds to what is gathered; what it takes is at least doubled each time, so that bytes that come
-    /// one by one are not copied over and over.
-    fn add(&self, gathered: &mut Gathered, data: &[u8]) -> Result<(), Failure> {
-        let (held, needed) = (gathered.share.num_permits(), gathered.bytes.len() + data.len());
-        if needed > held {
-            let size = needed.max(self.limit.min(held * 2));
-            gathered.share.merge(self.take(size - held)?);
-            gathered.bytes.reserve_exact(size - gathered.bytes.len());
+    fn length(&self) -> u64 {
+        self.bytes.len() as u64 + self.file.as_ref().map_or(0, |file| file.length)
+    }
+
+    /// How much of it may be in memory now: of a body that is in a file, a batch.
+    fn room(&self) -> usize {
+        if self.file.is_some() { self.storage.limit.min(BATCH) } else { self.storage.limit }
+    }
+
+    async fn add(&mut self, data: Bytes) -> Result<(), Failure> {
+        if self.keep(&data) {
+            return Ok(());
         }
-        gathered.bytes.extend_from_slice(data);
+        self.write_out().await?;
+        if !self.keep(&data) {
+            self.bytes.extend_from_slice(&data);
+            self.write_out().await?;
+        }
         Ok(())
     }
 
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-        let bytes = u32::try_from(bytes).map_err(|_| Failure::MemoryTaken)?;
-        Arc::clone(&self.memory).try_acquire_many_owned(bytes).map_err(|_| Failure::MemoryTaken)
+    /// Adds to what is in memory, if it may; what it takes is at least doubled each time, so that bytes that come
+    /// one by one are not copied over and over.
+    fn keep(&mut self, data: &[u8]) -> bool {
+        let (taken, needed, room) = (self.memory.size(), self.bytes.len() + data.len(), self.room());
+        if needed > room {
+            return false;
+        }
+        if needed as u64 > taken {
+            let size = (needed as u64).max((room as u64).min(taken * 2));
+            if !self.memory.grow(size - taken) {
+                return false;
+            }
+            self.bytes
+                .reserve_exact(usize::try_from(size).expect("it is no more than one may have") - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(data);
+        true
+    }
+
+    /// Moves what is in memory to the file.
+    async fn write_out(&mut self) -> Result<(), Failure> {
+        let bytes = std::mem::take(&mut self.bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (file, offset, mut share) = match self.file.take() {
+            Some(OnDisk { file, length, share }) => (file, length, share),
+            None => (self.storage.file().await.map_err(Failure::Disk)?.0, 0, self.storage.disk_share()),
+        };
+        if !self.storage.take_disk(&mut share, bytes.len() as u64) {
+            return Err(if share.size() + bytes.len() as u64 > self.storage.longest() {
+                Failure::TooLongToHold
+            } else {
+                Failure::DiskTaken
+            });
+        }
+        let bytes = Bytes::from(bytes);
+        let file = storage::write(file, offset, bytes.clone()).await.map_err(Failure::Disk)?;
+        self.file = Some(OnDisk { file, length: offset + bytes.len() as u64, share });
+        let mut bytes = Vec::from(bytes);
+        // The next batch takes the place of this one, if there is memory for batches at all.
+        bytes.clear();
+        bytes.shrink_to(BATCH);
+        let kept = (bytes.capacity() as u64).min(self.memory.size());
+        self.memory.shrink(self.memory.size() - kept);
+        if kept > 0 {
+            self.bytes = bytes;
+        }
+        Ok(())
+    }
+
+    /// The body that is all here. What was begun in a file goes there whole, so that the memory is free again while
+    /// it waits for a connection.
+    async fn into_whole(mut self, length: u64) -> Result<Gathered, Failure> {
+        if self.file.is_some() {
+            self.write_out().await?;
+        }
+        let rest = self.file.take().map(|OnDisk { file, length, share }| {
+            Body::stream(Filed { slice: Body::File(FileSlice::new(file, 0..length)), _share: share })
+        });
+        let front = if rest.is_some() { Bytes::new() } else { self.into_front() };
+        Ok(Gathered { front, rest, length: Some(length) })
+    }
+
+    /// What is in memory, with its share of it, which is given back when the last of it has been written to the
+    /// application, or is dropped.
+    fn into_front(self) -> Bytes {
+        Bytes::from_owner(Front { bytes: self.bytes, _memory: self.memory })
     }
 }
 
-/// What has been gathered. Its share of the memory is given back when the last of it has been written
-/// to the application, or is dropped.
-struct Gathered {
+/// What was gathered in memory.
+struct Front {
     bytes: Vec<u8>,
-    share: OwnedSemaphorePermit,
+    _memory: Share,
 }
 
-impl AsRef<[u8]> for Gathered {
+impl AsRef<[u8]> for Front {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+/// What was gathered in a file.
+struct Filed {
+    slice: Body,
+    _share: Share,
+}
+
+impl HttpBody for Filed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.get_mut().slice).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.slice.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.slice.size_hint()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::UpstreamConfig;
     use crate::config::values::ByteSize;
-    use crate::http::body::BodyError;
     use futures_util::{FutureExt as _, StreamExt as _, stream};
-    use http_body::Frame;
     use http_body_util::StreamBody;
 
-    fn pieces(pieces: &[&'static str]) -> Body {
+    fn body(pieces: &[&[u8]]) -> Body {
         let frames: Vec<_> =
-            pieces.iter().map(|piece| Ok::<_, BodyError>(Frame::data(Bytes::from_static(piece.as_bytes())))).collect();
+            pieces.iter().map(|piece| Ok::<_, BodyError>(Frame::data(Bytes::copy_from_slice(piece)))).collect();
         Body::stream(StreamBody::new(stream::iter(frames)))
     }
 
-    fn gathering(limit: u64, memory: u64) -> Gathering {
-        Gathering::new(&UpstreamConfig {
+    fn gathering(limit: u64, memory: u64, disk: u64) -> Gathering {
+        let (storage, _) = Storage::both(&UpstreamConfig {
             request_buffer: ByteSize(limit),
             request_buffer_memory: ByteSize(memory),
+            buffer_disk: ByteSize(disk),
             ..UpstreamConfig::default()
-        })
+        });
+        Gathering::new(storage)
+    }
+
+    impl Gathering {
+        /// What is taken of memory and of the disk.
+        fn taken(&self) -> (u64, u64) {
+            (self.storage.memory.taken(), self.storage.disk_taken())
+        }
+    }
+
+    async fn whole(gathered: Gathered) -> Vec<u8> {
+        let rest = match gathered.rest {
+            Some(rest) => rest.collect().await.unwrap().to_bytes(),
+            None => Bytes::new(),
+        };
+        [gathered.front, rest].concat()
     }
 
     #[tokio::test]
-    async fn a_body_within_the_limit_is_gathered_whole() {
-        for (limit, front, is_whole) in
-            [(7, "abcdef", true), (6, "abcdef", true), (5, "abcdef", false), (4, "abcde", false), (0, "abc", false)]
+    async fn what_does_not_fit_into_memory_is_gathered_in_a_file() {
+        for (limit, memory, is_in_file) in
+            [(6, 100, false), (5, 100, true), (0, 100, true), (6, 6, false), (6, 5, true), (6, 0, true)]
         {
-            let (gathered, rest) = gathering(limit, 100).gather(pieces(&["abc", "de", "f"]), None).await.unwrap();
-            assert_eq!((&gathered[..], rest.is_none()), (front.as_bytes(), is_whole), "for a limit of {limit}");
+            let gathering = gathering(limit, memory, 100);
+            let gathered = gathering.gather(body(&[b"abc", b"de", b"f"]), None).await.unwrap();
+            let context = format!("for {limit} of {memory}");
+            assert_eq!(gathered.length, Some(6), "{context}");
+            assert_eq!(gathered.rest.is_some(), is_in_file, "{context}");
+            assert_eq!(gathering.taken(), if is_in_file { (0, 6) } else { (6, 0) }, "{context}");
+            assert_eq!(whole(gathered).await, b"abcdef", "{context}");
+            assert_eq!(gathering.taken(), (0, 0), "{context}");
         }
     }
 
     #[tokio::test]
-    async fn the_memory_is_given_back_with_the_last_of_the_bytes() {
-        let gathering = gathering(100, 10);
-        let (gathered, _) = gathering.gather(pieces(&["abc", "defg"]), None).await.unwrap();
-        let copy = gathered.slice(1..2);
-        drop(gathered);
-        assert_eq!(gathering.memory.available_permits(), 3);
-        assert!(matches!(gathering.gather(pieces(&["abc", "d"]), None).await, Err(Failure::MemoryTaken)));
-        assert_eq!(gathering.memory.available_permits(), 3, "who is refused keeps nothing");
-        drop(copy);
-        assert_eq!(gathering.memory.available_permits(), 10);
+    async fn who_finds_memory_and_disk_taken_is_refused_and_keeps_nothing() {
+        let gathering = gathering(4, 4, 10);
+        let held = gathering.gather(body(&[b"abcd", b"efgh"]), None).await.unwrap();
+        assert_eq!(gathering.taken(), (0, 8));
+        assert!(matches!(gathering.gather(body(&[b"abcdef"]), None).await, Err(Failure::DiskTaken)));
+        assert_eq!(gathering.taken(), (0, 8));
+        assert_eq!(whole(gathering.gather(body(&[b"abcd"]), None).await.unwrap()).await, b"abcd");
+        drop(held);
+        assert_eq!(whole(gathering.gather(body(&[b"abcdef"]), None).await.unwrap()).await, b"abcdef");
     }
 
     #[tokio::test]
-    async fn the_memory_is_given_back_by_a_client_that_leaves() {
-        let gathering = gathering(100, 10);
-        let frame = Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"abc")));
-        let endless = stream::iter([frame]).chain(stream::pending());
-        let mut gathered = Box::pin(gathering.gather(Body::stream(StreamBody::new(endless)), None));
-        assert!(gathered.as_mut().now_or_never().is_none());
-        assert_eq!(gathering.memory.available_permits(), 7);
+    async fn who_could_never_fit_is_told_so_and_an_announcement_is_enough() {
+        let gathering = gathering(4, 4, 10);
+        assert!(matches!(gathering.gather(body(&[b"abcdef", b"ghijkl"]), None).await, Err(Failure::TooLongToHold)));
+        let unread = Body::stream(StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyError>>()));
+        assert!(matches!(gathering.gather(unread, Some(11)).await, Err(Failure::TooLongToHold)));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_takes_no_files_refuses_what_does_not_fit_into_memory() {
+        let (storage, _) = Storage::both(&UpstreamConfig {
+            request_buffer: ByteSize(4),
+            buffer_directory: Some("/no/such/folder".into()),
+            ..UpstreamConfig::default()
+        });
+        let gathering = Gathering::new(storage);
+        assert!(matches!(gathering.gather(body(&[b"abcdef"]), None).await, Err(Failure::Disk(_))));
+        assert_eq!(gathering.taken().0, 0);
+    }
+
+    #[tokio::test]
+    async fn without_a_disk_a_body_is_gathered_within_the_limit_and_goes_on_beyond_it() {
+        for (limit, front, is_whole) in
+            [(7, "abcdef", true), (6, "abcdef", true), (5, "abcdef", false), (4, "abcde", false), (0, "abc", false)]
+        {
+            let gathered = gathering(limit, 100, 0).gather(body(&[b"abc", b"de", b"f"]), None).await.unwrap();
+            let found = (&gathered.front[..], gathered.rest.is_none(), gathered.length.is_some());
+            assert_eq!(found, (front.as_bytes(), is_whole, is_whole), "for a limit of {limit}");
+            assert_eq!(whole(gathered).await, b"abcdef", "for a limit of {limit}");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_disk_a_body_that_may_go_on_does_when_the_memory_is_taken() {
+        let gathering = gathering(100, 4, 0);
+        let gathered = gathering.gather(body(&[b"abc", b"def", b"g"]), Some(7)).await.unwrap();
+        assert_eq!((&gathered.front[..], gathered.length), (&b"abcdef"[..], None));
+        assert_eq!(whole(gathered).await, b"abcdefg");
+        assert!(matches!(gathering.gather(body(&[b"abc", b"def"]), None).await, Err(Failure::MemoryTaken)));
+        assert_eq!(gathering.taken().0, 0);
+    }
+
+    #[tokio::test]
+    async fn the_memory_is_given_back_with_the_last_of_the_bytes() {
+        let gathering = gathering(100, 10, 0);
+        let gathered = gathering.gather(body(&[b"abc", b"defg"]), None).await.unwrap();
+        let copy = gathered.front.slice(1..2);
         drop(gathered);
-        assert_eq!(gathering.memory.available_permits(), 10);
+        assert_eq!(gathering.taken().0, 7);
+        drop(copy);
+        assert_eq!(gathering.taken().0, 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_taken_is_given_back_by_a_client_that_leaves() {
+        for (first, taken) in [(b"abc".to_vec(), (3, 0)), (b"abcdefghijk".to_vec(), (0, 11))] {
+            let gathering = gathering(10, 10, 100);
+            let frame = Ok::<_, BodyError>(Frame::data(Bytes::from(first)));
+            let endless = stream::iter([frame]).chain(stream::pending());
+            let mut gathered = Box::pin(gathering.gather(Body::stream(StreamBody::new(endless)), None));
+            while gathering.taken() != taken {
+                assert!(gathered.as_mut().now_or_never().is_none());
+                tokio::task::yield_now().await;
+            }
+            drop(gathered);
+            assert_eq!(gathering.taken(), (0, 0));
+        }
     }
 
     #[tokio::test]
     async fn bytes_that_come_one_by_one_take_no_more_than_one_body_may() {
-        let gathering = gathering(5, 100);
-        let (gathered, rest) = gathering.gather(pieces(&["a"; 5]), None).await.unwrap();
-        assert!(gathered == "aaaaa" && rest.is_none());
-        assert_eq!(gathering.memory.available_permits(), 95);
+        let gathering = gathering(5, 100, 100);
+        let gathered = gathering.gather(body(&[&b"a"[..]; 5]), None).await.unwrap();
+        assert!(gathered.front == "aaaaa" && gathered.rest.is_none());
+        assert_eq!(gathering.taken(), (5, 0));
     }
 
     #[tokio::test]
-    async fn a_body_that_may_go_on_does_when_the_memory_is_taken() {
-        let gathering = gathering(100, 4);
-        let (gathered, rest) = gathering.gather(pieces(&["abc", "def", "g"]), Some(7)).await.unwrap();
-        assert_eq!(&gathered[..], b"abcdef");
-        assert_eq!(rest.unwrap().collect().await.unwrap().to_bytes(), "g");
+    async fn a_body_of_another_length_than_announced_is_the_clients_fault() {
+        for announced in [5, 7] {
+            let gathered = gathering(100, 100, 100).gather(body(&[b"abc", b"def"]), Some(announced)).await;
+            assert!(matches!(gathered, Err(Failure::Client(ClientFault::Broken))), "for {announced}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 64, ..Default::default() })]
+
+        #[test]
+        fn whatever_the_pieces_and_the_bounds_what_is_gathered_whole_is_what_came(
+            pieces in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400), 0..12),
+            limit in 0u64..1000, memory in 0u64..1000, disk in 0u64..5000, others in 0u64..1000,
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(async {
+                let gathering = gathering(limit, memory, disk);
+                let mut taken_by_others = gathering.storage.memory.share();
+                let others = if taken_by_others.grow(others) { others } else { 0 };
+                let borrowed: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
+                match gathering.gather(body(&borrowed), None).await {
+                    Ok(gathered) => {
+                        assert!(gathered.length.is_none_or(|length| length == pieces.concat().len() as u64));
+                        assert!(gathered.length.is_some() || disk == 0);
+                        assert!(gathering.storage.memory.taken() <= memory);
+                        assert_eq!(whole(gathered).await, pieces.concat());
+                    }
+                    Err(Failure::TooLongToHold | Failure::DiskTaken) => {
+                        assert!(disk > 0 && pieces.concat().len() as u64 > disk);
+                    }
+                    Err(Failure::MemoryTaken) => assert_eq!(disk, 0),
+                    Err(failure) => panic!("{failure}"),
+                }
+                assert_eq!(gathering.storage.memory.taken(), others);
+            });
+        }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
-//! their way, `gather` is what comes before if a body has no length, `tunnel` is what follows a 101,
-//! `failure` is all that can go wrong.
+//! their way, `gather` is what comes before: the whole body of a request, in memory or in a file (`storage`).
+//! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
+//! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
-//! While nobody listens, requests wait (`hold`). A request is sent again only if it is idempotent, has no
-//! body, and met a connection that closed without a word: an idle one once, and a fresh one once. Nothing else
-//! is ever sent twice.
+//! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
+//! if it is idempotent and has no body: an idle connection once, and a fresh one once. Any other is sent again only if
+//! it is certain that nobody read it (`connect::Traffic::is_unread`), as when an application stops before it has
+//! accepted those that wait on its socket. Nothing else is ever sent twice.
 
 mod connect;
 mod exchange;
@@ -15,13 +17,17 @@ pub mod failure;
 mod gather;
 mod hold;
 mod pool;
+mod pump;
 mod received;
 mod request;
 mod response;
 mod sent;
+mod spool;
+mod storage;
 pub mod tunnel;
 pub mod uwsgi;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +35,13 @@ use ::http::StatusCode;
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
 use bytes::Bytes;
+use globset::{GlobSet, GlobSetBuilder};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use self::exchange::{Deadlines, Exchange};
@@ -44,11 +51,12 @@ use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::sent::{Length, Outgoing, Sent};
+use self::storage::Storage;
 use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
-use crate::config::values::{UpstreamAddress, UpstreamProtocol};
+use crate::config::values::{PathGlob, UpstreamAddress, UpstreamProtocol};
 use crate::http::body::Body;
-use crate::http::{Client, Request, RequestId, Response, UpstreamTime};
+use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamTime};
 
 /// The application, as seen from here.
 #[derive(Debug)]
@@ -58,6 +66,10 @@ pub struct Upstream {
     deadlines: Deadlines,
     pool: Arc<Pool>,
     gathering: Gathering,
+    /// The paths of requests whose bodies are not gathered.
+    streamed: GlobSet,
+    /// Where answers wait for their clients.
+    answers: Arc<Storage>,
     hold: Hold,
     tunnels: Tunnels,
     /// When the application was last tried, and whether it could be reached.
@@ -74,6 +86,17 @@ struct Prepared {
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
 
+/// What was tried for one request.
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    started: Instant,
+    /// How many fresh connections.
+    fresh: u32,
+}
+
+/// How long to wait before what nobody read is sent again: its application is just being stopped.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// For how long it is believed that the application can, or cannot, be reached.
 const TRIED_LATELY: Duration = Duration::from_secs(1);
 
@@ -81,11 +104,14 @@ impl Upstream {
     /// Prepares to connect; nothing is opened yet. Upgraded connections become some of `tunnels`, which
     /// outlive this value.
     pub fn new(address: &UpstreamAddress, config: &UpstreamConfig, tunnels: &Tunnels) -> Self {
+        let (requests, answers) = Storage::both(config);
         Self {
             address: Arc::new(address.clone()),
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
             pool: Arc::new(Pool::new(config)),
-            gathering: Gathering::new(config),
+            gathering: Gathering::new(requests),
+            streamed: globs(&config.stream_requests),
+            answers,
             hold: Hold::new(config),
             config: config.clone(),
             tunnels: tunnels.clone(),
@@ -137,21 +163,19 @@ impl Upstream {
         *started = Some(Instant::now());
         let (exchange, answer) = self.attempt(&prepared, body).await?;
         let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit };
-        self.answer(prepared, answer, lease)
+        self.answer(prepared, answer, lease).await
     }
 
-    /// Finds out how the body is framed, which may mean to gather some of it. No connection is held
+    /// Gathers the body, unless it shall stream, and so finds out how it is framed. No connection is held
     /// meanwhile: a slow client must not keep one of the application's workers.
     async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
         let Request { mut head, body, client, id } = request;
         let announced = request::announced_length(&head.headers);
-        let body = match announced {
+        let streams = self.streamed.is_match(head.uri.path()) || announced.is_some_and(|n| self.gathering.streams(n));
+        let body = match streams {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
-            Some(length) if self.gathering.holds(length) => {
-                Outgoing::announced(length, self.gathering.gather(body, Some(length)).await?)
-            }
-            Some(length) => Outgoing::announced(length, (Bytes::new(), Some(body))),
-            None => Outgoing::gathered(self.gathering.gather(body, None).await?),
+            true => Outgoing::streamed(body, announced),
+            false => Outgoing::gathered(self.gathering.gather(body, announced).await?, announced),
         };
         if self.speaks_uwsgi() && body.length == Length::Chunked {
             return Err(Failure::LengthRequired);
@@ -165,30 +189,46 @@ impl Upstream {
         Ok((Prepared { head, length: body.length, client, id, upgrade }, body))
     }
 
-    /// Sends the request: on an idle connection if there is one, else on a fresh one; and once more on another
-    /// if that is closed without a word and nothing can have come of it.
+    /// Sends the request: on an idle connection if there is one, else on a fresh one; and again, as
+    /// [`Upstream::may_send_again`] allows.
     async fn attempt(
         &self,
         request: &Prepared,
         mut body: Outgoing,
     ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
-        let can_repeat = request::can_repeat(&request.head.method, request.length);
-        if !self.speaks_uwsgi()
-            && let Some(exchange) = self.pool.take()
-        {
-            match self.send(exchange, request, body).await {
-                Err(failure) if can_repeat && failure.may_retry() => debug!(id = %request.id, "{failure}"),
-                result => return result,
+        let mut idle = if self.speaks_uwsgi() { None } else { self.pool.take() };
+        let mut attempts = Attempts { started: Instant::now(), fresh: 0 };
+        loop {
+            let again = body.again();
+            let exchange = match idle.take() {
+                Some(exchange) => exchange,
+                None => {
+                    attempts.fresh += 1;
+                    self.open(request).await?
+                }
+            };
+            let failure = match self.send(exchange, request, body).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            body = match again {
+                Some(again) if self.may_send_again(request, &failure, attempts) => again,
+                _ => return Err(failure),
+            };
+            debug!(id = %request.id, "{failure}");
+            if failure.is_unread() && attempts.fresh > 0 {
+                sleep(PAUSE).await;
             }
-            body = Outgoing::default();
         }
-        let exchange = self.open(request).await?;
-        match self.send(exchange, request, body).await {
-            Err(failure) if can_repeat && failure.may_retry() => debug!(id = %request.id, "{failure}"),
-            result => return result,
-        }
-        let exchange = self.open(request).await?;
-        self.send(exchange, request, Outgoing::default()).await
+    }
+
+    /// What nobody has read may be sent as long as requests wait for the application. What may have been read is sent
+    /// again only if that does no harm, and on one fresh connection after the first: it may be this request that ends
+    /// the worker.
+    fn may_send_again(&self, request: &Prepared, failure: &Failure, attempts: Attempts) -> bool {
+        let is_harmless = request::can_repeat(&request.head.method, request.length);
+        failure.is_unread() && (attempts.fresh == 0 || attempts.started.elapsed() < self.config.hold.0)
+            || is_harmless && failure.may_retry() && attempts.fresh < 2
     }
 
     async fn open(&self, request: &Prepared) -> Result<Exchange, Failure> {
@@ -220,19 +260,28 @@ impl Upstream {
     }
 
     /// Turns what the application answered into what the client gets.
-    fn answer(&self, request: Prepared, answer: ::http::Response<Incoming>, lease: Lease) -> Result<Response, Failure> {
+    async fn answer(
+        &self,
+        request: Prepared,
+        answer: ::http::Response<Incoming>,
+        lease: Lease,
+    ) -> Result<Response, Failure> {
         let (mut head, incoming) = answer.into_parts();
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(request, head, lease);
         }
+        let is_live = self.answers.limit == 0 || response::is_live(&head.headers);
         response::clean(&mut head)?;
+        // A file takes the place of this body: it is dropped, and some applications announce a length and send nothing.
+        let is_live = is_live || head.extensions.get::<HandedOver>().is_some();
         if incoming.is_end_stream() {
             lease.release();
             return Ok(Response::from_parts(head, Body::Empty));
         }
         let label = Label { socket: Arc::clone(&self.address), id: request.id };
         let received = Received::new(incoming, lease, self.deadlines.idle, label);
-        Ok(Response::from_parts(head, Body::stream(received)))
+        let body = if is_live { Body::stream(received) } else { pump::pump(received, &self.answers).await };
+        Ok(Response::from_parts(head, body))
     }
 
     /// Answers 101, and joins the two connections as soon as the client's has been handed over.
@@ -265,4 +314,23 @@ impl Upstream {
     fn speaks_uwsgi(&self) -> bool {
         self.address.protocol == UpstreamProtocol::Uwsgi
     }
+}
+
+/// Tries whether bodies can be held in files as the configuration says.
+///
+/// # Errors
+/// Why the folder takes no file.
+pub fn try_buffer_directory(config: &UpstreamConfig) -> io::Result<()> {
+    match config.buffer_disk.0 {
+        0 => Ok(()),
+        _ => storage::nameless_file(config.buffer_directory.as_deref()).map(drop),
+    }
+}
+
+fn globs(globs: &[PathGlob]) -> GlobSet {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(glob.0.clone());
+    }
+    set.build().expect("each glob was parsed, and together they are not too large")
 }

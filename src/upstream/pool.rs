@@ -135,8 +135,9 @@ struct Place<'a>(&'a AtomicUsize);
 
 impl<'a> Place<'a> {
     fn take(waiting: &'a AtomicUsize, limit: usize) -> Option<Self> {
-        let taken = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
-        taken.is_ok().then_some(Self(waiting))
+        let taken = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then(|| n + 1));
+        // A place that was not taken must not be made either: it would be given back.
+        taken.is_ok().then(|| Self(waiting))
     }
 }
 
@@ -171,7 +172,10 @@ mod tests {
     async fn who_finds_the_queue_full_is_sent_away_at_once() {
         let pool = pool(1, 0);
         let held = pool.permit().await.unwrap();
-        assert!(matches!(pool.permit().await, Err(Failure::QueueFull)));
+        for _ in 0..3 {
+            assert!(matches!(pool.permit().await, Err(Failure::QueueFull)));
+            assert_eq!(pool.waiting.load(Ordering::Relaxed), 0, "who never waited gives nothing back");
+        }
         drop(held);
         assert!(pool.permit().await.is_ok());
     }

@@ -69,8 +69,11 @@ pub(super) fn wanted_upgrade(head: &Parts) -> Option<HeaderValue> {
         && hop_by_hop::connection_has(&head.headers, "upgrade");
     let mut wanted = head.headers.get_all(UPGRADE).into_iter();
     let protocol = wanted.next().filter(|_| may_ask)?;
-    // h2c would let a client speak past all that is decided here.
-    let is_http = protocol.to_str().map_or(true, |protocol| protocol.to_ascii_lowercase().contains("h2c"));
+    // HTTP by another name, or hidden in TLS, would let a client speak past all that is decided here.
+    let is_http = protocol.to_str().map_or(true, |protocol| {
+        let protocol = protocol.to_ascii_lowercase();
+        ["h2c", "http/", "tls/"].iter().any(|name| protocol.contains(name))
+    });
     (wanted.next().is_none() && !is_http).then(|| protocol.clone())
 }
 

@@ -1,21 +1,24 @@
 //! What of an answer the client gets to see. Pure: it edits a head.
 
-use ::http::header::{CONTENT_LENGTH, SERVER, TRANSFER_ENCODING};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, SERVER, TRANSFER_ENCODING};
 use ::http::response::Parts;
 use ::http::{StatusCode, Version};
 
 use super::failure::Failure;
-use crate::http::hop_by_hop;
+use crate::http::{FileHeader, HandedOver, hop_by_hop};
 
 /// Checks and cleans the head of an answer.
 ///
 /// Fields that end at this hop go, and with them the framing, which hyper makes anew towards the
-/// client. `Server` goes because it tells nobody anything good, `X-Accel-*` because it is a word
-/// between an application and its proxy.
+/// client. `Server` goes because it tells nobody anything good, `X-Accel-*` and `X-Sendfile` because they
+/// are words between an application and its proxy; a file that they hand over is noted in the extensions.
 pub(super) fn clean(head: &mut Parts) -> Result<(), Failure> {
     check_framing(head)?;
     hop_by_hop::remove(&mut head.headers);
     head.headers.remove(SERVER);
+    if let Some(handed_over) = take_file(&mut head.headers) {
+        head.extensions.insert(handed_over);
+    }
     let accel: Vec<_> = head.headers.keys().filter(|name| name.as_str().starts_with("x-accel-")).cloned().collect();
     for name in accel {
         head.headers.remove(name);
@@ -25,6 +28,22 @@ pub(super) fn clean(head: &mut Parts) -> Result<(), Failure> {
     }
     head.version = Version::HTTP_11;
     Ok(())
+}
+
+/// The file that the answer hands over. nginx's header wins where there are both.
+fn take_file(headers: &mut HeaderMap) -> Option<HandedOver> {
+    let accel = headers.remove("x-accel-redirect").map(|value| (FileHeader::XAccelRedirect, value));
+    let named = headers.remove("x-sendfile").map(|value| (FileHeader::XSendfile, value));
+    accel.or(named).map(|(header, value)| HandedOver { header, value })
+}
+
+/// Whether the application wants its answer to go on as it comes and to know how far the client is: server-sent
+/// events, and what says so as it would to nginx. Looked at before [`clean`] takes the word away.
+pub(super) fn is_live(headers: &HeaderMap) -> bool {
+    let says_so = headers.get("x-accel-buffering").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
+    let events = b"text/event-stream";
+    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    says_so || kind.get(..events.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(events))
 }
 
 /// hyper has refused lengths that differ or are no numbers; what is left are the cases in which two
@@ -96,6 +115,20 @@ mod tests {
         }
         for fields in [&[("content-length", "1")][..], &[("transfer-encoding", "Chunked")], &[]] {
             assert!(clean(&mut head(200, fields)).is_ok(), "for {fields:?}");
+        }
+    }
+
+    #[test]
+    fn events_and_what_says_so_are_live() {
+        for (field, expected) in [
+            (("content-type", "text/event-stream"), true),
+            (("content-type", "Text/Event-Stream; charset=utf-8"), true),
+            (("content-type", "text/html"), false),
+            (("content-type", "text/event"), false),
+            (("x-accel-buffering", "No"), true),
+            (("x-accel-buffering", "yes"), false),
+        ] {
+            assert_eq!(is_live(&head(200, &[field]).headers), expected, "for {field:?}");
         }
     }
 

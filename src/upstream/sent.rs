@@ -12,7 +12,7 @@ use http_body::{Body as HttpBody, Frame};
 use tokio::time::Instant;
 
 use super::failure::ClientFault;
-use super::gather;
+use super::gather::Gathered;
 use crate::http::body::{Body, BodyError};
 
 /// Who is to move next.
@@ -146,19 +146,26 @@ impl Outgoing {
         Self { length, ..Self::default() }
     }
 
-    /// A body of which the client announced the length, and of which some may have been gathered.
-    pub(super) fn announced(length: u64, (front, rest): gather::Parts) -> Self {
-        Self { length: Length::Known(length), front, rest: rest.unwrap_or_default() }
+    /// A body of which some was gathered, or all. One of known length is sent with it.
+    pub(super) fn gathered(gathered: Gathered, announced: Option<u64>) -> Self {
+        let Gathered { front, rest, length } = gathered;
+        let length = length.or(announced).map_or(Length::Chunked, Length::Known);
+        Self { length, front, rest: rest.unwrap_or_default() }
+    }
+
+    /// The same body once more, if all of it is in memory.
+    pub(super) fn again(&self) -> Option<Self> {
+        let is_here = self.rest.is_end_stream();
+        is_here.then(|| Self { length: self.length, front: self.front.clone(), rest: Body::Empty })
+    }
+
+    /// A body that goes on as it comes.
+    pub(super) fn streamed(body: Body, announced: Option<u64>) -> Self {
+        Self::gathered(Gathered { front: Bytes::new(), rest: Some(body), length: None }, announced)
     }
 
     fn is_empty(&self) -> bool {
         self.front.is_empty() && self.rest.is_end_stream()
-    }
-
-    /// A body of which some was gathered. One that was gathered whole is sent with a length.
-    pub(super) fn gathered((front, rest): gather::Parts) -> Self {
-        let length = if rest.is_some() { Length::Chunked } else { Length::Known(front.len() as u64) };
-        Self { length, front, rest: rest.unwrap_or_default() }
     }
 }
 
@@ -180,7 +187,8 @@ mod tests {
         for (rest, length, whole) in
             [(None, Length::Known(3), "abc"), (Some(pieces(&["de", "f"])), Length::Chunked, "abcdef")]
         {
-            let gathered = Outgoing::gathered((front(), rest));
+            let whole_length = rest.is_none().then_some(3);
+            let gathered = Outgoing::gathered(Gathered { front: front(), rest, length: whole_length }, None);
             assert_eq!(gathered.length, length);
             let (sent, _) = Sent::new(gathered);
             assert_eq!(sent.collect().await.unwrap().to_bytes(), whole);
@@ -189,7 +197,7 @@ mod tests {
 
     #[tokio::test]
     async fn progress_tells_who_is_to_move() {
-        let (mut sent, progress) = Sent::new(Outgoing::announced(2, (Bytes::new(), Some(pieces(&["a", "b"])))));
+        let (mut sent, progress) = Sent::new(Outgoing::streamed(pieces(&["a", "b"]), Some(2)));
         assert_eq!(progress.phase(), Phase::Client);
         sent.frame().await;
         assert!(matches!(progress.phase(), Phase::Reading(_)));

@@ -79,6 +79,8 @@ where
         copy_bidirectional(&mut client, &mut application).await
     };
     tokio::select! {
+        // What has come already goes on before a stop is looked at.
+        biased;
         copied = copying => match copied {
             Ok(_) => Ending::Done,
             Err(error) => Ending::Broken(error),

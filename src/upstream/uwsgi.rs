@@ -270,6 +270,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Packeted<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::RequestId;
+    use crate::upstream::request;
+    use crate::upstream::sent::Length;
     use ::http::{HeaderValue, Request};
     use proptest::prelude::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -396,6 +399,26 @@ mod tests {
         assert!(hint(&Bytes::from(vec![0; 5000])).is_some_and(|hint| hint.contains("buffer-size")));
     }
 
+    /// Names that an application could take for what only we may say, and a few that it may not.
+    const POSERS: [&str; 16] = [
+        "remote-addr",
+        "remote_addr",
+        "Remote-User",
+        "script-name",
+        "path-info",
+        "x-forwarded-for",
+        "x_forwarded_for",
+        "x.forwarded.for",
+        "x-real-ip",
+        "proxy",
+        "http_proxy",
+        "https",
+        "request-uri",
+        "content-type",
+        "client-cert",
+        "x-mine",
+    ];
+
     proptest! {
         #[test]
         fn what_is_written_is_read(variables: Vec<(Vec<u8>, Vec<u8>)>) {
@@ -410,6 +433,46 @@ mod tests {
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
             let _ = read_packet(&bytes);
+        }
+
+        #[test]
+        fn lengths_that_lie_make_the_reader_stop_and_not_read_beyond(
+            variables: Vec<(Vec<u8>, Vec<u8>)>, place: prop::sample::Index, byte: u8, end: prop::sample::Index,
+        ) {
+            let mut packet = Packet::new();
+            variables.iter().for_each(|(name, value)| packet.add(name, value));
+            let mut bytes = packet.finish().unwrap().to_vec();
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+            bytes.truncate(end.index(bytes.len() + 1));
+            if let Some((read, length)) = read_packet(&bytes) {
+                let size: usize = read.iter().map(|(name, value)| 4 + name.len() + value.len()).sum();
+                prop_assert_eq!((size + 4, length <= bytes.len()), (length, true));
+            }
+        }
+
+        #[test]
+        fn no_field_of_a_client_becomes_a_variable_of_ours(
+            fields in prop::collection::vec((prop::sample::select(&POSERS), "mallory[ -~]{0,5}"), 0..12),
+        ) {
+            let mut request = Request::get("http://example.com/a?b").header("host", "example.com");
+            for (name, value) in &fields {
+                request = request.header(*name, value.trim());
+            }
+            let (mut head, ()) = request.body(()).unwrap().into_parts();
+            crate::http::request_rules::admit(&mut head).unwrap();
+            let headers = request::headers(&head, &CLIENT, RequestId(1), Length::None, None);
+            let packet = packet(&head, &headers, &CLIENT, UwsgiPath::Decoded).unwrap();
+            let (variables, _) = read_packet(&packet).unwrap();
+            let variables: Vec<_> = variables.into_iter().map(|(name, value)| {
+                (String::from_utf8(name).unwrap(), String::from_utf8(value).unwrap())
+            }).collect();
+            let names: std::collections::BTreeSet<_> = variables.iter().map(|(name, _)| name).collect();
+            prop_assert_eq!(names.len(), variables.len(), "one variable came twice");
+            for (name, value) in &variables {
+                let may_be_the_clients = matches!(&**name, "HTTP_HTTPS" | "HTTP_X_MINE" | "HTTP_REQUEST_URI" | "CONTENT_TYPE");
+                prop_assert!(may_be_the_clients || !value.contains("mallory"), "{} is {}", name, value);
+            }
         }
 
         #[test]

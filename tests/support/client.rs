@@ -66,6 +66,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let _ = self.stream.get_mut().flush().await;
     }
 
+    /// Says that nothing more comes.
+    pub(crate) async fn hang_up(&mut self) {
+        let _ = self.stream.get_mut().shutdown().await;
+    }
+
     /// The next answer; `None` when the server closed without one.
     pub(crate) async fn answer(&mut self) -> Option<Answer> {
         timeout(PATIENCE, self.read_answer(false)).await.expect("no answer in time")

@@ -4,6 +4,8 @@ pub(crate) mod app;
 pub(crate) mod client;
 pub(crate) mod curl;
 pub(crate) mod django_site;
+pub(crate) mod exchange;
+pub(crate) mod gunicorn;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod site;

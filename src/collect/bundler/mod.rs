@@ -22,6 +22,7 @@ use super::scan::Scanned;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
 use crate::finding::{Finding, Rule};
+use crate::manifest::packed::Name;
 
 /// A webpack `stats.json` with every module in it can be large. It is held in memory while it is read.
 const LARGEST: u64 = 64 << 20;
@@ -92,7 +93,7 @@ enum Place {
 
 struct Index<'a> {
     by_path: BTreeMap<PathBuf, usize>,
-    by_name: BTreeMap<String, usize>,
+    by_name: BTreeMap<Name, usize>,
     /// The real paths of the source folders, each with the name under which its files appear.
     roots: Vec<(PathBuf, String)>,
     prefix: &'a str,
@@ -158,7 +159,7 @@ impl<'a> Index<'a> {
             Some(if prefix.is_empty() { rest.to_owned() } else { format!("{prefix}/{rest}") })
         })?;
         // An earlier source has a file of that name, or a pattern has left it out.
-        let published = self.by_name.get(&inside).map(|&at| Place::Collected(at));
+        let published = self.by_name.get(inside.as_str()).map(|&at| Place::Collected(at));
         published.or_else(|| path.is_file().then_some(Place::LeftOut))
     }
 

@@ -90,6 +90,8 @@ enum Kind {
     /// The settings module is not there; its name is the message.
     NoSettingsModule,
     NoStaticfiles,
+    /// A text of the settings, or the name of a file, is not Unicode; it is the message.
+    NotUnicode,
     #[default]
     Exception,
 }
@@ -98,21 +100,24 @@ impl Trouble {
     /// One line that says what, and one that says where.
     pub(super) fn tell(&self, python: &Path) -> String {
         let python = python.display();
+        let message = printable(&self.message);
         match self.kind {
-            Kind::NoDjango => format!("{python} (Python {}) has no Django", self.message),
-            Kind::OldDjango => format!("Django {} is too old to be asked; 4.2 is the first", self.message),
+            Kind::NoDjango => format!("{python} (Python {message}) has no Django"),
+            Kind::OldDjango => format!("Django {message} is too old to be asked; 4.2 is the first"),
             Kind::NoSettings => "it is not known which settings the project has".to_owned(),
-            Kind::NoSettingsModule => format!("there is no settings module {}", self.message),
+            Kind::NoSettingsModule => format!("there is no settings module {message}"),
+            Kind::NotUnicode => format!("Django answers with {message}, which is not UTF-8 text"),
             Kind::NoStaticfiles => "django.contrib.staticfiles is not in INSTALLED_APPS".to_owned(),
             Kind::Exception => {
-                let place = match (&self.file, self.line) {
+                let place = match (self.file.as_deref().map(printable), self.line) {
                     (Some(file), Some(line)) => format!("\n  {file}:{line}"),
                     (Some(file), None) => format!("\n  {file}"),
                     _ => String::new(),
                 };
                 let code = self.code.as_deref().filter(|code| !code.is_empty() && !place.is_empty());
-                let code = code.map_or_else(String::new, |code| format!(": {code}"));
-                format!("the Django project does not load: {}: {}{place}{code}", self.class, self.message)
+                let code = code.map_or_else(String::new, |code| format!(": {}", printable(code)));
+                let class = printable(&self.class);
+                format!("the Django project does not load: {class}: {message}{place}{code}")
             }
         }
     }
@@ -133,13 +138,17 @@ impl Trouble {
             (Kind::NoSettingsModule, ..) => {
                 "see --settings; without it, $DJANGO_SETTINGS_MODULE or manage.py names the module".to_owned()
             }
+            (Kind::NotUnicode, ..) => {
+                "rename the file or folder, or mend the setting: no URL and no manifest can carry it".to_owned()
+            }
             (Kind::NoStaticfiles, ..) => "add it, or name the folders with --source and --app".to_owned(),
             (Kind::Exception, Some(variable), _) => format!(
-                "the settings want the environment variable {variable}; set it, or run with --save where it is set: \
-                 `collect` then needs no settings"
+                "the settings want the environment variable {}; set it, or run with --save where it is set: `collect` \
+                 then needs no settings",
+                printable(variable)
             ),
             (Kind::Exception, None, Some(module)) => {
-                format!("is {module} installed for this Python? --python names another")
+                format!("is {} installed for this Python? --python names another", printable(module))
             }
             (Kind::Exception, None, None) => {
                 "`manage.py check` should end well first; or run with --save where it does: `collect` then needs no \
@@ -150,9 +159,32 @@ impl Trouble {
     }
 }
 
+/// A text that may go to a terminal: of what would move its cursor or colour it, only the ends of lines stay.
+pub(super) fn printable(text: &str) -> String {
+    let written = |c: char| match c {
+        '\n' | '\t' => c.to_string(),
+        c if c.is_control() => c.escape_default().to_string(),
+        c => c.to_string(),
+    };
+    text.chars().map(written).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_project_says_cannot_move_the_cursor() {
+        let trouble = trouble(
+            r#"{"error": {"kind": "exception", "type": "E\u001b[1m", "message": "two\nlines\u001b]0;x\u0007\r\u009b", "file": "/a\u001b.py",
+                "line": 1, "code": "\u0008x", "variable": null, "module": "m\u001b"}}"#,
+        );
+        let told = trouble.tell(Path::new("python3"));
+        let expected = "the Django project does not load: E\\u{1b}[1m: two\nlines\\u{1b}]0;x\\u{7}\\r\\u{9b}\n  \
+                        /a\\u{1b}.py:1: \\u{8}x";
+        assert_eq!(told, expected);
+        assert_eq!(trouble.hint(), "is m\\u{1b} installed for this Python? --python names another");
+    }
 
     fn trouble(json: &str) -> Trouble {
         match serde_json::from_str(json).expect(json) {

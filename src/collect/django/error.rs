@@ -8,8 +8,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::answer::Trouble;
-use crate::collect::error::{counted, listed};
-use crate::finding::Finding;
+use crate::collect::error::listed;
+use crate::finding::{Finding, counted};
 
 /// Why Django could not be asked, or its answer not be used.
 #[derive(Debug, Error)]
@@ -67,10 +67,10 @@ pub enum DjangoError {
         trouble: Box<Trouble>,
     },
     /// The answer holds what `collect` cannot work with.
-    #[error("{}", listed(.0, |found| format!("cannot use {}", counted(found.len(), ["answer of Django", "answers of Django"]))))]
+    #[error("{}", listed(.0, |found| format!("cannot use {} of Django", counted(found.len(), "answer"))))]
     Unusable(Vec<Finding>),
     /// What Django does cannot be said in a configuration file.
-    #[error("{}", listed(.0, |found| format!("cannot save {}", counted(found.len(), ["folder", "folders"]))))]
+    #[error("{}", listed(.0, |found| format!("cannot save {}", counted(found.len(), "folder"))))]
     CannotSave(Vec<Finding>),
     /// The file to save to is not sound.
     #[error("cannot save to {}: {why}", .file.display())]

@@ -24,7 +24,7 @@ pub use self::error::DjangoError;
 pub use self::learned::Learned;
 pub use self::save::Saved;
 
-use self::answer::Reply;
+use self::answer::{Reply, printable};
 use super::python::Surroundings;
 
 /// What the project's Python is given to run.
@@ -111,7 +111,8 @@ fn run(command: &mut Command, python: &Path, deadline: Duration) -> Result<(Exit
     let mut child = spawned.map_err(cannot_start)?;
     let said = child.stderr.take().map(listen);
     let ended = wait(&mut child, deadline).map_err(cannot_start)?;
-    let said = said.and_then(|said| said.recv_timeout(LAST_WORDS).ok()).unwrap_or_default();
+    let said =
+        said.and_then(|said| said.recv_timeout(LAST_WORDS).ok()).map(|said| printable(&said)).unwrap_or_default();
     match ended {
         Some(status) => Ok((status, said)),
         None => Err(DjangoError::TooSlow { python: python.to_owned(), waited: deadline, said }),

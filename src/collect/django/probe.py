@@ -185,6 +185,35 @@ def text(value):
     return None if value is None else str(value)
 
 
+def said(error):
+    """What an exception says; its own __str__ may fail."""
+    try:
+        return str(error.code) if isinstance(error, SystemExit) else str(error)
+    except Exception as second:
+        return "(its message cannot be told: __str__ raised %s)" % type(second).__name__
+
+
+def without_surrogates(value):
+    """
+    The value with no text in it that is not Unicode, and the first such text.
+
+    Python reads a byte of a path or of a variable that is not UTF-8 as half a character, which no other program reads.
+    """
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "backslashreplace").decode("utf-8"), value
+        return value, None
+    if isinstance(value, dict):
+        pairs = [(key, *without_surrogates(item)) for key, item in value.items()]
+        return {key: item for key, item, _ in pairs}, next((bad for _, _, bad in pairs if bad), None)
+    if isinstance(value, (list, tuple)):
+        items = [without_surrogates(item) for item in value]
+        return [item for item, _ in items], next((bad for _, bad in items if bad), None)
+    return value, None
+
+
 def explain(error):
     """What went wrong, and the last place in the project's own code on the way to it."""
     frames = traceback.extract_tb(error.__traceback__)
@@ -196,7 +225,7 @@ def explain(error):
     file, line, code = (place.filename, place.lineno, place.line) if place else (None, None, None)
     if isinstance(error, SyntaxError) and error.filename:
         file, line, code = error.filename, error.lineno, (error.text or "").strip()
-    message = str(error.code) if isinstance(error, SystemExit) else str(error)
+    message = said(error)
     kind = error.kind if isinstance(error, Refusal) else "exception"
     settings = os.environ.get("DJANGO_SETTINGS_MODULE", "")
     if isinstance(error, ModuleNotFoundError) and error.name and (settings + ".").startswith(error.name + "."):
@@ -231,7 +260,7 @@ def is_installed(filename):
 def missing_variable(error):
     """The environment variable for want of which the settings did not load, if that is why."""
     seen = []
-    while error is not None and error not in seen:
+    while error is not None and not any(error is other for other in seen):
         seen.append(error)
         frames = traceback.extract_tb(error.__traceback__)
         if isinstance(error, KeyError) and error.args and frames:
@@ -242,7 +271,7 @@ def missing_variable(error):
             r"\b([A-Z][A-Z0-9_]+)[\"']? environment variable"
             r"|[Ee]nvironment variable[: ]+[\"']?([A-Z][A-Z0-9_]+)\b"
             r"|^([A-Z][A-Z0-9_]+) not found\. Declare it as envvar",
-            str(error),
+            said(error),
         )
         if found:
             return next(group for group in found.groups() if group)
@@ -257,6 +286,9 @@ def main(answer_file, manage_py, settings):
     # SystemExit too: a settings module may call sys.exit.
     except BaseException as error:
         answer = {"error": explain(error)}
+    answer, bad = without_surrogates(answer)
+    if bad and "error" not in answer:
+        answer = {"error": dict(explain(Refusal("not_unicode")), message=without_surrogates(bad)[0])}
     with open(answer_file, "w", encoding="ascii") as file:
         json.dump(answer, file)
     # At once: a thread that an app has started would keep Python from ending.

@@ -24,11 +24,14 @@ const LINE: usize = 100;
 #[derive(Debug)]
 pub struct Saved {
     file: PathBuf,
-    sources: usize,
-    apps: usize,
+    /// How many folders are named by their paths.
+    pub sources: usize,
+    /// How many are found by the names of their apps.
+    pub apps: usize,
     /// Whether `collect` reads the file without being told.
     is_default: bool,
-    warnings: Vec<Finding>,
+    /// What is odd, but did not keep it from being saved.
+    pub warnings: Vec<Finding>,
 }
 
 impl fmt::Display for Saved {
@@ -41,6 +44,20 @@ impl fmt::Display for Saved {
         let option = if self.is_default { String::new() } else { format!(" --config {file}") };
         write!(f, "Saved {sources} and {apps} to {file}\n  `vestibule collect{option}` needs no Django")
     }
+}
+
+/// A source that would be read as another one: the first equals sign ends the prefix.
+fn unsayable(source: &Source) -> Option<Finding> {
+    // With an equals sign in its name, a folder is written with a dot before it.
+    let place = |source: &Source| source.directory.strip_prefix(".").unwrap_or(&source.directory).to_owned();
+    let is_same = |read: &Source| read.prefix == source.prefix && place(read) == place(source);
+    let is_read_back = source.to_string().parse().is_ok_and(|read: Source| is_same(&read));
+    let message = format!(
+        "its prefix {:?} cannot be written before the \"=\" of a source; name it otherwise in STATICFILES_DIRS",
+        source.prefix
+    );
+    let folder = source.directory.display().to_string();
+    (!is_read_back).then(|| Finding::error(Rule::Settings, folder, message))
 }
 
 impl Learned {
@@ -72,6 +89,10 @@ impl Learned {
         };
         let next = Surroundings { config_file: Some(file.to_owned()), ..surroundings.clone() };
         let mut frozen = self.freeze(&next, virtual_env.as_deref());
+        let unsayable: Vec<_> = frozen.sources.iter().filter_map(unsayable).collect();
+        if !unsayable.is_empty() {
+            return Err(DjangoError::CannotSave(unsayable));
+        }
         let (text, kept) = self
             .written(text.as_deref(), &frozen)
             .map_err(|why| DjangoError::BadFile { file: file.to_owned(), why })?;
@@ -206,6 +227,21 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_would_be_read_as_another_one_is_not_saved() {
+        for (prefix, directory, is_sayable) in [
+            ("", "static", true),
+            ("", "a=b", true),
+            ("", "/srv/a=b", true),
+            ("vendor/x", "a=b", true),
+            ("a=b", "static", false),
+            (".x/y", "static", false), // like a folder with an equals sign in its name
+        ] {
+            let source = Source { prefix: prefix.into(), directory: directory.into() };
+            assert_eq!(unsayable(&source).is_none(), is_sayable, "for {source}");
+        }
+    }
     use crate::config::Config;
 
     fn learned() -> Learned {

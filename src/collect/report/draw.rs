@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::{Asset, Change, Delta, Report, Saving, What, smallest};
-use crate::collect::summary::{bytes, counted, name};
-use crate::finding::Finding;
+use crate::collect::summary::{bytes, name};
+use crate::finding::{Finding, counted};
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::manifest::Entry;
 

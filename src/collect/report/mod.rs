@@ -288,7 +288,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::manifest::Carried;
+    use crate::manifest::{Carried, Clock};
 
     fn entry(size: u64, sha256: &str, copy: u64) -> Entry {
         Entry {
@@ -321,7 +321,13 @@ mod tests {
         let changed = Entry { deltas: delta, ..entry(120, "a2", 50) };
         let mut manifest =
             manifest(&[("a.css", changed), ("b.css", entry(80, "b1", 30)), ("new.css.map", entry(300, "n1", 60))]);
-        let carried = Carried { plain: "a.css".into(), release: before().release(), releases: 1, since: u64::MAX };
+        let carried = Carried {
+            plain: "a.css".into(),
+            release: before().release(),
+            releases: 1,
+            since: u64::MAX,
+            clock: Clock::Machine,
+        };
         let old = Entry { carried: Some(carried), ..entry(100, "a1", 40) };
         manifest.files.as_mut().expect("files").insert("a.css.a1".into(), old);
         manifest

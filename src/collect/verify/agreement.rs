@@ -61,7 +61,7 @@ fn is_home(home: &str, entry: &Entry, listed: &BTreeMap<String, Entry>) -> bool 
 mod tests {
     use super::*;
     use crate::collect::verify::Proof;
-    use crate::manifest::Carried;
+    use crate::manifest::{Carried, Clock};
 
     fn findings(change: impl FnOnce(&mut Manifest), hash: Option<&str>) -> Vec<String> {
         let hashed = Entry { is_immutable: true, ..Entry::default() };
@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn each_disagreement_is_found() {
-        let carried = Carried { plain: "a.css".into(), release: "r".into(), releases: 1, since: 1 };
+        let carried =
+            Carried { plain: "a.css".into(), release: "r".into(), releases: 1, since: 1, clock: Clock::Machine };
         let one = |change: &dyn Fn(&mut Manifest), expected: &str| {
             let found = findings(change, None);
             assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}: {found:?}");

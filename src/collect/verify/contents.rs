@@ -12,11 +12,11 @@ use base64::engine::general_purpose::STANDARD;
 use rayon::prelude::*;
 
 use super::decode::{self, Digests, Integrity};
-use super::{Findings, Present, copy_name};
+use super::{Findings, Present};
 use crate::finding::Finding;
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::manifest::Entry;
-use crate::manifest::json::hex;
+use crate::manifest::json::{hex, sha256_of};
 
 /// What was proved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn files_of<'a>(name: &str, entry: &'a Entry, listed: &BTreeMap<String, Entry>) 
     for place in BTreeSet::from([home, name]) {
         files.push((place.to_owned(), Kind::Whole, entry.size));
         let copies =
-            entry.variants.iter().map(|(coding, size)| (copy_name(place, *coding), Kind::Copy(*coding), *size));
+            entry.variants.iter().map(|(coding, size)| (Entry::copy_name(place, *coding), Kind::Copy(*coding), *size));
         // Beside a plain name, a copy gives way to a file of the sources.
         files.extend(copies.filter(|(copy, ..)| place == home || !listed.contains_key(copy)));
     }
@@ -147,7 +147,7 @@ impl Task<'_> {
                 }
             }
             Kind::Delta(coding, wanted) => {
-                let (Some(name), Some(digest)) = (dictionaries.get(wanted), digest_of(wanted)) else {
+                let (Some(name), Some(digest)) = (dictionaries.get(wanted), sha256_of(wanted)) else {
                     counts.deltas_without_dictionary += 1;
                     return (findings, counts);
                 };
@@ -198,27 +198,4 @@ fn read_dictionary(path: &Path, size: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     fs_err::File::open(path)?.take(size).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// The bytes of a SHA-256 in hexadecimal digits; nothing if it is none.
-pub(super) fn digest_of(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    let is_hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    for (at, byte) in digest.iter_mut().enumerate().filter(|_| is_hex) {
-        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    is_hex.then_some(digest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_digest_is_read_from_its_digits() {
-        assert_eq!(digest_of(&"0a".repeat(32)), Some([10; 32]));
-        for text in ["", "0a", &"é".repeat(32), &"+1".repeat(32), &"zz".repeat(32)] {
-            assert_eq!(digest_of(text), None, "for {text}");
-        }
-    }
 }

@@ -196,11 +196,6 @@ fn present(folder: &Path, findings: &mut Findings) -> BTreeMap<String, Present> 
     present
 }
 
-/// The name of the copy of a file in a coding.
-fn copy_name(name: &str, coding: Coding) -> String {
-    format!("{name}{}", coding.suffix())
-}
-
 /// Files that the manifest does not speak of. Hidden ones belong to other tools, and the originals of the
 /// release before stay for servers that still read them.
 fn strays(

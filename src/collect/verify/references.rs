@@ -20,7 +20,6 @@ use md5::{Digest as _, Md5};
 use rayon::prelude::*;
 
 use super::Findings;
-use super::contents::digest_of;
 use crate::collect::error::CollectError;
 use crate::collect::find_links::{self, Language, Languages, Link, Modules, Purpose};
 use crate::collect::fingerprint::{fingerprint, hashed_name, ring_fingerprints};
@@ -31,7 +30,7 @@ use crate::collect::severity::Severities;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
 use crate::finding::{Finding, Position};
-use crate::manifest::json::hex;
+use crate::manifest::json::{hex, sha256_of};
 use crate::manifest::{Entry, Manifest};
 
 /// Looks at every file; answers how many references lead to listed files.
@@ -106,6 +105,8 @@ struct Site<'a> {
     listed_tree: Tree,
     plain_names: Vec<&'a str>,
     plain_tree: Tree,
+    /// Whether some files are there under their hashed names only.
+    lacks_plain_names: bool,
 }
 
 impl<'a> Site<'a> {
@@ -139,6 +140,7 @@ impl<'a> Site<'a> {
             listed_tree: Tree::new(listed_names.iter().copied()),
             listed_names,
             plain_tree: Tree::new(plain_names.iter().copied()),
+            lacks_plain_names: plain_names.iter().any(|name| !listed.contains_key(*name)),
             plain_names,
         })
     }
@@ -178,8 +180,25 @@ impl<'a> Site<'a> {
                 Resolution::AboveRoot => self.miss(node, &bytes, &link, None, &mut look),
             }
         }
+        self.look_for_plain_names(node, &bytes, &mut look);
         self.compare_with_original(node, Some(&bytes), &mut look);
         look
+    }
+
+    /// Imports that are not rewritten need the files under their plain names.
+    fn look_for_plain_names(&self, node: &Node<'_>, bytes: &[u8], look: &mut Look) {
+        let language = self.language(node.plain).filter(|_| self.lacks_plain_names && !node.is_carried());
+        let Some(language) = language.filter(|_| !self.config.javascript_modules) else { return };
+        let rewritten = self.links(node.plain, bytes);
+        let is_kept = |link: &Link| rewritten.iter().all(|other| other.span != link.span);
+        for link in find_links::find(language, bytes, Modules::Follow).links.iter().filter(|link| is_kept(link)) {
+            if let Resolution::File(target, _) = resolve(&link.url, node.plain, self.prefix, &self.plain_tree)
+                && !self.listed.contains_key(self.plain_names[target])
+            {
+                let message = format!("it refers to {:?}, which is published under another name only", link.url);
+                look.findings.error(at(node.name, bytes, link, message));
+            }
+        }
     }
 
     /// A reference leads to a listed file. From a file of this release it must be one of this release.
@@ -258,7 +277,7 @@ impl<'a> Site<'a> {
         };
         let has_own_hash = |&index: &usize| {
             let node = &self.nodes[index];
-            let digest = digest_of(&node.entry.sha256);
+            let digest = sha256_of(&node.entry.sha256);
             // What is no SHA-256 at all is told as no hash of the bytes.
             !node.has_our_hash()
                 || digest.is_none_or(|digest| hashed_name(node.plain, &digest) == node.name)

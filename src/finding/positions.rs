@@ -4,7 +4,7 @@ use crate::finding::Position;
 
 /// Reads a text up to where it is asked for, and goes on from there.
 #[derive(Debug)]
-pub(super) struct Positions<'t> {
+pub struct Positions<'t> {
     text: &'t str,
     at: usize,
     here: Position,
@@ -12,12 +12,12 @@ pub(super) struct Positions<'t> {
 
 impl<'t> Positions<'t> {
     /// At the beginning of a text.
-    pub(super) fn new(text: &'t str) -> Self {
+    pub fn new(text: &'t str) -> Self {
         Self { text, at: 0, here: Position { line: 1, column: 1 } }
     }
 
     /// The place of a byte offset. Fast if it is not before the last one that was asked for.
-    pub(super) fn of(&mut self, offset: usize) -> Position {
+    pub fn of(&mut self, offset: usize) -> Position {
         if offset < self.at {
             *self = Self::new(self.text);
         }

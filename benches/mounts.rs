@@ -1,0 +1,70 @@
+//! What it costs to tell which folder answers a path, and that this does not grow with the number of mounts
+//! or of files: neither for a file, nor for a request that goes on to the application.
+//!
+//! Compare with: itself, line by line. Only the lookup is measured; `benches/choose.rs` has the answer.
+
+#![allow(missing_docs, reason = "criterion's macros make undocumented items")]
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use http::request::Parts;
+use vestibule::assets::Mounts;
+use vestibule::config::{Config, MountConfig};
+
+fn head(path: &str) -> Parts {
+    http::Request::get(path).body(()).expect("a request").into_parts().0
+}
+
+fn mount(path: &str, folder: &Path) -> MountConfig {
+    let path = path.parse().expect("a path");
+    MountConfig { path, directory: Some(folder.to_owned()), ..MountConfig::default() }
+}
+
+fn folder(files: usize) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for n in 0..files {
+        fs_err::write(folder.path().join(format!("file-{n}.txt")), "").expect("a file");
+    }
+    folder
+}
+
+fn open(mounts: Vec<MountConfig>) -> Mounts {
+    Mounts::open(&Config { mounts, ..Config::default() }, &Arc::default()).expect("folders that can be served")
+}
+
+fn lookups(criterion: &mut Criterion) {
+    let (few, many) = (folder(100), folder(100_000));
+    let mut group = criterion.benchmark_group("mounts");
+    let mut measure = |name: &str, mounts: &Mounts, path: &str, is_found: bool| {
+        let head = head(path);
+        assert_eq!(mounts.find(&head).is_some(), is_found, "{name}: {path}");
+        let kind = if is_found { "a file" } else { "the application's" };
+        group.bench_function(BenchmarkId::new(kind, name), |bencher| {
+            bencher.iter(|| black_box(mounts.find(black_box(&head))).is_some());
+        });
+    };
+    for count in [1, 200] {
+        let paths = (0..count).map(|n| format!("/part-{n}/"));
+        let mounts = open(paths.map(|path| mount(&path, few.path())).collect());
+        let name = format!("{count} mounts");
+        measure(&name, &mounts, &format!("/part-{}/file-7.txt", count - 1), true);
+        measure(&name, &mounts, "/accounts/profile/7/", false);
+    }
+    for (count, folder) in [(100, &few), (100_000, &many)] {
+        let mounts = open(vec![mount("/", folder.path())]);
+        let name = format!("{count} files");
+        measure(&name, &mounts, "/file-7.txt", true);
+        measure(&name, &mounts, "/accounts/profile/7/", false);
+    }
+    group.finish();
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = lookups
+}
+criterion_main!(benches);

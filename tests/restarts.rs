@@ -1,0 +1,120 @@
+//! A real gunicorn that is restarted while requests keep coming: no client sees an error, and nothing is done twice.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use tokio::task::JoinHandle;
+
+use crate::support::client::{Connection, get};
+use crate::support::gunicorn::Gunicorn;
+use crate::support::server::TestServer;
+use crate::support::until;
+
+/// Clients that ask without a pause.
+struct Load {
+    is_over: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Vec<(String, u16)>>>,
+}
+
+impl Load {
+    fn on(address: SocketAddr) -> Self {
+        let (is_over, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
+        let kinds = [("GET", true), ("GET", false), ("POST", true), ("POST", false)].into_iter().cycle();
+        let client = |(number, (method, keeps)): (usize, (&'static str, bool))| {
+            tokio::spawn(ask(address, number, method, keeps, is_over.clone(), answered.clone()))
+        };
+        let clients = kinds.take(12).enumerate().map(client).collect();
+        Self { is_over, answered, clients }
+    }
+
+    /// Waits for so many further answers.
+    async fn answers(&self, count: usize) {
+        let goal = self.answered.load(Ordering::Relaxed) + count;
+        until(|| async { self.answered.load(Ordering::Relaxed) >= goal }).await;
+    }
+
+    /// What each client sent, and the status that it got.
+    async fn end(self) -> Vec<(String, u16)> {
+        self.is_over.store(true, Ordering::Relaxed);
+        let mut all = Vec::new();
+        for client in self.clients {
+            all.extend(client.await.unwrap());
+        }
+        all
+    }
+}
+
+async fn ask(
+    address: SocketAddr,
+    number: usize,
+    method: &'static str,
+    keeps: bool,
+    is_over: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+) -> Vec<(String, u16)> {
+    let mut results = Vec::new();
+    let mut connection = Connection::open(address).await;
+    while !is_over.load(Ordering::Relaxed) {
+        if !keeps {
+            connection = Connection::open(address).await;
+        }
+        let note = format!("{method}-{number}-{}", results.len());
+        let body = if method == "POST" { "Content-Length: 5\r\n\r\nhello" } else { "\r\n" };
+        connection.send(format!("{method} /?note={note} HTTP/1.1\r\nHost: localhost\r\n{body}")).await;
+        let status = connection.answer().await.map_or(0, |answer| answer.status);
+        results.push((note, status));
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    results
+}
+
+async fn pid(server: &TestServer) -> String {
+    get(server.address(), "/", "").await.text().to_owned()
+}
+
+async fn no_client_notices_restarts(flags: &[&'static str]) {
+    let mut gunicorn = Gunicorn::start(flags);
+    let address = gunicorn.address();
+    let server = TestServer::start(&format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\n")).await;
+    pid(&server).await;
+    let load = Load::on(server.address());
+    for _ in 0..3 {
+        load.answers(100).await;
+        let before = pid(&server).await;
+        gunicorn.hang_up();
+        until(|| async { pid(&server).await != before }).await;
+    }
+    for _ in 0..3 {
+        load.answers(100).await;
+        gunicorn = tokio::task::spawn_blocking(move || {
+            gunicorn.stop();
+            gunicorn.start_again();
+            gunicorn
+        })
+        .await
+        .unwrap();
+    }
+    load.answers(100).await;
+    let results = load.end().await;
+    let failed: Vec<_> = results.iter().filter(|(_, status)| *status != 200).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {failed:?}", failed.len(), results.len());
+    let notes = gunicorn.notes();
+    let posts = |name: &&String| name.starts_with("POST");
+    let written: BTreeSet<_> = notes.iter().filter(posts).collect();
+    assert_eq!(notes.iter().filter(posts).count(), written.len(), "a POST was done twice");
+    assert_eq!(written.len(), results.iter().filter(|(note, _)| note.starts_with("POST")).count());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_notices_that_a_gunicorn_with_sync_workers_restarts() {
+    no_client_notices_restarts(&["--workers", "1", "--worker-class", "sync"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_notices_that_a_gunicorn_with_threads_restarts() {
+    no_client_notices_restarts(&["--workers", "1", "--worker-class", "gthread", "--threads", "4", "--keep-alive", "5"])
+        .await;
+}

@@ -1,0 +1,80 @@
+//! A real gunicorn with a small application of its own, without Django, in a folder that goes with it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::django_site::Django;
+use super::process::Process;
+
+/// What it answers: `/large` is a megabyte, `/upload` says how much came, everything else says which process answers.
+/// What comes with `?note=` is written down, one line each.
+const APPLICATION: &str = r#"
+import os
+
+def application(environ, start_response):
+    body = environ["wsgi.input"].read()
+    query = environ["QUERY_STRING"]
+    if query.startswith("note="):
+        with open("notes", "a") as notes:
+            notes.write(query[5:] + "\n")
+    if environ["PATH_INFO"] == "/large":
+        answer = b"0123456789abcdef" * 62500
+    elif environ["PATH_INFO"] == "/upload":
+        answer = str(len(body)).encode()
+    else:
+        answer = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(answer)))])
+    return [answer]
+"#;
+
+/// A running gunicorn.
+pub(crate) struct Gunicorn {
+    process: Option<Process>,
+    flags: Vec<&'static str>,
+    folder: TempDir,
+}
+
+impl Gunicorn {
+    /// Starts it. The socket may come a moment later.
+    pub(crate) fn start(flags: &[&'static str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::write(folder.path().join("small.py"), APPLICATION).unwrap();
+        let mut gunicorn = Self { process: None, flags: flags.to_vec(), folder };
+        gunicorn.start_again();
+        gunicorn
+    }
+
+    /// The value of `upstream.address`.
+    pub(crate) fn address(&self) -> String {
+        format!("unix:{}", self.file("app.sock").display())
+    }
+
+    /// Stops it, with its socket.
+    pub(crate) fn stop(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it anew, with a new socket.
+    pub(crate) fn start_again(&mut self) {
+        let mut command = Command::new(Django::Six.program("gunicorn"));
+        command.args(["--bind", &self.address(), "--no-control-socket", "--worker-tmp-dir", "/dev/shm"]);
+        command.args(&self.flags).arg("small").current_dir(self.folder.path()).env_remove("GUNICORN_CMD_ARGS");
+        self.process = Some(Process::start(command.env("PYTHONDONTWRITEBYTECODE", "1")));
+    }
+
+    /// Tells it to renew its workers.
+    pub(crate) fn hang_up(&self) {
+        self.process.as_ref().expect("it runs").signal("HUP");
+    }
+
+    /// What was written down.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        fs_err::read_to_string(self.file("notes")).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
