@@ -223,9 +223,12 @@ impl Assets {
     /// Answers a request whose path [`Assets::owns`]. A `HEAD` answer has no body, and the headers of
     /// the `GET` answer.
     pub async fn respond(&self, head: &Parts, client: &Client) -> Response {
-        match self.below_prefix(head.uri.path()).and_then(|path| self.file(&path)) {
-            Some(asset) => self.send(asset, head, client).await,
-            None => self.not_found(head),
+        let Some(asset) = self.below_prefix(head.uri.path()).and_then(|path| self.file(&path)) else {
+            return self.not_found(head);
+        };
+        match respond::respond(choose::choose(asset, head, client), asset, head) {
+            Ok(response) => response,
+            Err(unread) => respond::read(unread, asset, head).await,
         }
     }
 
@@ -243,10 +246,6 @@ impl Assets {
             Entry::File(asset) => Some(asset),
             Entry::Folder => None,
         }
-    }
-
-    async fn send(&self, asset: &Asset, head: &Parts, client: &Client) -> Response {
-        respond::respond(choose::choose(asset, head, client), asset, head).await
     }
 
     /// Counts a missing file, and tells of it now and then. Names are text of anybody's, so they are quoted.

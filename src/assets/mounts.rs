@@ -19,7 +19,7 @@ use super::asset::Asset;
 use super::catalog::{self, Entry};
 use super::made::{self, Made};
 use super::marks::{Mark, Sign, all_below};
-use super::{Assets, AssetsError, Folder, Role, respond};
+use super::{Assets, AssetsError, Folder, Role, choose, respond};
 use crate::config::values::Missing;
 use crate::config::{AssetsConfig, Config, MountConfig};
 use crate::http::header_rules::HeaderRules;
@@ -250,19 +250,35 @@ fn is_reading(method: &Method) -> bool {
 }
 
 impl Found<'_> {
-    /// The answer.
-    pub async fn respond(self, head: &Parts, client: &Client) -> Response {
+    /// The answer, if nothing must be read from the disk for it; `None` otherwise.
+    pub fn respond_at_once(&self, head: &Parts, client: &Client) -> Option<Response> {
         match self.what {
-            What::File(asset) => self.assets.send(asset, head, client).await,
-            What::Fallback(page) => {
-                let mut response = self.assets.send(page, head, client).await;
-                // Whoever asks for something else than a page gets another answer here.
-                response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT));
-                response
+            What::File(asset) | What::Fallback(asset) => {
+                let response = respond::respond(choose::choose(asset, head, client), asset, head).ok()?;
+                Some(self.finish(response))
             }
-            What::Folder => respond::to_folder(location(&head.uri), head, &self.assets.policy),
-            What::Missing => self.assets.not_found(head),
+            What::Folder => Some(respond::to_folder(location(&head.uri), head, &self.assets.policy)),
+            What::Missing => Some(self.assets.not_found(head)),
         }
+    }
+
+    /// The answer.
+    pub async fn respond(&self, head: &Parts, client: &Client) -> Response {
+        let (What::File(asset) | What::Fallback(asset)) = self.what else {
+            return self.respond_at_once(head, client).expect("only files are on the disk");
+        };
+        match respond::respond(choose::choose(asset, head, client), asset, head) {
+            Ok(response) => self.finish(response),
+            Err(unread) => self.finish(respond::read(unread, asset, head).await),
+        }
+    }
+
+    fn finish(&self, mut response: Response) -> Response {
+        if matches!(self.what, What::Fallback(_)) {
+            // Whoever asks for something else than a page gets another answer here.
+            response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT));
+        }
+        response
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::error;
 use super::asset::{Asset, Policy, Variant};
 use super::choose::Choice;
 use super::contents::{Content, OnDisk};
-use crate::http::body::{Body, FileSlice, Piece, Pieces};
+use crate::http::body::{Body, Piece, Pieces};
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::multipart::Multipart;
 use crate::http::{Response, answers};
@@ -27,43 +27,77 @@ use crate::http::{Response, answers};
 /// What may be done with a file.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
 
-/// Answers for an asset.
-pub(super) async fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Response {
+/// An answer of which the body must be read from the disk.
+#[derive(Debug)]
+pub(super) struct Unread {
+    status: StatusCode,
+    headers: HeaderMap,
+    place: Arc<OnDisk>,
+    size: u64,
+    parts: Wanted,
+}
+
+/// What of a file on the disk is sent.
+#[derive(Debug)]
+enum Wanted {
+    Slice(Range<u64>),
+    Pieces(Vec<Piece>),
+}
+
+/// Answers for an asset, from memory: most answers are made without anything to wait for.
+///
+/// # Errors
+/// What is still to be read, where the body lies on the disk.
+pub(super) fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Result<Response, Box<Unread>> {
     let refuse = |status| refuse(status, asset.always(), head);
-    let is_head = head.method == Method::HEAD;
-    let (status, headers, body) = match choice {
-        Choice::Whole(variant) if is_head => (StatusCode::OK, variant.headers.clone(), Ok(Body::Empty)),
-        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), body(variant, 0..variant.size).await),
+    let (status, headers, variant, parts) = match choice {
+        Choice::Whole(variant) if head.method == Method::HEAD => {
+            return Ok(assemble(StatusCode::OK, variant.headers.clone(), Body::Empty));
+        }
+        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), variant, Wanted::Slice(0..variant.size)),
         Choice::Part(variant, part) => {
             let headers = part_headers(variant, &part);
-            (StatusCode::PARTIAL_CONTENT, headers, body(variant, part).await)
+            (StatusCode::PARTIAL_CONTENT, headers, variant, Wanted::Slice(part))
         }
         Choice::Parts(variant, parts) => {
             let (headers, pieces) = parts_headers(variant, &parts);
-            (StatusCode::PARTIAL_CONTENT, headers, body_of_pieces(variant, pieces).await)
+            (StatusCode::PARTIAL_CONTENT, headers, variant, Wanted::Pieces(pieces))
         }
         Choice::NotModified(variant) => {
-            return assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty);
+            return Ok(assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty));
         }
-        Choice::PreconditionFailed => return refuse(StatusCode::PRECONDITION_FAILED),
-        Choice::NotAcceptable => return refuse(StatusCode::NOT_ACCEPTABLE),
+        Choice::PreconditionFailed => return Ok(refuse(StatusCode::PRECONDITION_FAILED)),
+        Choice::NotAcceptable => return Ok(refuse(StatusCode::NOT_ACCEPTABLE)),
         Choice::Unsatisfiable(variant) => {
             let size = content_range("*", variant.size);
-            return with(refuse(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, size);
+            return Ok(with(refuse(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, size));
         }
-        Choice::Options => return assemble(StatusCode::NO_CONTENT, options(asset.always(), head), Body::Empty),
-        Choice::MethodNotAllowed => return with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, METHODS),
+        Choice::Options => return Ok(assemble(StatusCode::NO_CONTENT, options(asset.always(), head), Body::Empty)),
+        Choice::MethodNotAllowed => return Ok(with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, METHODS)),
     };
-    match body {
+    match &variant.content {
+        Content::Memory(bytes) => Ok(assemble(status, headers, from_memory(bytes, parts))),
+        Content::Disk(place) => {
+            let (place, size) = (Arc::clone(place), variant.size);
+            Err(Box::new(Unread { status, headers, place, size, parts }))
+        }
+    }
+}
+
+/// Opens the file of an answer and finishes it.
+pub(super) async fn read(unread: Box<Unread>, asset: &Asset, head: &Parts) -> Response {
+    let Unread { status, headers, place, size, parts } = *unread;
+    match from_disk(place, size, parts).await {
         Ok(body) => assemble(status, headers, body),
         Err(cause) if is_out_of_descriptors(&cause) => {
             error!(%cause, "a static file cannot be opened: too many files and connections are open at once; raise the limit on open files (LimitNOFILE=), or lower [limits] connections");
-            with(refuse(StatusCode::SERVICE_UNAVAILABLE), RETRY_AFTER, HeaderValue::from_static("1"))
+            let response = refuse(StatusCode::SERVICE_UNAVAILABLE, asset.always(), head);
+            with(response, RETRY_AFTER, HeaderValue::from_static("1"))
         }
         Err(cause) => {
             // A cache must not keep it, and the browser shall ask again: `refuse` sees to both.
             error!(%cause, "a static file is no longer what it was at start; reload (SIGHUP), or run `vestibule collect` again");
-            refuse(StatusCode::INTERNAL_SERVER_ERROR)
+            refuse(StatusCode::INTERNAL_SERVER_ERROR, asset.always(), head)
         }
     }
 }
@@ -149,26 +183,18 @@ fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Pie
     (headers, pieces)
 }
 
-async fn body(variant: &Variant, part: Range<u64>) -> io::Result<Body> {
-    match &variant.content {
-        Content::Memory(bytes) => Ok(slice(bytes, part).into()),
-        Content::Disk(place) => Ok(Body::File(open(place, variant.size, part).await?)),
-    }
-}
-
-async fn body_of_pieces(variant: &Variant, mut pieces: Vec<Piece>) -> io::Result<Body> {
-    let file = match &variant.content {
-        Content::Memory(bytes) => {
+fn from_memory(bytes: &Bytes, parts: Wanted) -> Body {
+    match parts {
+        Wanted::Slice(part) => slice(bytes, part).into(),
+        Wanted::Pieces(mut pieces) => {
             for piece in &mut pieces {
                 if let Piece::OfFile(part) = piece {
                     *piece = Piece::Ready(slice(bytes, part.clone()));
                 }
             }
-            None
+            Body::Pieces(Box::new(Pieces::new(pieces, None)))
         }
-        Content::Disk(place) => Some(open(place, variant.size, 0..0).await?),
-    };
-    Ok(Body::Pieces(Box::new(Pieces::new(pieces, file))))
+    }
 }
 
 /// A part of what is in memory; nothing is copied.
@@ -177,10 +203,14 @@ fn slice(bytes: &Bytes, part: Range<u64>) -> Bytes {
     bytes.slice(place(part.start)..place(part.end))
 }
 
-/// Opens it on a thread that may wait.
-async fn open(place: &Arc<OnDisk>, size: u64, part: Range<u64>) -> io::Result<FileSlice> {
-    let place = Arc::clone(place);
-    spawn_blocking(move || place.open(size, part)).await.map_err(io::Error::other)?
+/// Opens the file on a thread that may wait.
+async fn from_disk(place: Arc<OnDisk>, size: u64, parts: Wanted) -> io::Result<Body> {
+    let part = if let Wanted::Slice(part) = &parts { part.clone() } else { 0..0 };
+    let file = spawn_blocking(move || place.open(size, part)).await.map_err(io::Error::other)??;
+    Ok(match parts {
+        Wanted::Slice(_) => Body::File(file),
+        Wanted::Pieces(pieces) => Body::Pieces(Box::new(Pieces::new(pieces, Some(file)))),
+    })
 }
 
 /// Whether this process or the system has no descriptor left: the file is sound, and may be had in a moment.

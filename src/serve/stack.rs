@@ -21,11 +21,14 @@
 //! ```
 
 use std::convert::Infallible;
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use ::http::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
 use ::http::request::Parts;
 use ::http::{Method, StatusCode, Version};
+use tokio_util::either::Either;
 use tower::{Layer as _, ServiceExt as _, service_fn};
 use tracing::debug;
 
@@ -33,115 +36,172 @@ use super::accept::Stack;
 use super::fresh;
 use super::site::{Live, Site};
 use crate::files::send_file::Kept;
-use crate::gate::{self, Pass};
-use crate::http::{Client, HandedOver, Request, RequestId, Response, Scheme, answers, request_rules};
+use crate::gate;
+use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
-use crate::layers::{body_limit, client_address, compression, redirect_to_https, redirects, security_headers};
+use crate::layers::{
+    body_limit, client_address, compression, error_pages, redirect_to_https, redirects, security_headers,
+};
 use crate::upstream::Upstream;
 
 /// Builds the service that answers every request of every connection.
 pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
     let outer = live.clone();
-    let logged = log.layer(service_fn(move |request: Request| {
-        let live = live.clone();
-        async move {
-            let site = fresh::site(&live).await;
-            let (scheme, hsts) = (request.client.scheme, site.hsts.clone());
-            let version = request.head.version;
-            let wants_page = site.error_pages.may_dress(&request.head);
-            let mut response = answer(&live, &site, request).await;
-            if let Some(wish) = wants_page {
-                site.error_pages.dress(&mut response, wish);
-            }
-            if site.config.pages.security_headers {
-                security_headers::add(response.headers_mut());
-            }
-            if site.gate.is_staging() {
-                gate::mark_as_preview(response.headers_mut());
-            }
-            if live.is_stopping() && version != Version::HTTP_2 {
-                // An upgraded connection has a life of its own.
-                response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
-            }
-            if let (Scheme::Https, Some(value)) = (scheme, hsts) {
-                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value);
-            }
-            Ok::<_, Infallible>(response)
+    let logged = log.layer(service_fn(move |mut request: Request| {
+        let site = live.site();
+        // Most answers are there at once, and those are not worth a future with room for all others: it would be
+        // moved about several times, some kilobytes each.
+        if !site.config.assets.watch {
+            let wishes = Wishes::of(&site, &request);
+            return match decide(&live, &site, &mut request) {
+                Decision::Answer(response) => Either::Left(ready(Ok(wishes.dress(&live, &site, response)))),
+                Decision::Ask(whom) => Either::Right(carry_out(live.clone(), site, request, wishes, whom)),
+            };
         }
+        Either::Right(look_first(live.clone(), request))
     }));
     logged.map_request(move |request| client_address::resolve(request, &outer.glance().config.listen))
 }
 
-async fn answer(live: &Live, site: &Site, mut request: Request) -> Response {
-    if let Some(response) = health(live, site, &request.head).await {
-        return response;
+/// An answer that has to be waited for.
+type Later = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+/// What was decided of a request.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and is handed on at once")]
+enum Decision {
+    /// This is the answer.
+    Answer(Response),
+    /// Somebody must be asked, who may take time.
+    Ask(Whom),
+}
+
+/// Who is asked for the answer.
+#[derive(Debug, Clone, Copy)]
+enum Whom {
+    /// Whether the application can be reached.
+    Readiness,
+    /// Whether the client may come in; then the rest is decided.
+    Gate,
+    /// The folder of uploads.
+    Media,
+    /// A file that is not in memory.
+    Disk,
+    /// The application.
+    Application,
+}
+
+/// The steps from the outermost to the innermost, as far as they need no waiting.
+fn decide(live: &Live, site: &Site, request: &mut Request) -> Decision {
+    if let Some(decision) = health(live, site, &request.head) {
+        return decision;
     }
     let host = match request_rules::admit(&mut request.head) {
         Ok(host) => host,
         Err(refusal) => {
             debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
             let is_static = site.assets.assets().is_some_and(|assets| assets.owns(request.head.uri.path()));
-            return refused(refusal.status(), is_static);
+            return Decision::Answer(refused(refusal.status(), is_static));
         }
     };
     // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
     if request.head.headers.len() > site.config.limits.header_count.get() {
-        return answers::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        return Decision::Answer(answers::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
     let allowed = &site.config.hosts.allowed;
     if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.matches(&host)) {
         debug!(id = %request.id, client = ?request.client.address, %host, "the host is not in [hosts] allowed");
-        return answers::status(StatusCode::BAD_REQUEST);
+        return Decision::Answer(answers::status(StatusCode::BAD_REQUEST));
     }
     let name = site.config.hosts.canonical.as_ref().map_or(&*host, |name| &*name.0);
     if let (Scheme::Http, Some(port)) = (request.client.scheme, site.redirect_port) {
         let redirect = redirect_to_https::redirect(name, port, &request.head.uri);
-        return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
+        return Decision::Answer(redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST)));
     }
     if name != host {
         let redirect = redirects::to_host(name, request.client.scheme, &request.head);
-        return redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST));
+        return Decision::Answer(redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST)));
     }
-    let pass = match site.gate.is_open() {
-        true => Pass::default(),
-        // Boxed, since few sites have rules, and every static answer would be moved about with room for them.
-        false => match Box::pin(site.gate.admit(&request.head, &request.client)).await {
-            Ok(pass) => pass,
-            Err(refused) => return *refused,
-        },
-    };
-    if let Some(response) = answer_from_files(site, &request.head, &request.client, request.id).await {
-        return response;
-    }
-    // Boxed for the same reason: its future is some kilobytes, and that was a quarter of the cost of a static answer
-    // over HTTP/2.
-    Box::pin(answer_from_application(site, request, pass)).await
+    if site.gate.is_open() { decide_inside(site, request) } else { Decision::Ask(Whom::Gate) }
 }
 
-/// What needs no application.
-async fn answer_from_files(site: &Site, head: &Parts, client: &Client, id: RequestId) -> Option<Response> {
+/// The steps for who may come in.
+fn decide_inside(site: &Site, request: &Request) -> Decision {
+    let head = &request.head;
     if let Some(redirect) = site.redirects.redirect(&head.uri) {
-        return Some(redirect);
+        return Decision::Answer(redirect);
     }
-    if let Some(media) = site.media.as_ref().filter(|media| media.owns(head.uri.path())) {
-        return Some(Box::pin(media.respond(head, id)).await);
+    if site.media.as_ref().is_some_and(|media| media.owns(head.uri.path())) {
+        return Decision::Ask(Whom::Media);
     }
-    Some(site.assets.find(head)?.respond(head, client).await)
+    if let Some(found) = site.assets.find(head) {
+        return found.respond_at_once(head, &request.client).map_or(Decision::Ask(Whom::Disk), Decision::Answer);
+    }
+    if site.upstream.is_none() {
+        return Decision::Answer(answers::status(StatusCode::NOT_FOUND));
+    }
+    match site.maintenance.as_ref().and_then(|rest| rest.answer(request.client.address)) {
+        Some(response) => Decision::Answer(response),
+        None => Decision::Ask(Whom::Application),
+    }
 }
 
-async fn answer_from_application(site: &Site, request: Request, pass: Pass) -> Response {
-    let Some(upstream) = &site.upstream else {
-        return answers::status(StatusCode::NOT_FOUND);
+/// While somebody develops, the folders are looked at before anything is decided.
+fn look_first(live: Arc<Live>, mut request: Request) -> Later {
+    Box::pin(async move {
+        let site = fresh::site(&live).await;
+        let wishes = Wishes::of(&site, &request);
+        match decide(&live, &site, &mut request) {
+            Decision::Answer(response) => Ok(wishes.dress(&live, &site, response)),
+            Decision::Ask(whom) => carry_out(live, site, request, wishes, whom).await,
+        }
+    })
+}
+
+fn carry_out(live: Arc<Live>, site: Arc<Site>, request: Request, wishes: Wishes, whom: Whom) -> Later {
+    Box::pin(async move {
+        let response = match whom {
+            Whom::Readiness => readiness(&site).await,
+            Whom::Gate => enter(&site, request).await,
+            whom => ask(&site, request, whom).await,
+        };
+        Ok(wishes.dress(&live, &site, response))
+    })
+}
+
+/// Lets a client in, or not.
+async fn enter(site: &Site, request: Request) -> Response {
+    let pass = match site.gate.admit(&request.head, &request.client).await {
+        Ok(pass) => pass,
+        Err(refused) => return *refused,
     };
-    if let Some(response) = site.maintenance.as_ref().and_then(|rest| rest.answer(request.client.address)) {
-        return response;
-    }
-    let edits = site.header_rules.for_raw_path(request.head.uri.path());
-    let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
-        Ok(request) => ask(site, upstream, request).await,
-        Err(response) => *response,
+    let response = match decide_inside(site, &request) {
+        Decision::Answer(response) => response,
+        Decision::Ask(whom) => ask(site, request, whom).await,
     };
     site.gate.settle(pass, response.status());
+    response
+}
+
+async fn ask(site: &Site, request: Request, whom: Whom) -> Response {
+    let head = &request.head;
+    let response = match (whom, &site.media, &site.upstream) {
+        (Whom::Media, Some(media), _) => Some(media.respond(head, request.id).await),
+        (Whom::Disk, ..) => match site.assets.find(head) {
+            Some(found) => Some(found.respond(head, &request.client).await),
+            None => None,
+        },
+        (Whom::Application, _, Some(upstream)) => Some(ask_application(site, upstream, request).await),
+        _ => None,
+    };
+    response.unwrap_or_else(|| answers::status(StatusCode::NOT_FOUND))
+}
+
+async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> Response {
+    let edits = site.header_rules.for_raw_path(request.head.uri.path());
+    let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
+        Ok(request) => forward(site, upstream, request).await,
+        Err(response) => *response,
+    };
     // What is switched to another protocol has no headers to speak of.
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         edits.apply(response.status(), response.headers_mut());
@@ -150,7 +210,7 @@ async fn answer_from_application(site: &Site, request: Request, pass: Pass) -> R
 }
 
 /// The application's answer, compressed, or the file that it hands over, as it is.
-async fn ask(site: &Site, upstream: &Upstream, request: Request) -> Response {
+async fn forward(site: &Site, upstream: &Upstream, request: Request) -> Response {
     let (kept, asked, id) = (Kept::of(&request.head), compression::Asked::of(&request.head), request.id);
     let response = upstream.forward(request).await;
     if response.extensions().get::<HandedOver>().is_some() {
@@ -174,25 +234,24 @@ fn refused(status: StatusCode, is_static: bool) -> Response {
 }
 
 /// The answers for load balancers and orchestrators.
-async fn health(live: &Live, site: &Site, head: &Parts) -> Option<Response> {
+fn health(live: &Live, site: &Site, head: &Parts) -> Option<Decision> {
     let path = head.uri.path();
     let config = &site.config.health;
     let (is_live, is_ready) = (path == config.live.0, path == config.ready.0);
     if !(is_live || is_ready) || !matches!(head.method, Method::GET | Method::HEAD) {
         return None;
     }
-    if is_live {
-        return Some(answers::plain(StatusCode::OK, "alive\n"));
-    }
-    if live.is_stopping() {
-        return Some(unavailable("stopping\n"));
-    }
+    Some(match () {
+        () if is_live => Decision::Answer(answers::plain(StatusCode::OK, "alive\n")),
+        () if live.is_stopping() => Decision::Answer(unavailable("stopping\n")),
+        () => Decision::Ask(Whom::Readiness),
+    })
+}
+
+async fn readiness(site: &Site) -> Response {
     match &site.upstream {
-        Some(upstream) if !Box::pin(upstream.is_reachable()).await => Some(unavailable(
-            "the application cannot be reached
-",
-        )),
-        _ => Some(answers::plain(StatusCode::OK, "ready\n")),
+        Some(upstream) if !upstream.is_reachable().await => unavailable("the application cannot be reached\n"),
+        _ => answers::plain(StatusCode::OK, "ready\n"),
     }
 }
 
@@ -202,20 +261,51 @@ fn unavailable(text: &'static str) -> Response {
     response
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What of a request counts when its answer is there.
+#[derive(Debug, Clone, Copy)]
+struct Wishes {
+    scheme: Scheme,
+    version: Version,
+    page: Option<error_pages::Wish>,
+}
 
-    fn size_of_answer<F, O>(_: F) -> usize
-    where
-        F: FnOnce(&'static Live, &'static Site, Request) -> O,
-    {
-        size_of::<O>()
+impl Wishes {
+    fn of(site: &Site, request: &Request) -> Self {
+        let page = site.error_pages.may_dress(&request.head);
+        Self { scheme: request.client.scheme, version: request.head.version, page }
     }
 
+    /// Puts on an answer what the operator wants on whatever goes out.
+    fn dress(self, live: &Live, site: &Site, mut response: Response) -> Response {
+        if let Some(wish) = self.page {
+            site.error_pages.dress(&mut response, wish);
+        }
+        if site.config.pages.security_headers {
+            security_headers::add(response.headers_mut());
+        }
+        if site.gate.is_staging() {
+            gate::mark_as_preview(response.headers_mut());
+        }
+        if live.is_stopping() && self.version != Version::HTTP_2 {
+            // An upgraded connection has a life of its own.
+            response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
+        }
+        if let (Scheme::Https, Some(value)) = (self.scheme, &site.hsts) {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value.clone());
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Ready;
+
+    use super::*;
+
     #[test]
-    fn an_answer_in_the_making_is_small_enough_to_be_moved_about() {
-        let size = size_of_answer(answer);
-        assert!(size < 2048, "it has {size} bytes: which part of it is rare and should be boxed?");
+    fn an_answer_that_is_there_at_once_is_small_enough_to_be_moved_about() {
+        let size = size_of::<Either<Ready<Result<Response, Infallible>>, Later>>();
+        assert!(size < 512, "it has {size} bytes");
     }
 }
