@@ -158,11 +158,20 @@ fn absent(reading: &Reading, (table, key): (&str, &str), notice: &str) -> Option
 /// Sound passwords and pages are nothing to tell of.
 fn gate(reading: &Reading) -> Vec<Finding> {
     let config = &reading.loaded.config;
-    let gate = Gate::new(&config.access, &config.rate_limits, &config.staging, &config.gate);
+    let wrong = |config: Config, origin: Option<Origin>| {
+        let error = Gate::new(&config, None).err()?;
+        let place = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
+        Some(Finding::Wrong(format!("{place}{}", chain(&error))))
+    };
+    let staging = Config { staging: config.staging.clone(), ..Config::default() };
+    let staging = wrong(staging, reading.loaded.origin("staging", "password_file"));
+    let access = config.access.iter().enumerate().filter_map(|(number, rule)| {
+        let alone = Config { access: vec![rule.clone()], ..Config::default() };
+        wrong(alone, reading.loaded.origin_in_list("access", number, "password_file"))
+    });
     let pages = config.pages.errors.as_deref().map(ErrorPages::read).transpose();
-    let gate = gate.err().map(|error| Finding::Wrong(chain(&error)));
-    let pages = pages.err().map(|error| format!("{}{error}", at(reading, "pages", "errors")));
-    gate.into_iter().chain(pages.map(Finding::Wrong)).collect()
+    let pages = pages.err().map(|error| Finding::Wrong(format!("{}{error}", at(reading, "pages", "errors"))));
+    staging.into_iter().chain(access).chain(pages).collect()
 }
 
 fn certificate(reading: &Reading) -> Option<Finding> {

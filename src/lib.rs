@@ -51,7 +51,8 @@
 //! # What is absent, and must stay so
 //!
 //! 1. `collect` opens no socket; `serve` writes nothing into the folder of static files.
-//! 2. A request never lists a directory. For a static file it never asks the disk either: the catalog says yes or no.
+//! 2. A request never lists a directory. Whether there is a static file the catalog says, and not the disk; one that is
+//!    not in memory is opened, and must be what it was.
 //!    [`files`] opens what is named, once, and only below its folder. For development there is `[static] watch`, and
 //!    then `serve::fresh` looks before a request is answered.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
@@ -61,7 +62,9 @@
 //!    something on it drives it. Blocking work on files is handed to tokio's threads where a file is read
 //!    (`assets::respond`, `files::respond`, `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and
 //!    `releases` and `fresh` in it), and so is bcrypt (`gate`); the access log and standard error have a thread each.
-//!    `collect` and [`audit`] have rayon's threads, and a few of their own that end where they begin.
+//!    `collect`, [`audit`] and [`assets`], at start,
+//!    have rayon's threads; `collect` a few of its own that end where they begin. The page of `gate::maintenance` is read
+//!    where it is looked for, once a second at most. Connections live on `serve::workers`, a runtime for each core.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
 //! 6. Assets, files and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard

@@ -7,6 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
+use crate::support::app::{App, HELLO};
 use crate::support::client::{Connection, get};
 use crate::support::server::TestServer;
 use crate::support::until;
@@ -210,7 +211,7 @@ async fn a_client_that_asks_before_it_sends_is_refused_without_its_body() {
 /// A client that opens its window for nothing, and is alive all the same.
 #[tokio::test]
 async fn an_http2_client_that_takes_nothing_gives_the_application_back() {
-    let app = crate::support::app::App::new(|mut connection| async move {
+    let app = App::new(|mut connection| async move {
         if connection.request().await.is_some() {
             connection
                 .send(&format!("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{}", "x".repeat(500_000)))
@@ -251,7 +252,7 @@ async fn too_many_fields_get_431_over_http2_as_well() {
 
 #[tokio::test]
 async fn a_client_that_gives_up_request_after_request_must_connect_anew() {
-    let app = crate::support::app::App::new(|mut connection| async move { connection.hung_up().await }).await;
+    let app = App::new(|mut connection| async move { connection.hung_up().await }).await;
     let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await;
     let mut sender = http2(TcpStream::connect(server.address()).await.unwrap()).await;
     for sent in 0..20_000 {
@@ -265,4 +266,63 @@ async fn a_client_that_gives_up_request_after_request_must_connect_anew() {
         let _ = tokio::time::timeout(std::time::Duration::from_millis(2), answer).await;
     }
     panic!("a flood of 20,000 requests was let through");
+}
+
+#[tokio::test]
+async fn a_body_where_there_can_be_none_is_not_taken_for_the_next_answer() {
+    for (method, head) in [
+        ("HEAD", "200 OK\r\nContent-Length: 52"),
+        ("GET", "304 Not Modified\r\nETag: \"a\""),
+        ("GET", "204 No Content"),
+    ] {
+        let app = App::new(move |mut connection| async move {
+            while connection.request().await.is_some() {
+                if connection.number > 0 {
+                    connection.send(HELLO).await;
+                    continue;
+                }
+                connection.send(&format!("HTTP/1.1 {head}\r\n\r\n")).await;
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                connection.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON").await;
+            }
+        })
+        .await;
+        let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await;
+        let mut first = Connection::open(server.address()).await;
+        first.send(format!("{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
+        first.answer_to_head().await.unwrap();
+        assert_eq!(get(server.address(), "/", "").await.text(), "hello", "after {method} {head}");
+    }
+}
+
+#[tokio::test]
+async fn head_has_no_body_over_http2_whoever_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("a.txt"), "a").unwrap();
+    let config = format!(
+        "[hosts]\nallowed = [\"localhost\"]\n[static]\ndirectory = \"{}\"\n\
+         [[redirects]]\nfrom = \"/old\"\nto = \"/new\"\n[[access]]\npath = \"/closed\"\nallow = [\"192.0.2.1\"]\n",
+        folder.path().display()
+    );
+    let server = TestServer::start(&config).await;
+    let stream = TcpStream::connect(server.address()).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (target, status) in [
+        ("http://localhost/-/live", 200),
+        ("http://localhost/-/ready", 200),
+        ("http://localhost/static/a.txt", 200),
+        ("http://localhost/static/none", 404),
+        ("http://localhost/none", 404),
+        ("http://localhost/old", 308),
+        ("http://localhost/closed", 403),
+        ("http://localhost/%2e%2e/x", 400),
+        ("http://elsewhere/", 400),
+    ] {
+        let request = http::Request::head(target).body(Empty::<Bytes>::new()).unwrap();
+        let answer = sender.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), status, "for {target}");
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap();
+        assert!(body.to_bytes().is_empty(), "for {target}");
+    }
 }

@@ -72,6 +72,20 @@ async fn a_password_opens_what_it_is_for() {
 }
 
 #[tokio::test]
+async fn what_a_password_opens_is_for_no_shared_cache() {
+    let (app, folder, uploads) = (app().await, tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs_err::write(uploads.path().join("a.txt"), "a").unwrap();
+    let rules = format!(
+        "[media]\ndirectory = \"{}\"\n[[access]]\npath = \"/media/*\"\npassword_file = \"{}\"",
+        uploads.path().display(),
+        password_file(&folder)
+    );
+    let server = server(&app, &rules).await;
+    let answer = get(server.address(), "/media/a.txt", &as_ann()).await;
+    assert_eq!((answer.text(), answer.header("cache-control")), ("a", Some("max-age=3600, private")));
+}
+
+#[tokio::test]
 async fn who_fails_to_log_in_too_often_must_wait_and_who_succeeds_need_not() {
     let app = app().await;
     let limit = "[[rate_limits]]\npath = \"/login/\"\nrequests = 2\nper = \"1h\"\ncount = \"failed_logins\"";
@@ -110,11 +124,16 @@ async fn a_preview_is_for_those_with_the_password_and_for_no_robot() {
 async fn maintenance_begins_and_ends_with_a_file() {
     let (app, folder) = (app().await, tempfile::tempdir().unwrap());
     let file = folder.path().join("maintenance.html");
-    let server = server(&app, &format!("[maintenance]\nfile = \"{}\"", file.display())).await;
+    // Its page goes before those for errors.
+    let pages = tempfile::tempdir().unwrap();
+    fs_err::write(pages.path().join("5xx.html"), "<p>Sorry.").unwrap();
+    let rules =
+        format!("[maintenance]\nfile = \"{}\"\n[pages]\nerrors = \"{}\"", file.display(), pages.path().display());
+    let server = server(&app, &rules).await;
     assert_eq!(get(server.address(), "/", "").await.status, 200);
     fs_err::write(&file, "<p>Back soon.").unwrap();
     until(|| async { get(server.address(), "/", "").await.status == 503 }).await;
-    let answer = get(server.address(), "/", "").await;
+    let answer = get(server.address(), "/", "Accept: text/html\r\n").await;
     assert_eq!(answer.text(), "<p>Back soon.");
     assert_eq!(answer.header("retry-after"), Some("300"));
     assert_eq!(get(server.address(), "/-/live", "").await.status, 200);

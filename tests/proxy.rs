@@ -355,7 +355,8 @@ async fn an_answer_without_a_body_has_none_whatever_it_says() {
             let response = upstream.forward(request(method, "/", &[], Body::Empty)).await;
             assert_eq!(text(response).await.1, "", "for {raw:?}");
         }
-        assert_eq!(app.connections(), 1, "for {raw:?}");
+        // Some send one nevertheless, so nothing else is asked on that connection.
+        assert_eq!(app.connections(), 2, "for {raw:?}");
     }
 }
 

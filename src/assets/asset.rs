@@ -7,11 +7,13 @@ use ::http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
     LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
 };
+use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::contents::{Content, Contents};
 use super::inventory::{Form, Listed};
 use crate::config::AssetsConfig;
+use crate::http::Response;
 use crate::http::conditional::Validators;
 use crate::http::dictionary::{self, Digest, USE_AS_DICTIONARY};
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
@@ -58,6 +60,12 @@ impl Policy {
     fn use_as_dictionary(&self, file: &Listed) -> Option<HeaderValue> {
         let (prefix, pattern) = (self.dictionaries_below.as_ref()?, file.dictionary_for.as_ref()?);
         dictionary::use_as_dictionary(&format!("{prefix}{pattern}"))
+    }
+
+    /// Does what the operator's rules say of an answer that is no file's.
+    pub(super) fn edit(&self, response: &mut Response, head: &Parts) {
+        let status = response.status();
+        self.rules.for_raw_path(head.uri.path()).apply(status, response.headers_mut());
     }
 
     /// What the operator's rules say of a file.

@@ -304,10 +304,10 @@ fn walk(folder: &Path, role: Role, seen: &mut Seen) -> Result<BTreeMap<String, E
     Ok(entries)
 }
 
-/// Whether a compressed copy was made before its file was last written. Two seconds are nothing: archives and
-/// some file systems keep dates no better, and tools may write the copy first.
+/// Whether a compressed copy was made before its file was last written. Tools give it the file's own date, or a later
+/// one; what is lost of a date when it is copied are fractions of a millisecond.
 fn is_older(copy: SystemTime, file: SystemTime) -> bool {
-    file.duration_since(copy).is_ok_and(|difference| difference > Duration::from_secs(2))
+    file.duration_since(copy).is_ok_and(|difference| difference > Duration::from_millis(10))
 }
 
 /// The file beside which a name of [`Entry::delta_name`]'s form would lie.

@@ -84,6 +84,9 @@ impl Counts {
             self.names.insert(name.to_owned(), 1);
             return Some(News::Asked(1));
         }
+        if name.len() > LONGEST {
+            return None;
+        }
         self.others += 1;
         (self.others == 1).then_some(News::Full)
     }
@@ -118,7 +121,7 @@ mod tests {
         assert_eq!((counts.names.len(), counts.others), (3, 1001));
 
         let missing = Missing::new(3);
-        assert_eq!(told(&missing, &"x".repeat(LONGEST + 1), now), Some(News::Full));
+        assert_eq!(told(&missing, &"x".repeat(LONGEST + 1), now), None);
         assert!(missing.counts.lock().unwrap().names.is_empty());
         assert_eq!(told(&Missing::new(0), "a", now), None);
     }

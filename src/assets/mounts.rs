@@ -194,6 +194,20 @@ impl Mounts {
     }
 
     /// The places under which a decoded path lies, the longest first, each with the rest of the path.
+    /// Whether the answer to a request that no file answers depends on its `Accept`: with `text/html` it would be the page
+    /// of a single-page application.
+    pub fn depends_on_accept(&self, head: &Parts) -> bool {
+        if self.mounts.is_empty() || !is_reading(&head.method) {
+            return false;
+        }
+        let path = catalog::decode_lossy(head.uri.path());
+        let mut places = self.places_of(&path).map(|(place, _)| place);
+        places
+            .by_ref()
+            .take_while(|place| !matches!(place, Place::Application))
+            .any(|place| matches!(place, Place::Mount(n) if self.mounts[*n].fallback.is_some()))
+    }
+
     fn places_of<'p>(&self, path: &'p str) -> impl Iterator<Item = (&Place, &'p str)> {
         let end = path.match_indices('/').nth(self.deepest).map_or(path.len(), |(at, _)| at + 1);
         let slashes = path[..end].rmatch_indices('/');
@@ -516,6 +530,15 @@ mod tests {
         };
         assert!(vary(respond(&mounts, "GET", "/users/", &[PAGE]).await), "a script gets another answer");
         assert!(!vary(respond(&mounts, "GET", "/app.js", &[PAGE]).await));
+
+        for (method, path, expected) in [
+            ("GET", "/users/", true),
+            ("HEAD", "/users/", true),
+            ("POST", "/users/", false),
+            ("GET", "/admin/login/", false),
+        ] {
+            assert_eq!(mounts.depends_on_accept(&head(method, path, &[])), expected, "for {method} {path}");
+        }
 
         let ending = MountConfig { fallback, missing: Missing::NotFound, ..mount("/app/", files.path()) };
         let mounts = open(vec![ending]);

@@ -1,4 +1,4 @@
-//! Turns a [`Choice`] into a response. The only file here that opens a file while requests run.
+//! Turns a [`Choice`] into a response; what is not in memory is opened on a thread that may wait.
 
 use std::io;
 use std::ops::Range;
@@ -105,7 +105,9 @@ pub(super) async fn read(unread: Box<Unread>, asset: &Asset, head: &Parts) -> Re
 /// Answers for a path that is no asset. No cache may keep it: while a deploy goes on, the next server
 /// may well have the file.
 pub(super) fn not_found(head: &Parts, policy: &Policy) -> Response {
-    refuse(StatusCode::NOT_FOUND, policy.always(), head)
+    let mut response = refuse(StatusCode::NOT_FOUND, policy.always(), head);
+    policy.edit(&mut response, head);
+    response
 }
 
 /// The headers that say what may be done with a file. To a browser that asks on behalf of a page elsewhere
@@ -133,7 +135,9 @@ pub(super) fn to_folder(location: String, head: &Parts, policy: &Policy) -> Resp
     let Ok(location) = HeaderValue::try_from(location) else { return not_found(head, policy) };
     let mut response = refuse(StatusCode::MOVED_PERMANENTLY, policy.always(), head);
     response.headers_mut().insert(CACHE_CONTROL, policy.plain().clone());
-    with(response, LOCATION, location)
+    let mut response = with(response, LOCATION, location);
+    policy.edit(&mut response, head);
+    response
 }
 
 fn refuse(status: StatusCode, always: &HeaderMap, head: &Parts) -> Response {

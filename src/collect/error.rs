@@ -244,6 +244,9 @@ impl CollectError {
             Self::Write { cause, .. } if is_full(cause) => {
                 "free some space; while it writes, a run needs room for the old and the new files"
             }
+            Self::Write { cause, .. } if cause.kind() == io::ErrorKind::InvalidFilename => {
+                "shorten the name: with its hash and the ending of a compressed copy it has more than 255 bytes"
+            }
             Self::Write { .. } | Self::Stale { .. } => "check who owns the output folder and who may write to it",
             Self::Unreadable(_) => {
                 "let the user that runs this read it, or leave it out with a pattern under [collect] ignore"

@@ -51,9 +51,17 @@ pub struct RemovedHeader(pub HeaderName);
 /// # Errors
 /// When they are too much together.
 pub fn glob_set(rules: &[HeaderRule]) -> Result<GlobSet, globset::Error> {
+    path_set(rules.iter().map(|rule| &rule.path))
+}
+
+/// Patterns as one.
+///
+/// # Errors
+/// When they are too much together.
+pub fn path_set<'g>(globs: impl IntoIterator<Item = &'g PathGlob>) -> Result<GlobSet, globset::Error> {
     let mut set = GlobSetBuilder::new();
-    for rule in rules {
-        set.add(rule.path.0.clone());
+    for glob in globs {
+        set.add(glob.0.clone());
     }
     set.build()
 }

@@ -534,8 +534,9 @@ mod tests {
                 "[[send_file]] path",
             ),
             ("[timeouts]\nidle = 0", "[timeouts] idle"),
+            ("[[redirects]]\nfrom = \"/old*\"\nto = \"https://new.example.com*\"", "[[redirects]] to: needs a slash"),
             ("[limits]\nbody_size = \"2 GiB\"", "[limits] body_size"),
-            ("[upstream]\nstream_requests = [\"upload\"]", "\"/upload/*\""),
+            ("[upstream]\nstream_requests = [\"upload\"]", "\"upload\" fits no URL path"),
             ("[upstream]\nstream_requests = [\"/upload/[\"]", "\"/upload/[\" is not a pattern"),
             ("[collect]\nzstd_level = 23", "[collect] zstd_level"),
             ("[collect]\nkeep_ratio = 1.5", "[collect] keep_ratio"),
@@ -665,7 +666,7 @@ mod tests {
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
         let expected = "listen tls https hosts static mounts media send_file upstream compression limits timeouts health \
-                        log access rate_limits gate staging maintenance pages redirects headers collect";
+                        log access rate_limits staging maintenance pages redirects headers collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {
             let keys = known_keys(Some(&table));

@@ -57,8 +57,6 @@ pub struct Config {
     pub access: Vec<AccessConfig>,
     /// How often a client may come.
     pub rate_limits: Vec<RateLimitConfig>,
-    /// The bounds of both.
-    pub gate: GateLimits,
     /// The whole site as a preview behind a password.
     pub staging: StagingConfig,
     /// While the application rests.
@@ -210,23 +208,6 @@ pub struct RateLimitConfig {
     /// views do when it worked. Default: "requests".
     #[serde(default)]
     pub count: values::Counted,
-}
-
-/// `[gate]`
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GateLimits {
-    /// Of how many clients each of the `rate_limits` keeps count; who came longest ago is forgotten first.
-    /// Default: 100,000; 10,000,000 at most.
-    pub rate_limit_clients: NonZeroUsize,
-    /// How many passwords of one file may be checked or wait for it. Default: 64. Then 503.
-    pub password_checks: usize,
-}
-
-impl Default for GateLimits {
-    fn default() -> Self {
-        Self { rate_limit_clients: NonZeroUsize::new(100_000).expect("100,000 is not zero"), password_checks: 64 }
-    }
 }
 
 /// `[staging]`
@@ -516,7 +497,7 @@ pub struct UpstreamConfig {
     ///
     /// For uploads that are too large for the disk, or that the application wants to see as they come. Each holds
     /// one of its workers.
-    pub stream_requests: Vec<values::PathGlob>,
+    pub stream_requests: Vec<header_rule::PathGlob>,
     /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
     /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.
     pub uwsgi_path: values::UwsgiPath,
@@ -574,6 +555,9 @@ pub struct CompressionConfig {
     /// Without it, the length of a page that repeats what a visitor sent can give away a secret that is on the
     /// page too (BREACH). Django's own `GZipMiddleware` does the same.
     pub padding: u8,
+    /// How many answers may be compressed at once, each with up to 2 MiB of memory for as long as its client reads.
+    /// Default: 128; 100,000 at most. Further ones go out as they are.
+    pub concurrency: NonZeroUsize,
     /// The media types to compress. Default: those of text.
     pub types: Vec<String>,
 }
@@ -610,6 +594,7 @@ impl Default for CompressionConfig {
             brotli_level: 4,
             zstd_level: 3,
             padding: 100,
+            concurrency: NonZeroUsize::new(128).expect("128 is not zero"),
             types: TYPES.map(str::to_owned).to_vec(),
         }
     }
@@ -634,6 +619,11 @@ pub struct LimitsConfig {
     pub body_size: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,
+    /// Of how many clients each of the `rate_limits` keeps count; who came longest ago is forgotten first.
+    /// Default: 100,000; 10,000,000 at most.
+    pub rate_limit_clients: NonZeroUsize,
+    /// How many passwords of one file may be checked or wait for it. Default: 64. Then 503.
+    pub password_checks: usize,
     /// Threads that serve connections. Default: 0, one for each core that the program may use.
     ///
     /// Lower it to leave cores to the application. A change needs a restart.
@@ -648,6 +638,8 @@ impl Default for LimitsConfig {
             header_count: NonZeroUsize::new(100).expect("100 is not zero"),
             body_size: ByteSize::mebibytes(100),
             http2_streams: 100,
+            rate_limit_clients: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
+            password_checks: 64,
             threads: 0,
         }
     }

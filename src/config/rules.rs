@@ -147,6 +147,7 @@ impl Rules<'_> {
         self.within(("static", "missing_names"), config.assets.missing_names, 0..=100_000);
         self.within(("compression", "gzip_level"), config.compression.gzip_level, 1..=9);
         self.within(("compression", "brotli_level"), config.compression.brotli_level, 0..=11);
+        self.within(("compression", "concurrency"), config.compression.concurrency.get(), 1..=100_000);
         self.within(("compression", "zstd_level"), config.compression.zstd_level, 1..=22);
         // Less than this hyper does not read at a time, so less could not be kept.
         const HEADS: RangeInclusive<u64> = 8 << 10..=16 << 20;
@@ -157,8 +158,8 @@ impl Rules<'_> {
     }
 
     fn gate(&mut self, config: &Config) {
-        self.within(("gate", "rate_limit_clients"), config.gate.rate_limit_clients.get(), 1..=10_000_000);
-        self.within(("gate", "password_checks"), config.gate.password_checks, 1..=10_000);
+        self.within(("limits", "rate_limit_clients"), config.limits.rate_limit_clients.get(), 1..=10_000_000);
+        self.within(("limits", "password_checks"), config.limits.password_checks, 1..=10_000);
         for (number, limit) in config.rate_limits.iter().enumerate() {
             // More often than that the schedule would have no steps.
             let too_often = limit.per.0 / limit.requests.get() < Duration::from_micros(1);
@@ -202,6 +203,13 @@ impl Rules<'_> {
                 number,
                 "ends with *, and `from` does not: there is nothing that it could stand for",
             );
+            let authority = redirect.to.location.split_once("://").map(|(_, rest)| rest);
+            self.refuse_in_list(
+                redirect.to.takes_rest && authority.is_some_and(|rest| !rest.contains('/')),
+                ("redirects", "to"),
+                number,
+                "needs a slash before the *, or what is behind `from` would become part of the host's name",
+            );
             self.refuse_in_list(
                 redirect.to.location == redirect.from.path && redirect.to.takes_rest == redirect.from.is_prefix,
                 ("redirects", "to"),
@@ -240,6 +248,11 @@ impl Rules<'_> {
 
     fn buffers(&mut self, config: &Config) {
         let Config { limits, upstream, .. } = config;
+        self.refuse(
+            header_rule::path_set(&upstream.stream_requests).is_err(),
+            &[("upstream", "stream_requests")],
+            "has patterns that are too large together; write simpler ones",
+        );
         self.refuse(
             upstream.buffer_disk.0 > 0
                 && upstream.stream_requests.is_empty()

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use globset::{Glob, GlobBuilder};
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
@@ -33,7 +32,6 @@ deserialize_from_str!(
     UrlPath,
     HostPattern,
     UpstreamAddress,
-    PathGlob,
     Source,
     PathPattern,
     RedirectTarget,
@@ -272,11 +270,11 @@ impl FromStr for PathPattern {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (path, is_prefix) = text.strip_suffix('*').map_or((text, false), |path| (path, true));
-        let is_sound = path == "/" || path.split('/').skip(1).all(|part| part.is_empty() || is_plain_segment(part));
-        if path.starts_with('/') && is_sound && !path.contains(['*', '?', '#']) {
+        let is_sound = |letter: char| !letter.is_control() && !"*?#%\\".contains(letter);
+        if path.starts_with('/') && path.chars().all(is_sound) && !path.contains("//") {
             return Ok(Self { path: path.into(), is_prefix });
         }
-        Err(format!("{text:?} is not a path; write one as in \"/old/\", or \"/old/*\" for all below it"))
+        Err(format!("{text:?} is not a path; write one, decoded, as in \"/old/\", or \"/old/*\" for all below it"))
     }
 }
 
@@ -437,22 +435,6 @@ impl FromStr for HostPattern {
         }
         let name = name.to_ascii_lowercase();
         Ok(if subdomains { Self::WithSubdomains(name) } else { Self::Exactly(name) })
-    }
-}
-
-/// A pattern for URL paths: `/upload/*`. A `*` crosses slashes. Paths are compared as clients send them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PathGlob(pub Glob);
-
-impl FromStr for PathGlob {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if !text.starts_with(['/', '*']) {
-            return Err(format!("{text:?} fits no path, since each begins with a slash; write it as in \"/upload/*\""));
-        }
-        let glob = GlobBuilder::new(text).backslash_escape(false).build();
-        glob.map(Self).map_err(|error| format!("{text:?} is not a pattern: {}", error.kind()))
     }
 }
 

@@ -12,6 +12,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use ::http::StatusCode;
 use fs_err::File;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -97,6 +98,10 @@ fn open_by_steps(root: OwnedFd, name: &Path) -> Result<OwnedFd, Errno> {
     Ok(folder)
 }
 
+/// What to do when no descriptor is left.
+pub(super) const TOO_MANY_FILES: &str = "too many files and connections are open at once; raise the limit on open \
+                                         files (LimitNOFILE=), or lower [limits] connections";
+
 /// What a failed opening means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
@@ -106,15 +111,27 @@ pub(super) enum Missing {
     Link,
     /// The file is there, and this user may not read it.
     Forbidden,
+    /// No descriptor is left to open it with; it may be had in a moment.
+    Busy,
     /// The system has a fault of its own.
     Fault,
 }
 
 impl Missing {
+    /// What the client is told.
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Gone | Self::Link | Self::Forbidden => StatusCode::NOT_FOUND,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Fault => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
     pub(super) fn of(error: &io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::XDEV | Errno::LOOP) => Self::Link,
             Some(Errno::ACCESS | Errno::PERM) => Self::Forbidden,
+            Some(Errno::MFILE | Errno::NFILE) => Self::Busy,
             // NXIO: a socket. ISDIR cannot be, since a folder can be opened for reading.
             Some(Errno::NOENT | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::NXIO | Errno::INVAL) => Self::Gone,
             None if error.kind() == io::ErrorKind::NotFound => Self::Gone,

@@ -19,7 +19,7 @@ use ::http::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use tracing::{error, warn};
 
-use super::beneath::{Missing, Name};
+use super::beneath::{self, Missing, Name};
 use super::respond::{self, Asked};
 use super::{FilesError, folder};
 use crate::config::MediaConfig;
@@ -98,11 +98,10 @@ impl Media {
                         warn!(%id, %cause, "a link in [media] directory leads out of it and is not followed")
                     }
                     Missing::Forbidden => warn!(%id, %cause, "an upload may not be read; let vestibule's user read it"),
+                    Missing::Busy => error!(%id, %cause, "an upload cannot be opened: {}", beneath::TOO_MANY_FILES),
                     Missing::Fault => error!(%id, %cause, "an upload cannot be read"),
                 }
-                let is_fault = missing == Missing::Fault;
-                let status = if is_fault { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::NOT_FOUND };
-                respond::refuse(status, &head.method)
+                respond::refuse(missing.status(), &head.method)
             }
         }
     }

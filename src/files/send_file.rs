@@ -86,6 +86,7 @@ enum Refusal {
 fn hint(missing: Missing) -> &'static str {
     match missing {
         Missing::Gone | Missing::Fault => "",
+        Missing::Busy => ": too many files and connections are open at once",
         Missing::Link => ": a link in its path leads out of the folder",
         Missing::Forbidden => ": let the user that vestibule runs as read it",
     }
@@ -94,8 +95,7 @@ fn hint(missing: Missing) -> &'static str {
 impl Refusal {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Missing { missing: Missing::Fault, .. } => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Missing { .. } => StatusCode::NOT_FOUND,
+            Self::Missing { missing, .. } => missing.status(),
             // Application and configuration do not agree.
             _ => StatusCode::BAD_GATEWAY,
         }

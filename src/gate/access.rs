@@ -6,8 +6,8 @@ use ::http::request::Parts;
 
 use super::GateError;
 use super::passwords::{Checked, Passwords};
+use crate::config::AccessConfig;
 use crate::config::values::{PathPattern, TrustedPeer};
-use crate::config::{AccessConfig, GateLimits};
 
 /// One rule.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ pub(super) enum Refused {
 }
 
 impl Access {
-    pub(super) fn new(config: &AccessConfig, bounds: &GateLimits) -> Result<Self, GateError> {
-        let passwords = config.password_file.as_deref().map(|file| Passwords::read(file, bounds.password_checks));
+    pub(super) fn new(config: &AccessConfig, checks: usize) -> Result<Self, GateError> {
+        let passwords = config.password_file.as_deref().map(|file| Passwords::read(file, checks));
         Ok(Self {
             path: config.path.clone(),
             allow: config.allow.clone(),
@@ -42,11 +42,15 @@ impl Access {
         })
     }
 
+    pub(super) fn has_passwords(&self) -> bool {
+        self.passwords.is_some()
+    }
+
     pub(super) async fn refuses(&self, head: &Parts, client: Option<IpAddr>) -> Option<Refused> {
         if !self.lets_in(client) {
             return Some(Refused::Network);
         }
-        match self.passwords.as_ref()?.check(&head.headers).await {
+        match self.passwords.as_ref()?.check(&head.headers, client).await {
             Checked::Known => None,
             Checked::Unknown => Some(Refused::Password(self.realm.clone())),
             Checked::Busy => Some(Refused::Busy),
@@ -79,7 +83,7 @@ mod tests {
             ("deny = [\"2001:db8::/32\"]", Some("192.0.2.1"), true),
         ] {
             let config: Config = toml::from_str(&format!("[[access]]\npath = \"/*\"\n{rule}")).expect("a rule");
-            let access = Access::new(&config.access[0], &GateLimits::default()).expect("no passwords to read");
+            let access = Access::new(&config.access[0], 1).expect("no passwords to read");
             let client = client.map(|address| address.parse().expect("an address"));
             assert_eq!(access.lets_in(client), expected, "for {rule}, {client:?}");
         }

@@ -49,6 +49,10 @@ impl Maintenance {
             return None;
         }
         let mut response = answers::status(StatusCode::SERVICE_UNAVAILABLE);
+        if !page.is_empty() {
+            // Its own page, and no other for errors.
+            response.extensions_mut().remove::<answers::Own>();
+        }
         let headers = response.headers_mut();
         headers.insert(RETRY_AFTER, self.config.retry_after.0.as_secs().into());
         if !page.is_empty() {

@@ -9,6 +9,7 @@ mod passwords;
 mod rate;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -18,7 +19,7 @@ use ::http::{Method, StatusCode};
 use self::access::{Access, Refused};
 use self::passwords::{Checked, Passwords};
 use self::rate::{RateLimits, Reserved};
-use crate::config::{AccessConfig, GateLimits, RateLimitConfig, StagingConfig};
+use crate::config::Config;
 use crate::http::{Client, Response, answers, path};
 
 /// Why nobody can be let in.
@@ -45,7 +46,7 @@ pub enum GateError {
 /// All the rules.
 #[derive(Debug)]
 pub struct Gate {
-    limits: RateLimits,
+    limits: Arc<RateLimits>,
     access: Vec<Access>,
     staging: Option<Staging>,
 }
@@ -57,30 +58,37 @@ struct Staging {
     open: Vec<crate::config::values::PathPattern>,
 }
 
-/// What was counted of a request that was let in.
+/// What is known of a request that was let in.
 #[derive(Debug, Default)]
-pub struct Pass(Vec<Reserved>);
+pub struct Pass {
+    reserved: Vec<Reserved>,
+    /// It was let in by a password: no shared cache may keep the answer.
+    is_private: bool,
+}
 
 impl Gate {
-    /// Reads the files of passwords.
+    /// Reads the files of passwords. What was counted by the rate limits of `before` counts on, if they are the same.
     ///
     /// # Errors
     /// See [`GateError`].
-    pub fn new(
-        access: &[AccessConfig],
-        limits: &[RateLimitConfig],
-        staging: &StagingConfig,
-        bounds: &GateLimits,
-    ) -> Result<Self, GateError> {
+    pub fn new(config: &Config, before: Option<(&Config, &Self)>) -> Result<Self, GateError> {
+        let (staging, limits) = (&config.staging, &config.limits);
         let staging = match &staging.password_file {
             Some(file) if staging.enabled => {
-                let passwords = Passwords::read(file, bounds.password_checks)?;
+                let passwords = Passwords::read(file, limits.password_checks)?;
                 Some(Staging { passwords, open: staging.open.clone() })
             }
             _ => None,
         };
-        let access = access.iter().map(|rule| Access::new(rule, bounds)).collect::<Result<_, _>>()?;
-        Ok(Self { limits: RateLimits::new(limits, bounds.rate_limit_clients), access, staging })
+        let access = config.access.iter().map(|rule| Access::new(rule, limits.password_checks));
+        let is_same = |other: &Config| {
+            (&other.rate_limits, other.limits.rate_limit_clients) == (&config.rate_limits, limits.rate_limit_clients)
+        };
+        let limits = match before.filter(|(other, _)| is_same(other)) {
+            Some((_, gate)) => Arc::clone(&gate.limits),
+            None => Arc::new(RateLimits::new(&config.rate_limits, limits.rate_limit_clients)),
+        };
+        Ok(Self { limits, access: access.collect::<Result<_, _>>()?, staging })
     }
 
     /// Whether there is no rule at all: everybody may come in.
@@ -95,30 +103,52 @@ impl Gate {
     pub async fn admit(&self, head: &Parts, client: &Client) -> Result<Pass, Box<Response>> {
         let path = path::decided(head.uri.path());
         let reserved = self.limits.reserve(&path, &head.method, client.address, Instant::now()).map_err(too_many)?;
-        for rule in self.access.iter().filter(|rule| rule.path.covers(&path)) {
+        match self.refuses(&path, head, client).await {
+            Err(refused) => {
+                self.limits.give_back(reserved);
+                Err(refused)
+            }
+            Ok(is_private) => Ok(Pass { reserved, is_private }),
+        }
+    }
+
+    /// The refusal, or whether it was a password that let the client in.
+    async fn refuses(&self, path: &str, head: &Parts, client: &Client) -> Result<bool, Box<Response>> {
+        let mut is_private = false;
+        for rule in self.access.iter().filter(|rule| rule.path.covers(path)) {
             if let Some(refused) = rule.refuses(head, client.address).await {
                 return Err(refusal(refused));
             }
+            is_private |= rule.has_passwords();
         }
-        if let Some(staging) = &self.staging
-            && !staging.open.iter().any(|pattern| pattern.covers(&path))
-        {
-            if path == "/robots.txt" && matches!(head.method, Method::GET | Method::HEAD) {
-                return Err(Box::new(answers::plain(StatusCode::OK, "User-agent: *\nDisallow: /\n")));
-            }
-            match staging.passwords.check(&head.headers).await {
-                Checked::Known => {}
-                Checked::Unknown => return Err(refusal(Refused::Password("staging".into()))),
-                Checked::Busy => return Err(refusal(Refused::Busy)),
-            }
+        let Some(staging) = self.staging.as_ref().filter(|staging| !staging.open.iter().any(|open| open.covers(path)))
+        else {
+            return Ok(is_private);
+        };
+        if path == "/robots.txt" && matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(Box::new(answers::plain(StatusCode::OK, "User-agent: *\nDisallow: /\n")));
         }
-        Ok(Pass(reserved))
+        match staging.passwords.check(&head.headers, client.address).await {
+            Checked::Known => Ok(true),
+            Checked::Unknown => Err(refusal(Refused::Password("staging".into()))),
+            Checked::Busy => Err(refusal(Refused::Busy)),
+        }
     }
 
-    /// Takes back what was counted as a failed login, once the answer says that it was none.
-    pub fn settle(&self, pass: Pass, status: StatusCode) {
-        if !pass.0.is_empty() {
-            self.limits.settle(pass.0, status);
+    /// What is left to do when the answer is there: a login that has not failed is not counted, and what a password
+    /// has opened is for no shared cache (RFC 9111, section 3.5: `public` would let one keep it).
+    pub fn settle(&self, pass: Pass, response: &mut Response) {
+        if !pass.reserved.is_empty() {
+            self.limits.settle(pass.reserved, response.status());
+        }
+        if pass.is_private
+            && let Some(value) = response.headers().get(CACHE_CONTROL)
+            && let Ok(text) = value.to_str()
+        {
+            let directives = text.split(',').map(str::trim).filter(|word| !word.eq_ignore_ascii_case("public"));
+            let text = directives.chain(["private"]).collect::<Vec<_>>().join(", ");
+            let value = HeaderValue::try_from(text).expect("directives joined with commas are a value");
+            response.headers_mut().insert(CACHE_CONTROL, value);
         }
     }
 

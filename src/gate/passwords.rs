@@ -3,7 +3,9 @@
 //! A hash takes a tenth of a second of a processor on purpose, so it is computed off the threads that serve, for a
 //! bounded number at a time, and what was right once is remembered until the next reload, as its SHA-256.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -20,6 +22,9 @@ use super::GateError;
 /// How many right passwords are remembered: more than people share a staging site.
 const REMEMBERED: usize = 1000;
 
+/// How many checks one client may wait for: more than a browser asks for at once with the same password.
+const EACH: usize = 8;
+
 /// The longest credentials that are looked at.
 const LONGEST: usize = 1024;
 
@@ -30,10 +35,21 @@ pub(super) struct Passwords {
     /// For names that nobody has: it must take as long to refuse them.
     decoy: String,
     right: Mutex<HashSet<[u8; 32]>>,
+    waiting: Waiting,
     /// How many may be checked or wait for it.
     places: Arc<Semaphore>,
     /// How many are checked at once.
     checking: Arc<Semaphore>,
+}
+
+/// How many checks each client waits for. It has as many entries as there are places at most.
+type Waiting = Arc<Mutex<HashMap<Option<IpAddr>, usize>>>;
+
+/// A place that one client has.
+#[derive(Debug)]
+struct Share {
+    client: Option<IpAddr>,
+    waiting: Waiting,
 }
 
 /// What became of a check.
@@ -68,17 +84,19 @@ impl Passwords {
             hashes,
             decoy,
             right: Mutex::default(),
+            waiting: Waiting::default(),
             places: Arc::new(Semaphore::new(places)),
             checking: Arc::new(Semaphore::new(half)),
         })
     }
 
-    pub(super) async fn check(&self, headers: &HeaderMap) -> Checked {
+    pub(super) async fn check(&self, headers: &HeaderMap, client: Option<IpAddr>) -> Checked {
         let Some((name, password)) = credentials(headers) else { return Checked::Unknown };
         let digest: [u8; 32] = Sha256::digest(format!("{name}:{password}")).into();
         if self.right.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest) {
             return Checked::Known;
         }
+        let Some(share) = self.share(client) else { return Checked::Busy };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return Checked::Busy };
         let Ok(turn) = Arc::clone(&self.checking).acquire_owned().await else { return Checked::Busy };
         let (hash, is_somebody) = match self.hashes.get(&name) {
@@ -87,7 +105,7 @@ impl Passwords {
         };
         let is_right = spawn_blocking(move || {
             // Kept until the work is done, also when the client has left.
-            let _held = (place, turn);
+            let _held = (place, turn, share);
             bcrypt::verify(password, &hash).unwrap_or(false)
         });
         if !is_right.await.unwrap_or(false) || !is_somebody {
@@ -99,6 +117,31 @@ impl Passwords {
         }
         right.insert(digest);
         Checked::Known
+    }
+}
+
+impl Passwords {
+    /// One of the few checks that a client may wait for at once; `None` if it has them all.
+    fn share(&self, client: Option<IpAddr>) -> Option<Share> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.entry(client).or_default();
+        if *count >= EACH {
+            return None;
+        }
+        *count += 1;
+        Some(Share { client, waiting: Arc::clone(&self.waiting) })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut count) = waiting.entry(self.client) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -149,9 +192,9 @@ mod tests {
             ("Basic %%%".to_owned(), Checked::Unknown),
             (format!("Basic {}", STANDARD.encode(format!("ann:{}", "x".repeat(2000)))), Checked::Unknown),
         ] {
-            assert_eq!(passwords.check(&given(&value)).await, expected, "for {value}");
+            assert_eq!(passwords.check(&given(&value), None).await, expected, "for {value}");
         }
-        assert_eq!(passwords.check(&HeaderMap::new()).await, Checked::Unknown);
+        assert_eq!(passwords.check(&HeaderMap::new(), None).await, Checked::Unknown);
     }
 
     #[tokio::test]
@@ -159,7 +202,19 @@ mod tests {
         let file = file(&line("ann"));
         let passwords = Passwords::read(file.path(), 0).expect("passwords");
         let headers = given(&format!("Basic {}", STANDARD.encode("ann:secret")));
-        assert_eq!(passwords.check(&headers).await, Checked::Busy);
+        assert_eq!(passwords.check(&headers, None).await, Checked::Busy);
+    }
+
+    #[tokio::test]
+    async fn one_client_does_not_take_all_places() {
+        let file = file(&line("ann"));
+        let passwords = Passwords::read(file.path(), 64).expect("passwords");
+        let client = Some(IpAddr::from([192, 0, 2, 1]));
+        let shares: Vec<_> = (0..EACH).map(|_| passwords.share(client).expect("a share")).collect();
+        assert!(passwords.share(client).is_none());
+        assert!(passwords.share(None).is_some());
+        drop(shares);
+        assert!(passwords.waiting.lock().expect("a lock").is_empty());
     }
 
     #[test]

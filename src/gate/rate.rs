@@ -76,7 +76,10 @@ impl RateLimits {
             if !limit.path.covers(path) || (limit.counted == Counted::FailedLogins && !is_login) {
                 continue;
             }
-            limit.take(client, now).map_err(|wait| wait.as_secs_f64().ceil() as u64)?;
+            if let Err(wait) = limit.take(client, now) {
+                self.give_back(reserved);
+                return Err(wait.as_secs_f64().ceil() as u64);
+            }
             if limit.counted == Counted::FailedLogins {
                 reserved.push(Reserved { limit: number, client });
             }
@@ -88,9 +91,14 @@ impl RateLimits {
     /// server could not do is nobody's failure.
     pub(super) fn settle(&self, reserved: Vec<Reserved>, status: StatusCode) {
         if status.is_redirection() || status.is_server_error() {
-            for Reserved { limit, client } in reserved {
-                self.0[limit].give_back(client);
-            }
+            self.give_back(reserved);
+        }
+    }
+
+    /// Counts nothing of what was reserved: the request came to nobody who could say that a login has failed.
+    pub(super) fn give_back(&self, reserved: Vec<Reserved>) {
+        for Reserved { limit, client } in reserved {
+            self.0[limit].give_back(client);
         }
     }
 }
@@ -197,6 +205,21 @@ mod tests {
         assert!(come(&limits, &Method::POST, "192.0.2.1", now).is_err());
         limits.settle(first, StatusCode::FOUND);
         assert!(come(&limits, &Method::POST, "192.0.2.1", now).is_ok());
+    }
+
+    #[test]
+    fn what_another_limit_refuses_is_no_failed_login() {
+        let both = "path = \"/login/\"\nrequests = 2\nper = \"1h\"\ncount = \"failed_logins\"\n\
+                    [[rate_limits]]\npath = \"/*\"\nrequests = 1\nper = \"1m\"";
+        let limits = limits(both);
+        let now = Instant::now();
+        let first = come(&limits, &Method::POST, "192.0.2.1", now).expect("the first");
+        limits.settle(first, StatusCode::FOUND);
+        for _ in 0..5 {
+            assert_eq!(come(&limits, &Method::POST, "192.0.2.1", now).err(), Some(60));
+        }
+        let later = now + Duration::from_secs(60);
+        assert!(come(&limits, &Method::POST, "192.0.2.1", later).is_ok());
     }
 
     #[test]

@@ -4,14 +4,13 @@
 //! made ready; for an answer of the application, per request. Which headers may be set at all is the
 //! configuration's business.
 
-use std::borrow::Cow;
-
 use ::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE, EXPIRES, PRAGMA, VARY,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use globset::GlobSet;
-use percent_encoding::percent_decode_str;
+
+use super::path;
 
 /// What one rule does: the headers that it sets, and those that it removes (`None`).
 pub type Edit = (HeaderName, Option<HeaderValue>);
@@ -72,12 +71,7 @@ impl HeaderRules {
         if self.edits.is_empty() {
             return Edits::default();
         }
-        // Decoded, as the application will see it: another spelling of a path is the same path.
-        let decoded = match path.contains('%') {
-            true => percent_decode_str(path).decode_utf8_lossy(),
-            false => Cow::Borrowed(path),
-        };
-        self.for_path(&decoded)
+        self.for_path(&path::decided(path))
     }
 
     /// What is to be done for a decoded path: of all rules for a header the last.

@@ -6,14 +6,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use ::http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use ::http::request::Parts;
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
 
-use crate::http::Response;
 use crate::http::answers::Own;
 use crate::http::body::Body;
+use crate::http::{Response, navigation};
 
 /// The largest page.
 const LARGEST: u64 = 1 << 20;
@@ -59,7 +59,8 @@ impl ErrorPages {
 
     /// Whether a client would take a page, and how.
     pub fn may_dress(&self, head: &Parts) -> Option<Wish> {
-        (!self.0.is_empty() && takes_html(&head.headers)).then(|| Wish { for_head: head.method == Method::HEAD })
+        (!self.0.is_empty() && navigation::opens_page(&head.headers))
+            .then(|| Wish { for_head: head.method == Method::HEAD })
     }
 
     /// Puts the page into an answer of ours.
@@ -88,18 +89,10 @@ fn statuses(name: &str) -> Option<std::ops::Range<u16>> {
     }
 }
 
-/// Only who names it: images and scripts are asked for with `*/*`.
-fn takes_html(request: &HeaderMap) -> bool {
-    let values = request.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|member| {
-        let mut parts = member.split(';').map(str::trim);
-        let is_html = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("text/html"));
-        is_html && !parts.any(|parameter| parameter.replace(' ', "").trim_end_matches(['0', '.']) == "q=")
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use ::http::header::ACCEPT;
+
     use super::*;
     use crate::http::answers;
 

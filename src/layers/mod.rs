@@ -1,4 +1,5 @@
-//! What happens to every request, whichever kind of answer it gets. Knows no kind of answer.
+//! What happens to requests and answers on their way, each in a file of its own. Knows no kind of answer; which of
+//! them a request passes stands in `serve::stack`.
 
 pub mod access_log;
 pub mod body_limit;

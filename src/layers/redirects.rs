@@ -1,13 +1,34 @@
 //! Sends a client on when what it asks for has moved.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use ::http::header::{HOST, HeaderValue, LOCATION};
 use ::http::request::Parts;
 use ::http::{StatusCode, Uri};
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+
 use crate::config::RedirectConfig;
-use crate::http::{Response, Scheme, answers};
+use crate::http::{Response, Scheme, answers, path};
+
+/// What stands in a path only encoded (RFC 3986, section 3.3).
+const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
 
 /// Every redirect, ready to be looked up.
 #[derive(Debug, Default)]
@@ -28,12 +49,17 @@ impl Redirects {
 
     /// The answer for a path that has moved.
     pub fn redirect(&self, target: &Uri) -> Option<Response> {
-        let path = target.path();
-        let redirect = self
-            .exact
-            .get(path)
-            .or_else(|| self.prefixes.iter().find(|redirect| path.starts_with(&redirect.from.path)))?;
-        let location = location(redirect, target);
+        if self.exact.is_empty() && self.prefixes.is_empty() {
+            return None;
+        }
+        let path = path::decided(target.path());
+        let prefix = || self.prefixes.iter().find(|redirect| path.starts_with(&redirect.from.path));
+        let redirect = self.exact.get(&*path).or_else(prefix)?;
+        let rest = path.strip_prefix(&redirect.from.path).unwrap_or_default();
+        // What was decoded must be encoded again.
+        let rest: Cow<'_, str> =
+            if matches!(path, Cow::Borrowed(_)) { rest.into() } else { utf8_percent_encode(rest, PATH).into() };
+        let location = location(redirect, &rest, target.query());
         let status = StatusCode::from_u16(redirect.status.0).expect("the configuration takes redirects only");
         let mut response = answers::plain(status, "It has moved.\n");
         response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
@@ -53,15 +79,13 @@ pub fn to_host(host: &str, scheme: Scheme, head: &Parts) -> Option<Response> {
     Some(response)
 }
 
-fn location(redirect: &RedirectConfig, target: &Uri) -> String {
+fn location(redirect: &RedirectConfig, rest: &str, query: Option<&str>) -> String {
     let mut location = redirect.to.location.clone();
     if redirect.to.takes_rest {
-        let rest = target.path().strip_prefix(&redirect.from.path).unwrap_or_default();
         // "/*" to "/*" with "//evil.example" behind it would lead to another host.
-        let rest = if location.ends_with('/') { rest.trim_start_matches('/') } else { rest };
-        location.push_str(rest);
+        location.push_str(if location.ends_with('/') { rest.trim_start_matches('/') } else { rest });
     }
-    if let Some(query) = target.query().filter(|_| !location.contains('?')) {
+    if let Some(query) = query.filter(|_| !location.contains('?')) {
         location.push('?');
         location.push_str(query);
     }
@@ -94,6 +118,9 @@ mod tests {
             to = "/feed.xml?kind=all"
             status = 301
             [[redirects]]
+            from = "/café/*"
+            to = "/bar/*"
+            [[redirects]]
             from = "/gone/*"
             to = "/"
             [[redirects]]
@@ -113,6 +140,9 @@ mod tests {
             ("/gone/for/good", Some((308, "/"))),
             ("/twice", Some((308, "/second"))),
             ("/blog//evil.example", Some((308, "/articles/evil.example"))),
+            ("//blog//x", Some((308, "/articles/x"))),
+            ("/%62log/x%20y%2525?a%20b", Some((308, "/articles/x%20y%2525?a%20b"))),
+            ("/caf%C3%A9/cr%C3%A8me", Some((308, "/bar/cr%C3%A8me"))),
             ("/blog", None),
             ("/", None),
         ] {
@@ -141,7 +171,7 @@ mod tests {
     #[test]
     fn no_redirect_leads_to_a_host_that_the_client_names() {
         let redirects = redirects("[[redirects]]\nfrom = \"/old/*\"\nto = \"/*\"");
-        let response = redirects.redirect(&"/old//evil.example/%2e".parse().expect("a target")).expect("a redirect");
-        assert_eq!(response.headers()[LOCATION], "/evil.example/%2e");
+        let response = redirects.redirect(&"/old//evil.example/%2E".parse().expect("a target")).expect("a redirect");
+        assert_eq!(response.headers()[LOCATION], "/evil.example/.");
     }
 }

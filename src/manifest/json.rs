@@ -30,7 +30,7 @@ pub enum ManifestError {
     #[error("cannot read the manifest; let the user that vestibule runs as read it")]
     Unreadable(#[source] io::Error),
     /// It is not the JSON that it should be; cut short, perhaps.
-    #[error("{} is not a manifest of static files; run `vestibule collect` again", .path.display())]
+    #[error("{} is not a manifest of static files", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -39,7 +39,7 @@ pub enum ManifestError {
         cause: serde_json::Error,
     },
     /// Its version is not known here.
-    #[error("{} has {key} {found:?}, which this vestibule does not know; run `vestibule collect` again", .path.display())]
+    #[error("{} has {key} {found:?}, which this vestibule does not know", .path.display())]
     OtherVersion {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum ManifestError {
         found: String,
     },
     /// A name in it would lead out of the folder, or is not a name at all.
-    #[error("{} names {name:?}, which is not a path inside its folder; run `vestibule collect` again", .path.display())]
+    #[error("{} names {name:?}, which is not a path inside its folder", .path.display())]
     BadName {
         /// The file.
         path: PathBuf,

@@ -9,7 +9,9 @@ pub fn nearest<'n>(names: impl Iterator<Item = &'n str>, wanted: &str) -> Option
     let score = |name: &str| {
         let path = Path::new(name);
         let has_same_base_name = path.file_name() == wanted_path.file_name();
-        let is_near = path.extension() == wanted_path.extension() && name.len().abs_diff(wanted.len()) <= 4;
+        let has_same_kind =
+            path.extension() == wanted_path.extension() || path.with_extension("") == wanted_path.with_extension("");
+        let is_near = has_same_kind && name.len().abs_diff(wanted.len()) <= 4;
         // Most names end here, which matters where a thousand references are wrong.
         if !has_same_base_name && !is_near {
             return 0.0;

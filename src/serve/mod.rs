@@ -327,9 +327,9 @@ async fn reload(live: &Live, reread: &Arc<Reread>, tickets: &Tickets) {
     let made = tokio::task::spawn_blocking(move || -> Result<Site, ServeError> {
         let mut config = reread()?.config;
         keep_listeners(&mut config.listen, &before.config.listen);
-        if std::mem::replace(&mut config.limits.threads, before.config.limits.threads) != before.config.limits.threads {
-            warn!("[limits] threads stays as it was until the next restart");
-        }
+        keep("[limits] threads", &mut config.limits.threads, &before.config.limits.threads);
+        keep("[limits] connections", &mut config.limits.connections, &before.config.limits.connections);
+        keep("[log]", &mut config.log, &before.config.log);
         Site::prepare(config, Some(&before), &tickets)
     });
     match made.await {
@@ -344,6 +344,13 @@ async fn reload(live: &Live, reread: &Arc<Reread>, tickets: &Tickets) {
 
 /// The sockets stay those that were bound at start, and with them the redirect and the certificate that
 /// they need.
+fn keep<T: Clone + PartialEq>(name: &str, new: &mut T, before: &T) {
+    if new != before {
+        warn!("{name} stays as it was until the next restart");
+        *new = before.clone();
+    }
+}
+
 fn keep_listeners(listen: &mut ListenConfig, bound: &ListenConfig) {
     let sockets = |listen: &ListenConfig| (listen.http.clone(), listen.https.clone(), listen.unix_mode);
     if sockets(listen) != sockets(bound) {

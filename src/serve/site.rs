@@ -56,6 +56,8 @@ pub struct Site {
     pub redirects: Arc<Redirects>,
     /// What is set and removed of the application's headers. The static files have theirs already.
     pub header_rules: Arc<HeaderRules>,
+    /// Permits for answers that are compressed.
+    pub encoders: Arc<Semaphore>,
     /// The uploads, if they are served here.
     pub media: Option<Arc<Media>>,
     /// The files that the application may hand over.
@@ -101,12 +103,12 @@ impl Site {
         // A preview is not the place to make browsers promise anything.
         let hsts = hsts(&config.https).filter(|_| !config.staging.enabled);
         let (hsts, redirect_port) = (hsts, redirect_port(&config));
-        let gate = Gate::new(&config.access, &config.rate_limits, &config.staging, &config.gate)?;
-        let gate = Arc::new(gate);
+        let gate = Arc::new(Gate::new(&config, before.map(|before| (&before.config, &*before.gate)))?);
         let maintenance = Maintenance::new(&config.maintenance).map(Arc::new);
         let error_pages = config.pages.errors.as_deref().map(ErrorPages::read).transpose();
         let error_pages = error_pages.map_err(ServeError::ErrorPages)?.unwrap_or_default();
         let error_pages = Arc::new(error_pages);
+        let encoders = Arc::new(Semaphore::new(config.compression.concurrency.get()));
         let redirects = Arc::new(Redirects::new(&config.redirects));
         let bounds = Arc::new(Bounds { limits: config.limits.clone(), timeouts: config.timeouts.clone() });
         Ok(Self {
@@ -118,6 +120,7 @@ impl Site {
             error_pages,
             redirects,
             header_rules,
+            encoders,
             media,
             send_file,
             upstream,

@@ -25,7 +25,7 @@ use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use ::http::header::{ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
+use ::http::header::{ACCEPT, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY};
 use ::http::request::Parts;
 use ::http::{Method, StatusCode, Version};
 use tokio_util::either::Either;
@@ -37,6 +37,7 @@ use super::fresh;
 use super::site::{Live, Site};
 use crate::files::send_file::Kept;
 use crate::gate;
+use crate::http::body::Body;
 use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
 use crate::layers::{
@@ -174,11 +175,11 @@ async fn enter(site: &Site, request: Request) -> Response {
         Ok(pass) => pass,
         Err(refused) => return *refused,
     };
-    let response = match decide_inside(site, &request) {
+    let mut response = match decide_inside(site, &request) {
         Decision::Answer(response) => response,
         Decision::Ask(whom) => ask(site, request, whom).await,
     };
-    site.gate.settle(pass, response.status());
+    site.gate.settle(pass, &mut response);
     response
 }
 
@@ -198,10 +199,14 @@ async fn ask(site: &Site, request: Request, whom: Whom) -> Response {
 
 async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> Response {
     let edits = site.header_rules.for_raw_path(request.head.uri.path());
+    let depends_on_accept = site.assets.depends_on_accept(&request.head);
     let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
         Ok(request) => forward(site, upstream, request).await,
         Err(response) => *response,
     };
+    if depends_on_accept {
+        response.headers_mut().append(VARY, HeaderValue::from_name(ACCEPT));
+    }
     // What is switched to another protocol has no headers to speak of.
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         edits.apply(response.status(), response.headers_mut());
@@ -216,7 +221,7 @@ async fn forward(site: &Site, upstream: &Upstream, request: Request) -> Response
     if response.extensions().get::<HandedOver>().is_some() {
         return site.send_file.settle(response, &kept, id).await;
     }
-    compression::compress(response, asked, &site.config.compression)
+    compression::compress(response, asked, &site.config.compression, &site.encoders)
 }
 
 /// The answer to a request that is not sound. A 405 must say what is allowed (RFC 9110, section 15.5.6).
@@ -266,13 +271,15 @@ fn unavailable(text: &'static str) -> Response {
 struct Wishes {
     scheme: Scheme,
     version: Version,
+    is_head: bool,
     page: Option<error_pages::Wish>,
 }
 
 impl Wishes {
     fn of(site: &Site, request: &Request) -> Self {
         let page = site.error_pages.may_dress(&request.head);
-        Self { scheme: request.client.scheme, version: request.head.version, page }
+        let head = &request.head;
+        Self { scheme: request.client.scheme, version: head.version, is_head: head.method == Method::HEAD, page }
     }
 
     /// Puts on an answer what the operator wants on whatever goes out.
@@ -292,6 +299,10 @@ impl Wishes {
         }
         if let (Scheme::Https, Some(value)) = (self.scheme, &site.hsts) {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value.clone());
+        }
+        if self.is_head {
+            // hyper would send it over HTTP/2, as an error of the protocol.
+            *response.body_mut() = Body::Empty;
         }
         response
     }

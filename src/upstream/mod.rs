@@ -31,11 +31,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::http::StatusCode;
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
+use ::http::{Method, StatusCode};
 use bytes::Bytes;
-use globset::{GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -54,8 +54,10 @@ use self::sent::{Length, Outgoing, Sent};
 use self::storage::Storage;
 use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
-use crate::config::values::{PathGlob, UpstreamAddress, UpstreamProtocol};
+use crate::config::header_rule;
+use crate::config::values::{UpstreamAddress, UpstreamProtocol};
 use crate::http::body::Body;
+use crate::http::path;
 use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamTime};
 
 /// The application, as seen from here.
@@ -110,7 +112,8 @@ impl Upstream {
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
             pool: Arc::new(Pool::new(config)),
             gathering: Gathering::new(requests),
-            streamed: globs(&config.stream_requests),
+            // The configuration is refused if they are too much together; `check` looks at the rest of such a one too.
+            streamed: header_rule::path_set(&config.stream_requests).unwrap_or_default(),
             answers,
             hold: Hold::new(config),
             config: config.clone(),
@@ -171,7 +174,8 @@ impl Upstream {
     async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
         let Request { mut head, body, client, id } = request;
         let announced = request::announced_length(&head.headers);
-        let streams = self.streamed.is_match(head.uri.path()) || announced.is_some_and(|n| self.gathering.streams(n));
+        let streams = self.streamed.is_match(&*path::decided(head.uri.path()))
+            || announced.is_some_and(|n| self.gathering.streams(n));
         let body = match streams {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
             true => Outgoing::streamed(body, announced),
@@ -275,7 +279,10 @@ impl Upstream {
         // A file takes the place of this body: it is dropped, and some applications announce a length and send nothing.
         let is_live = is_live || head.extensions.get::<HandedOver>().is_some();
         if incoming.is_end_stream() {
-            lease.release();
+            // Some applications send a body where there can be none, and it would be taken for the next answer.
+            if request.head.method != Method::HEAD && response::may_have_body(head.status) {
+                lease.release();
+            }
             return Ok(Response::from_parts(head, Body::Empty));
         }
         let label = Label { socket: Arc::clone(&self.address), id: request.id };
@@ -325,12 +332,4 @@ pub fn try_buffer_directory(config: &UpstreamConfig) -> io::Result<()> {
         0 => Ok(()),
         _ => storage::nameless_file(config.buffer_directory.as_deref()).map(drop),
     }
-}
-
-fn globs(globs: &[PathGlob]) -> GlobSet {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(glob.0.clone());
-    }
-    set.build().expect("each glob was parsed, and together they are not too large")
 }

@@ -37,6 +37,11 @@ fn take_file(headers: &mut HeaderMap) -> Option<HandedOver> {
     accel.or(named).map(|(header, value)| HandedOver { header, value })
 }
 
+/// Whether an answer with this status may have a body at all (RFC 9110, section 6.4.1).
+pub(super) fn may_have_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+}
+
 /// Whether the application wants its answer to go on as it comes and to know how far the client is: server-sent
 /// events, and what says so as it would to nginx. Looked at before [`clean`] takes the word away.
 pub(super) fn is_live(headers: &HeaderMap) -> bool {

@@ -37,18 +37,18 @@ impl Languages {
         })
     }
 
-    /// The language of a file name. Unlike Django we also look into `.mjs`, `.svg` and `.CSS`.
+    /// The language of a file name. Unlike Django we also look into `.mjs`, `.cjs`, `.svg` and `.CSS`.
     ///
-    /// No browser runs `.cjs`, `.jsx` or `.ts`, and a source map tells of other people's files, so these
+    /// No browser runs `.jsx` or `.ts`, and a source map tells of other people's files, so these
     /// are in no language, whatever the patterns say.
     pub(in crate::collect) fn of(&self, name: &str) -> Option<Language> {
         let base_name = name.rsplit('/').next().unwrap_or(name);
         let extension = base_name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
         match extension.as_deref() {
             Some("css") => Some(Language::Css),
-            Some("js" | "mjs") => Some(Language::JavaScript),
+            Some("js" | "mjs" | "cjs") => Some(Language::JavaScript),
             Some("svg") => Some(Language::Svg),
-            Some("map" | "cjs" | "jsx" | "ts" | "tsx") => None,
+            Some("map" | "jsx" | "ts" | "tsx") => None,
             _ => {
                 let fits = |globs: &GlobSet| globs.is_match(name) || globs.is_match(base_name);
                 let manifest = fits(&self.web_manifests).then_some(Language::WebManifest);
@@ -78,7 +78,7 @@ mod tests {
             ("app/template", Some(Language::Html)),
             ("app/a.js.map", None),
             ("app/a.jsx", None),
-            ("a.cjs", None),
+            ("a.cjs", Some(Language::JavaScript)),
             ("a.htm", None),
             ("manifest.json", None),
             ("a.scss", None),

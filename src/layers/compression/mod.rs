@@ -9,6 +9,8 @@
 mod encoder;
 mod stream;
 
+use std::sync::Arc;
+
 use ::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
     HeaderValue, VARY,
@@ -16,6 +18,7 @@ use ::http::header::{
 use ::http::request::Parts;
 use ::http::{HeaderMap, Method, StatusCode};
 use http_body::Body as _;
+use tokio::sync::Semaphore;
 
 use self::encoder::Encoder;
 use self::stream::Compressed;
@@ -51,17 +54,27 @@ enum Plan {
 }
 
 /// Compresses an answer if that is wanted, possible and worth it.
-pub fn compress(mut response: Response, asked: Asked, config: &CompressionConfig) -> Response {
+///
+/// An encoder holds up to two megabytes until its client has taken the last byte, so there are `encoders` at once and
+/// no more; what finds none goes on as it is.
+pub fn compress(
+    mut response: Response,
+    asked: Asked,
+    config: &CompressionConfig,
+    encoders: &Arc<Semaphore>,
+) -> Response {
     match plan(&response, asked, config) {
         Plan::Leave => {}
         Plan::Could => vary(response.headers_mut()),
-        Plan::Compress(coding) => {
-            announce(response.headers_mut(), coding);
-            if !asked.is_head {
+        Plan::Compress(coding) if asked.is_head => announce(response.headers_mut(), coding),
+        Plan::Compress(coding) => match Arc::clone(encoders).try_acquire_owned() {
+            Ok(permit) => {
+                announce(response.headers_mut(), coding);
                 let body = std::mem::take(response.body_mut());
-                *response.body_mut() = Body::stream(Compressed::new(body, Encoder::new(coding, config)));
+                *response.body_mut() = Body::stream(Compressed::new(body, Encoder::new(coding, config), permit));
             }
-        }
+            Err(_) => vary(response.headers_mut()),
+        },
     }
     response
 }
@@ -162,6 +175,24 @@ mod tests {
     const HTML: (&str, &str) = ("content-type", "text/html; charset=utf-8");
     const LONG: (&str, &str) = ("content-length", "5000");
 
+    fn encoders(number: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(number))
+    }
+
+    #[test]
+    fn what_finds_no_encoder_goes_on_as_it_is() {
+        let encoders = encoders(1);
+        let compressed =
+            |asked| compress(response(200, &[HTML, LONG]), asked, &CompressionConfig::default(), &encoders);
+        let first = compressed(asked("GET", "br"));
+        let second = compressed(asked("GET", "br"));
+        assert_eq!(first.headers()[CONTENT_ENCODING], "br");
+        assert!(!second.headers().contains_key(CONTENT_ENCODING));
+        assert_eq!(second.headers()[VARY], "Accept-Encoding", "it could have been compressed");
+        drop(first);
+        assert!(compressed(asked("GET", "br")).headers().contains_key(CONTENT_ENCODING));
+    }
+
     #[test]
     fn only_what_may_be_compressed_and_is_worth_it_is() {
         let brotli = Plan::Compress(Coding::Brotli);
@@ -231,7 +262,8 @@ mod tests {
             lines.sort();
             lines
         };
-        let compressed = compress(response(200, &fields), asked("HEAD", "gzip"), &CompressionConfig::default());
+        let compressed =
+            compress(response(200, &fields), asked("HEAD", "gzip"), &CompressionConfig::default(), &encoders(8));
         let expected = [
             "content-encoding: gzip",
             "content-type: text/html; charset=utf-8",
@@ -241,12 +273,16 @@ mod tests {
             "vary: Cookie",
         ];
         assert_eq!(all(&compressed), expected);
-        let left = compress(response(200, &fields), asked("GET", ""), &CompressionConfig::default());
+        let left = compress(response(200, &fields), asked("GET", ""), &CompressionConfig::default(), &encoders(8));
         assert_eq!(left.headers()["etag"], "\"a\"");
         assert_eq!(left.headers().get_all(VARY).iter().count(), 2, "it could have been compressed");
         for told in ["*", "Cookie, accept-encoding"] {
-            let told =
-                compress(response(200, &[HTML, ("vary", told)]), asked("GET", "br"), &CompressionConfig::default());
+            let told = compress(
+                response(200, &[HTML, ("vary", told)]),
+                asked("GET", "br"),
+                &CompressionConfig::default(),
+                &encoders(8),
+            );
             assert_eq!(told.headers().get_all(VARY).iter().count(), 1);
         }
     }

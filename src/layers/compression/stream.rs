@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::encoder::Encoder;
 use crate::http::body::{Body, BodyError};
@@ -29,11 +30,12 @@ pub(super) struct Compressed {
     /// Whether something went in that may not have come out.
     is_dirty: bool,
     is_over: bool,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Compressed {
-    pub(super) fn new(body: Body, encoder: Encoder) -> Self {
-        Self { body, encoder, left: Bytes::new(), ready: Vec::new(), is_dirty: false, is_over: false }
+    pub(super) fn new(body: Body, encoder: Encoder, permit: OwnedSemaphorePermit) -> Self {
+        Self { body, encoder, left: Bytes::new(), ready: Vec::new(), is_dirty: false, is_over: false, _permit: permit }
     }
 
     fn give(&mut self) -> Option<Result<Frame<Bytes>, BodyError>> {
@@ -113,12 +115,17 @@ mod tests {
     use http_body_util::{BodyExt as _, StreamBody};
     use tokio::sync::mpsc;
 
+    use std::sync::Arc;
+
+    use tokio::sync::Semaphore;
+
     use super::*;
     use crate::config::CompressionConfig;
     use crate::http::encoding::Coding;
 
     fn compressed(body: Body, coding: Coding) -> Compressed {
-        Compressed::new(body, Encoder::new(coding, &CompressionConfig::default()))
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().expect("a permit");
+        Compressed::new(body, Encoder::new(coding, &CompressionConfig::default()), permit)
     }
 
     fn brotli_so_far(sent: &[u8]) -> String {
