@@ -5,16 +5,16 @@
 //!
 //! # What was tried for speed
 //!
-//! CPU time per request, before and after in alternating rounds, on two cores that had much else to do
-//! (a load of 18), so small differences could not be told. `benches/versus` measures again.
+//! CPU time per request beside the faster nginx, on two cores of a shared machine; `benches/versus` measures again.
 //!
-//! - A runtime per core and gathered HTTP/2 writes ([`workers`], [`gather`]), without link-time optimisation
-//!   against the program before with it: 0.64 of the time per answer of 4 KB over HTTP/2, 32 at once (0.54 to
-//!   0.94). Over HTTP/1.1 1.21 (1.00 to 1.37), of which nobody knows yet how much is the missing optimisation.
-//! - Buffers given back while a connection rests ([`accept`]), with mimalloc: an idle connection in the clear
-//!   takes 15.8 KiB instead of 28.4, with TLS 27.0 instead of 30.8.
-//! - mimalloc in place of the system's allocator: 0.96 to 1.08, which is none; left out.
-//! - Not tried yet: pieces of large bodies that stay in the processor's caches, full link-time optimisation.
+//! - A runtime per core and gathered HTTP/2 writes ([`workers`], [`gather`]) in place of one runtime for all cores: 4 KB
+//!   over HTTP/1.1 1.12 → 0.94, the mix of files 1.33 → 1.10, 304 1.50 → 1.35, over HTTP/2 1.33 → 0.87; over TLS 0.86 →
+//!   0.93, which is within the spread.
+//! - mimalloc in place of the system's allocator: 0.96 to 1.08 of the time, which is no gain; left out.
+//! - Buffers given back while a connection rests ([`accept`]): an idle connection in the clear took 28.4 KiB before and
+//!   15.8 after, with TLS 30.8 and 27.0 (with mimalloc in the second of each).
+//! - Not tried yet: pieces of large bodies that stay in the processor's caches, full link-time optimisation, a vector of
+//!   buffers only where there is more than one.
 
 pub mod accept;
 pub mod fresh;
