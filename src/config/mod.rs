@@ -340,7 +340,7 @@ pub struct MountConfig {
     pub path: values::MountPath,
     /// The folder. No default, and needed.
     ///
-    /// With a `staticfiles.json` from `collect` its hashed names are kept for ten years, as under [static].
+    /// With a `staticfiles.json` from `collect` its hashed names are kept for ten years, as under `[static]`.
     pub directory: Option<PathBuf>,
     /// How long a browser may keep a file without a content hash in its name. Default: 60 seconds.
     pub max_age: HumanDuration,
