@@ -355,7 +355,7 @@ fn a_stylesheet_that_is_not_utf8_is_kept_and_told() {
     let css = b"a{b:url(x.png)} /* caf\xe9 */";
     let site = Site::new().file("a.css", css).file("x.png", "x");
     let summary = site.collected();
-    assert!(summary.warnings[0].to_string().starts_with("a.css: it is not UTF-8"));
+    assert!(summary.warnings[0].to_string().starts_with("a.css:1:23: it is not UTF-8"));
     assert_eq!(fs_err::read(site.output().join(site.hashed("a.css"))).expect("published"), css);
 }
 
@@ -364,7 +364,7 @@ fn a_script_that_does_not_parse_is_kept_and_told() {
     let js = "import './b.js'; ((";
     let site = Site::new().file("a.js", js).file("b.js", "").set(|config| config.javascript_modules = true);
     let summary = site.collected();
-    assert!(summary.warnings[0].to_string().starts_with("a.js: it is not JavaScript"));
+    assert!(summary.warnings[0].to_string().starts_with("a.js:1:20: it is not JavaScript"));
     assert_eq!(site.published("a.js"), js);
 }
 
@@ -424,6 +424,7 @@ fn bad_files_missing_references_and_warnings_are_found_in_one_run() {
     assert_eq!(found, expected);
     let missing = &error.findings()[3];
     assert_eq!(missing.position, Some(Position { line: 1, column: 9 }));
+    assert_eq!(error.findings()[4].position, Some(Position { line: 1, column: 1 }));
     assert_eq!(missing.reference.as_deref(), Some("../img/lgoo.png"));
     assert_eq!(missing.suggestion.as_deref(), Some("img/logo.png"));
     let told = error.to_string();

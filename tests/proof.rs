@@ -95,7 +95,22 @@ fn what_was_collected_is_proved() {
 #[test]
 fn every_way_to_spoil_the_folder_is_found() {
     type Spoil = fn(&Site);
-    let table: [(&str, Spoil, &str); 15] = [
+    let table: [(&str, Spoil, &str); 18] = [
+        (
+            "a file that is not listed",
+            |site| fs_err::write(site.output().join("css/more.css"), "x").unwrap(),
+            "css/more.css: the manifest does not list it",
+        ),
+        (
+            "an original that is not listed",
+            |site| fs_err::write(site.output().join("vestibule-originals/0123"), "x").unwrap(),
+            "vestibule-originals/0123: the manifest does not list it",
+        ),
+        (
+            "another type",
+            |site| edit(site, |manifest| entry(manifest, "robots.txt").media_type = "text/html".into()),
+            "robots.txt: its type is \"text/html\", but a file of this name is \"text/plain; charset=utf-8\"",
+        ),
         ("a byte of a hashed file", |site| flip(site, &site.hashed("css/base.css")), "css/base.*: its SHA-256 is"),
         (
             "a longer file",
@@ -374,6 +389,11 @@ fn deltas_that_collect_made_are_proved_with_their_dictionaries() {
     }
 
     edit(&site, |manifest| manifest.files.as_mut().unwrap().retain(|_, entry| entry.carried.is_none()));
+    let unlisted = told(&prove(&site).errors);
+    assert!(unlisted.len() >= 4, "the old file and its copies: {unlisted:?}");
+    for name in unlisted.iter().filter_map(|error| error.split(": ").next()) {
+        fs_err::remove_file(site.output().join(name)).unwrap();
+    }
     let proof = prove(&site);
     assert!(proof.is_sound(), "{proof}");
     assert_eq!((proof.deltas, proof.deltas_without_dictionary), (0, 2), "{proof}");
@@ -402,10 +422,12 @@ fn many_files_that_are_not_listed_are_counted() {
     }
     fs_err::write(site.output().join(".hidden"), "").unwrap();
     let proof = prove(&site);
-    assert!(proof.is_sound() && proof.warnings.len() == 21, "{proof}");
-    assert!(
-        told(&proof.warnings).contains(&"staticfiles.json: 10 more files in the folder are not listed in it".into())
-    );
+    let errors = told(&proof.errors);
+    assert_eq!((errors.len(), proof.warnings.len()), (21, 0), "{proof}");
+    assert!(errors.contains(
+        &"stray00.txt: the manifest does not list it; remove it, or collect into a folder of its own".into()
+    ));
+    assert!(errors.contains(&"staticfiles.json: 10 more files in the folder are not listed in it".into()));
 }
 
 #[test]

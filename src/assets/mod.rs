@@ -248,7 +248,8 @@ impl Assets {
         }
     }
 
-    /// Counts a missing file, and tells of it now and then. Names are text of anybody's, so they are quoted.
+    /// Counts a missing file, and tells of it now and then. Names are text of anybody's; both forms of the log escape
+    /// what is no plain letter.
     fn note_missing(&self, name: &str, head: &Parts) {
         let Some(Notice { news, untold }) = self.missing.note(name, Instant::now()) else { return };
         let News::Asked(times) = news else {
@@ -263,7 +264,7 @@ impl Assets {
         let nearest = nearest::nearest(names, name).unwrap_or("-");
         let referer = head.headers.get(REFERER).filter(|referer| referer.len() <= 256);
         let referer = referer.and_then(|referer| referer.to_str().ok()).unwrap_or("-");
-        warn!(?name, nearest, times, ?referer, untold, "a static file that is not there is asked for");
+        warn!(name, nearest, times, referer, untold, "a static file that is not there is asked for");
     }
 
     /// The folder that is served, with links resolved.

@@ -19,6 +19,7 @@ use super::contents::Contents;
 use super::error::CollectError;
 use super::plan::{entry, names_of};
 use crate::config::CollectConfig;
+use crate::finding::{Finding, Rule};
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::manifest::json::{ManifestError, hex};
 use crate::manifest::packed::{Copies, Packed};
@@ -45,6 +46,8 @@ pub(super) struct Carriage {
     pub(super) deltas: BTreeMap<String, Deltas>,
     /// How many files were given up for their age.
     pub(super) dropped: usize,
+    /// What is wrong with files that would have stayed.
+    pub(super) findings: Vec<Finding>,
 }
 
 /// For how long files are kept once they are out of use.
@@ -175,23 +178,37 @@ impl Loading<'_> {
         if is_the_same && entry.deltas.is_empty() {
             return;
         }
-        let Some(mut entry) = still_there(&self.release.folder, name, entry) else { return };
+        let path = || self.release.folder.join(name);
+        let Some(mut entry) = still_there(&self.release.folder, name, entry) else {
+            if !is_the_same {
+                carriage.findings.push(damaged(&path(), name));
+            }
+            return;
+        };
         if is_the_same {
             carriage.deltas.insert(name.to_owned(), entry.deltas);
             return;
         }
-        if is_used(self.next, name, &entry) || !self.release.is_whole(name, &entry) {
+        if is_used(self.next, name, &entry) {
             return;
         }
         let plain = self.plain_names.get(name).copied();
         let carried = stamp(entry.carried.take(), plain, &self.name, self.is_new_release, self.limits);
         match carried.filter(|carried| !self.limits.has_passed(carried)) {
+            Some(_) if !self.release.is_whole(name, &entry) => carriage.findings.push(damaged(&path(), name)),
             Some(carried) => {
                 carriage.kept.insert(name.to_owned(), Entry { carried: Some(carried), ..entry });
             }
             None => carriage.dropped += 1,
         }
     }
+}
+
+/// Pages of the release before will not find it.
+fn damaged(path: &Path, name: &str) -> Finding {
+    let message =
+        "it is gone, or has other bytes than the release before says, so it is not kept for pages of that release";
+    Finding::warning(Rule::Discrepancy, name, message).on_disk(path)
 }
 
 /// Whether the new release has something under one of the file's names.
@@ -411,6 +428,8 @@ mod tests {
         let carriage = release.carry_into(&packed(&[]), limits(1, 1, 0)).expect("carried");
         assert_eq!(carriage.kept.keys().collect::<Vec<_>>(), ["c.1.css"]);
         assert!(carriage.kept["c.1.css"].variants.is_empty());
+        let told: Vec<_> = carriage.findings.iter().map(|finding| finding.file.as_str()).collect();
+        assert_eq!(told, ["a.1.css", "b.1.css"]);
     }
 
     #[test]

@@ -226,10 +226,15 @@ fn coding_of(encoding: Encoding) -> Coding {
 }
 
 fn is_worth_trying(output: &Output, skipped: &[String]) -> bool {
-    let base_name = output.name().rsplit('/').next().unwrap_or_default();
+    may_have_copies(output.name(), output.contents.size, skipped)
+}
+
+/// Whether a file of this name and size, in bytes, is compressed at all.
+pub(super) fn may_have_copies(name: &str, size: u64, skipped: &[String]) -> bool {
+    let base_name = name.rsplit('/').next().unwrap_or_default();
     let extension = base_name.rsplit_once('.').map_or("", |(_, extension)| extension);
     let is_skipped = skipped.iter().any(|skipped| skipped.trim_start_matches('.').eq_ignore_ascii_case(extension));
-    output.contents.size >= SMALLEST && !is_skipped
+    size >= SMALLEST && !is_skipped
 }
 
 /// A copy, if it is worth keeping.

@@ -10,10 +10,10 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::compress;
 use super::contents::Contents;
 use super::error::CollectError;
-use super::find_links::{self, Form, Language, Languages, Link, Modules, Purpose};
-
+use super::find_links::{self, Form, Language, Languages, Link, Modules, Purpose, Refusal};
 use super::resolve::{Reference, Resolution, Tree, resolve};
 use super::scan::{self, Scanned, SourceFile};
 use super::severity::Severities;
@@ -21,6 +21,7 @@ use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
 use crate::finding::positions::Positions;
 use crate::finding::{self, Finding, Level, Rule};
+use crate::http::encoding::Coding;
 
 /// Every file with its links.
 #[derive(Debug)]
@@ -87,6 +88,9 @@ pub(super) fn link(
     Ok(Linked { files: linked })
 }
 
+/// In bytes; Linux's `NAME_MAX`.
+const LONGEST_NAME: usize = 255;
+
 struct Linker<'a> {
     config: &'a CollectConfig,
     languages: &'a Languages,
@@ -99,6 +103,12 @@ struct Linker<'a> {
 impl Linker<'_> {
     /// The file with its links, and what is odd about it. A file that cannot be read is no more than that.
     fn link(&self, source: SourceFile) -> Result<(Option<LinkedFile>, Vec<Finding>), CollectError> {
+        let (linked, mut findings) = self.look_into(source)?;
+        findings.extend(linked.as_ref().and_then(|linked| self.too_long(linked)));
+        Ok((linked, findings))
+    }
+
+    fn look_into(&self, source: SourceFile) -> Result<(Option<LinkedFile>, Vec<Finding>), CollectError> {
         let Some(language) = self.languages.of(&source.name).filter(|_| self.config.hash) else {
             return match Contents::on_disk(source.path.clone()) {
                 Ok(contents) => Ok((Some(LinkedFile { source, contents, links: Vec::new() }), Vec::new())),
@@ -123,18 +133,22 @@ impl Linker<'_> {
             all.links.into_iter().filter(|link| found.links.iter().all(|other| other.span != link.span)).collect()
         };
         let mut findings = Vec::new();
-        if let Some(mut why) = found.refusal {
+        let text = std::str::from_utf8(&bytes).unwrap_or_else(|error| {
+            // There are no links then, and the finding is about the first byte that is none of a text.
+            std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default()
+        });
+        let mut positions = Positions::new(text);
+        if let Some(Refusal { mut why, at }) = found.refusal {
             if !self.config.keep_originals {
                 why += "; what it refers to by plain names may be missing, with [collect] keep_originals = false";
             }
-            findings.push(Finding::warning(Rule::NotUnderstood, source.name.as_ref(), why).on_disk(&*source.path));
+            let finding = Finding::warning(Rule::NotUnderstood, source.name.as_ref(), why).on_disk(&*source.path);
+            findings.push(Finding { position: at.map(|at| positions.of(at)), ..finding });
         }
         let mut links = Vec::new();
         let is_told = |link: &Link| {
             self.config.javascript_modules || language != Language::JavaScript || link.purpose == Purpose::SourceMap
         };
-        let text = std::str::from_utf8(&bytes).unwrap_or_default();
-        let mut positions = Positions::new(text);
         for link in found.links {
             match resolve(&link.url, &source.name, self.prefix, self.tree) {
                 Resolution::Elsewhere => {}
@@ -157,6 +171,26 @@ impl Linker<'_> {
         }
         let contents = Contents::of(&bytes, source.path.clone());
         Ok((Some(LinkedFile { source, contents, links }), findings))
+    }
+
+    /// What there is to say of a name that no file system takes once it has grown. Deltas are left out where they
+    /// have no room.
+    fn too_long(&self, LinkedFile { source, contents, .. }: &LinkedFile) -> Option<Finding> {
+        const HASH: usize = ".0123456789ab".len();
+        let own = source.name.rsplit('/').next().unwrap_or_default().len();
+        let hash = if self.config.hash && !source.is_prehashed { HASH } else { 0 };
+        let is_compressed = !self.config.encodings.is_empty()
+            && compress::may_have_copies(&source.name, contents.size, &self.config.skip_compression);
+        let ending = Coding::ALL.map(|coding| coding.suffix().len()).into_iter().max().filter(|_| is_compressed);
+        let length = own + hash + ending.unwrap_or_default();
+        if length <= LONGEST_NAME {
+            return None;
+        }
+        let message = format!(
+            "its name gets {length} bytes with a hash and the ending of a compressed copy, and file systems take \
+             {LONGEST_NAME}"
+        );
+        Some(Finding::error(Rule::UnpublishableName, source.name.as_ref(), message).on_disk(&*source.path))
     }
 
     /// Whether the file is there, or would be in a folder that is there, and has its own finding.

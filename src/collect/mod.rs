@@ -149,6 +149,7 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
     if let Some(before) = &before {
         refuse_changed_bytes(&plan.manifest, &before.manifest, &mut findings)?;
     }
+    findings.extend(carriage.findings.iter().chain(&own.findings).cloned());
     let deltas = deltas::add(&mut plan, &compressed, &carriage, output, &workshop)?;
     if let Some(before) = &before {
         plan.let_go(&before.manifest);

@@ -74,12 +74,14 @@ impl<'a> Group<'a> {
         Self { name: name.into(), copies: Default::default(), source }
     }
 
-    /// The copies, and then the file.
+    /// The file and its copies. Under a name that has a hash, the copies come first: whoever sees the file sees
+    /// them. Under a plain name there may be an earlier file, and a copy must not come to lie beside that.
     fn pieces(&self) -> impl Iterator<Item = Piece<'a>> + '_ {
+        let own = || std::iter::once_with(|| Piece { name: self.name.as_ref().to_owned(), origin: self.origin(None) });
         let codings = Coding::ALL.into_iter().filter(|coding| self.copies[*coding as usize]);
         let copy = |coding| Piece { name: Entry::copy_name(&self.name, coding), origin: self.origin(Some(coding)) };
-        let own = std::iter::once_with(|| Piece { name: self.name.as_ref().to_owned(), origin: self.origin(None) });
-        codings.map(copy).chain(own)
+        let is_plain = matches!(self.source, Source::SameAs(_));
+        own().filter(move |_| is_plain).chain(codings.map(copy)).chain(own().filter(move |_| !is_plain))
     }
 
     fn origin(&self, coding: Option<Coding>) -> Origin<'a> {
@@ -94,7 +96,7 @@ impl<'a> Group<'a> {
 }
 
 /// Plans it: first what has a hash in its name, which nothing names yet, then the plain names, which the
-/// last manifest may name. A file comes right after its copies.
+/// last manifest may name.
 pub(super) fn plan(compressed: &Compressed) -> Plan<'_> {
     let Compressed { outputs, paths, .. } = compressed;
     let hashed: BTreeSet<&str> = paths.iter().filter(|(plain, name)| plain != name).map(|(_, name)| &**name).collect();
@@ -258,8 +260,8 @@ mod tests {
             ("a.1.css.gz", None),
             ("a.1.css", None),
             ("b.1.css", None),
-            ("a.css.gz", Some("a.1.css.gz")),
             ("a.css", Some("a.1.css")),
+            ("a.css.gz", Some("a.1.css.gz")),
             ("b.css", Some("b.1.css")),
         ];
         assert_eq!(pieces(&compressed), expected.map(|(name, same)| (name.to_owned(), same.map(str::to_owned))));
@@ -274,7 +276,7 @@ mod tests {
         assert!(home.starts_with("vestibule-originals/") && home.len() == 52, "{home}");
         assert!(!entry.is_immutable);
         let names: Vec<_> = plan.pieces().map(|piece| piece.name).collect();
-        assert_eq!(names, [format!("{home}.gz"), home, "a.css.gz".into(), "a.css".into()]);
+        assert_eq!(names, [format!("{home}.gz"), home, "a.css".into(), "a.css.gz".into()]);
     }
 
     #[test]

@@ -6,6 +6,9 @@
 //! So whenever it looks, it sees one whole release; and whenever a run stops, one whole release is left. After
 //! the manifest's rename, what no release needs any more is removed.
 //!
+//! Another server may go by plain names, one by one, and look for compressed copies beside them. It never finds the
+//! copy of another file there: a file that changes loses its copies first, and gets its new ones last.
+//!
 //! One run at a time has the output folder, by a lock that the kernel lifts when the process ends.
 
 use std::collections::BTreeSet;
@@ -75,6 +78,7 @@ impl Target {
     ) -> Result<(), CollectError> {
         self.check_nothing_is_in_the_way(plan)?;
         self.make_ready(plan, staging)?;
+        self.remove_outdated_copies(plan, staging, ask)?;
         for Piece { name, .. } in plan.pieces().filter(|piece| !staging.is_in_place(&piece.name)) {
             let put = ask(&name).and_then(|()| self.put_in_place(staging, &name));
             put.map_err(|cause| failure(&self.folder, &name, cause))?;
@@ -122,6 +126,25 @@ impl Target {
             let threads: Vec<_> = (0..SYNCS_AT_ONCE).map(|_| scope.spawn(sync_all)).collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("syncing does not panic"))
         })
+    }
+
+    /// Removes the copies beside plain files that are about to get other bytes.
+    fn remove_outdated_copies(
+        &self,
+        plan: &Plan<'_>,
+        staging: &Staging,
+        ask: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> Result<(), CollectError> {
+        let paths = &plan.manifest.paths;
+        let changing = paths.keys().filter(|name| !staging.is_in_place(name));
+        let copies = changing.flat_map(|name| Coding::ALL.map(|coding| Entry::copy_name(name, coding)));
+        // One that has a name of its own in the sources is no copy.
+        let copies = copies.filter(|copy| !paths.contains_key(copy.as_str()));
+        let real = fs_err::canonicalize(&self.folder).map_err(|cause| failure(&self.folder, LOCK, cause))?;
+        for copy in copies {
+            remove(&real, &copy, ask).map_err(|cause| failure(&self.folder, &copy, cause))?;
+        }
+        Ok(())
     }
 
     fn put_in_place(&self, staging: &Staging, name: &str) -> io::Result<()> {
@@ -181,11 +204,8 @@ impl Target {
         let over = old.names().chain(self.originals()?).chain(copies_beside_plain_names(plan));
         let wanted = plan.names();
         let real = fs_err::canonicalize(&self.folder)?;
-        for name in over.filter(|name| !wanted.contains(name) && may_be_removed(&real, name)) {
-            let path = real.join(&name);
-            if path.symlink_metadata().is_ok_and(|found| !found.is_dir()) {
-                ask(&name)?;
-                fs_err::remove_file(&path)?;
+        for name in over.filter(|name| !wanted.contains(name)) {
+            if remove(&real, &name, ask)? {
                 self.remove_empty_folders(Path::new(&name));
             }
         }
@@ -227,6 +247,17 @@ impl Old<'_> {
         let left = self.before.iter().flat_map(|manifest| &manifest.leaving);
         names.chain(left.chain(self.left_behind).cloned())
     }
+}
+
+/// Removes a file of ours, if there is one of that name.
+fn remove(real_folder: &Path, name: &str, ask: &mut dyn FnMut(&str) -> io::Result<()>) -> io::Result<bool> {
+    let path = real_folder.join(name);
+    let is_there = path.symlink_metadata().is_ok_and(|found| !found.is_dir()) && may_be_removed(real_folder, name);
+    if is_there {
+        ask(name)?;
+        fs_err::remove_file(path)?;
+    }
+    Ok(is_there)
 }
 
 /// Whether a name that a list speaks of is a file of ours below the folder. Whoever may write to the folder may
@@ -335,7 +366,7 @@ mod tests {
             for (output, copies) in &release.outputs {
                 for (coding, _) in copies.iter() {
                     let name = Entry::copy_name(&output.stored(), coding);
-                    staging.write(&name, b"z", None).expect("written");
+                    staging.write(&name, &copy_of(output.contents.size), None).expect("written");
                 }
             }
             let mut changes = Vec::new();
@@ -381,8 +412,21 @@ mod tests {
         Compressed { outputs, paths, totals: BTreeMap::new() }
     }
 
-    /// Whether everything that the manifest speaks of is there, with the bytes that it speaks of.
+    /// What stands for a compressed copy of a file of that size.
+    fn copy_of(size: u64) -> Vec<u8> {
+        format!("copy of {size} bytes").into_bytes()
+    }
+
+    /// Whether everything that the manifest speaks of is there, with the bytes that it speaks of; and whether no
+    /// plain file has the copy of another one beside it.
     fn check_whole(bench: &Bench, at: usize) {
+        for name in bench.files().iter().filter(|name| name.ends_with(".gz")) {
+            let file = bench.output().join(name.trim_end_matches(".gz"));
+            // What is left over has lost its file before.
+            let Ok(file) = fs_err::metadata(file) else { continue };
+            let copy = fs_err::read(bench.output().join(name)).expect("readable");
+            assert_eq!(copy, copy_of(file.len()), "{name} at change {at}");
+        }
         for (name, entry) in bench.manifest().files.iter().flatten() {
             let place = entry.location(name);
             let contents = Contents::on_disk(bench.output().join(place));
@@ -434,10 +478,10 @@ mod tests {
             &home,
             "css/b.1.css.gz",
             "css/b.1.css",
-            "a.css.gz",
             "a.css",
-            "css/b.css.gz",
+            "a.css.gz",
             "css/b.css",
+            "css/b.css.gz",
             "staticfiles.json",
         ];
         assert_eq!(order, expected);

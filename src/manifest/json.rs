@@ -121,6 +121,18 @@ struct OursToDisk<'m, F> {
     files: F,
 }
 
+impl<P: Serialize, F: Serialize> ToDisk<'_, P, F> {
+    fn write(&self, writer: impl io::Write) -> io::Result<()> {
+        serde_json::to_writer(writer, self).map_err(io::Error::from)
+    }
+}
+
+impl<'m, F> OursToDisk<'m, F> {
+    fn new(rewriting: Option<&'m Rewriting>, leaving: &'m BTreeSet<String>, files: F) -> Self {
+        Self { version: OUR_VERSION, rewriting, leaving, files }
+    }
+}
+
 impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         EntryOnDisk::deserialize(deserializer).map(Self::from)
@@ -253,15 +265,8 @@ impl Manifest {
     /// # Errors
     /// When the writer has one.
     pub fn write_json(&self, writer: impl io::Write) -> io::Result<()> {
-        let ours = |files| OursToDisk {
-            version: OUR_VERSION,
-            rewriting: self.rewriting.as_ref(),
-            leaving: &self.leaving,
-            files,
-        };
-        let vestibule = self.files.as_ref().map(ours);
-        let to_disk = ToDisk { paths: &self.paths, version: "1.1", hash: self.release(), vestibule };
-        serde_json::to_writer(writer, &to_disk).map_err(io::Error::from)
+        let vestibule = self.files.as_ref().map(|files| OursToDisk::new(self.rewriting.as_ref(), &self.leaving, files));
+        ToDisk { paths: &self.paths, version: "1.1", hash: self.release(), vestibule }.write(writer)
     }
 
     /// The name of this release, from its set of paths: Django's `manifest_hash`, over the same text but
@@ -316,15 +321,8 @@ impl Packed {
                 serializer.collect_map(self.0.paths.iter().map(|(plain, name)| (plain.as_ref(), name.as_ref())))
             }
         }
-        let ours = |files| OursToDisk {
-            version: OUR_VERSION,
-            rewriting: self.rewriting.as_ref(),
-            leaving: &self.leaving,
-            files,
-        };
-        let vestibule = self.files.as_ref().map(ours);
-        let to_disk = ToDisk { paths: Paths(self), version: "1.1", hash: self.release(), vestibule };
-        serde_json::to_writer(writer, &to_disk).map_err(io::Error::from)
+        let vestibule = self.files.as_ref().map(|files| OursToDisk::new(self.rewriting.as_ref(), &self.leaving, files));
+        ToDisk { paths: Paths(self), version: "1.1", hash: self.release(), vestibule }.write(writer)
     }
 
     /// As [`Manifest::release`].

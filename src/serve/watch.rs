@@ -265,7 +265,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let progress = Pin::new(&mut self.inner).poll_write_vectored(cx, slices);
+        // To the kernel, a list of one buffer costs more than the buffer.
+        let progress = match slices {
+            [only] => Pin::new(&mut self.inner).poll_write(cx, only),
+            slices => Pin::new(&mut self.inner).poll_write_vectored(cx, slices),
+        };
         self.note_write(&progress);
         progress
     }

@@ -16,11 +16,11 @@ use html5gum::{Span, Tokenizer};
 
 use super::json;
 use super::markup::{Value, moved};
-use super::{Found, Link, Modules, css, javascript};
+use super::{Found, Link, Modules, Refusal, css, javascript};
 
 /// Finds every URL.
 pub(super) fn find(text: &str, modules: Modules) -> Found {
-    let mut finder = Finder { text, modules, tag: None, inside: None, found: Found::default(), has_base: false };
+    let mut finder = Finder { text, modules, tag: None, inside: None, found: Found::default(), base: None };
     // The tokenizer gives nothing itself; all is done while it reads.
     let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, span: Span<usize>| -> Option<()> {
         finder.event(&event, span.start..span.end);
@@ -32,8 +32,8 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
             Ok(()) => {}
         }
     }
-    if finder.has_base {
-        return Found::refused("it has a <base>, so its references are published as they are");
+    if let Some(base) = finder.base {
+        return Found::refused(base, "it has a <base>, so its references are published as they are");
     }
     finder.found
 }
@@ -66,7 +66,8 @@ struct Finder<'t> {
     tag: Option<Tag>,
     inside: Option<(Text, usize)>,
     found: Found,
-    has_base: bool,
+    /// Where a `<base>` has its URL.
+    base: Option<usize>,
 }
 
 impl Finder<'_> {
@@ -107,11 +108,16 @@ impl Finder<'_> {
     }
 
     fn element(&mut self, tag: &Tag) {
-        self.has_base |= tag.name == "base" && tag.attributes.contains_key("href");
+        if let Some(href) = tag.attributes.get("href").filter(|_| tag.name == "base") {
+            self.base.get_or_insert(href.span.start);
+        }
         let links: Vec<Link> =
             tag.attributes.iter().flat_map(|(name, attribute)| self.attribute(tag, name, attribute)).collect();
         if !links.is_empty() && tag.has("integrity") {
-            self.found.refuse(format!("a <{}> has \"integrity\", so its reference stays as it is", tag.name));
+            self.found.refuse(
+                links[0].span.start,
+                format!("a <{}> has \"integrity\", so its reference stays as it is", tag.name),
+            );
         } else {
             self.found.links.extend(links);
         }
@@ -124,7 +130,8 @@ impl Finder<'_> {
         }
         let raw = self.text.get(attribute.span.clone()).unwrap_or_default();
         let Some(value) = Value::of_html(raw, attribute.span.start, &attribute.value) else {
-            self.found.refuse(format!("it has character references in {raw:?}, which stays as it is"));
+            let why = format!("it has character references in {raw:?}, which stays as it is");
+            self.found.refuse(attribute.span.start, why);
             return Vec::new();
         };
         match kind {
@@ -145,8 +152,8 @@ impl Finder<'_> {
         };
         let found = moved(found, range.start);
         self.found.links.extend(found.links);
-        if let Some(why) = found.refusal {
-            self.found.refuse(format!("an inline script cannot be read: {why}"));
+        if let Some(Refusal { why, at }) = found.refusal {
+            self.found.refuse(at, format!("an inline script cannot be read: {why}"));
         }
     }
 }
@@ -226,7 +233,7 @@ impl Tag {
 fn import_map(text: &str) -> Found {
     let map = match json::Value::read(text) {
         Ok(map) => map.members(),
-        Err(why) => return Found::refused(format!("it is not JSON ({why}); it is published as it is")),
+        Err(refusal) => return Found { links: Vec::new(), refusal: Some(refusal) },
     };
     let scopes = map.get("scopes").map(|scopes| scopes.members()).unwrap_or_default();
     let maps = map.get("imports").into_iter().copied().chain(scopes.into_values());
@@ -327,7 +334,7 @@ mod tests {
             ("<script type=importmap>{</script>", "not JSON"),
         ] {
             let found = find(text, Modules::Follow);
-            assert!(found.refusal.as_ref().is_some_and(|told| told.contains(why)), "for {text}: {found:?}");
+            assert!(found.refusal.as_ref().is_some_and(|told| told.why.contains(why)), "for {text}: {found:?}");
             assert_eq!(found.links, [], "for {text}");
         }
         assert_eq!(urls("<base target=_blank><img src=a.png>").len(), 1);

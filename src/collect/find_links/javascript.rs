@@ -24,7 +24,7 @@ use oxc_parser::Parser;
 use oxc_span::{SourceType, Span};
 
 use super::form::Place;
-use super::{Form, Found, Link, Modules, Purpose, source_map};
+use super::{Form, Found, Link, Modules, Purpose, Refusal, source_map};
 
 /// What the parser, which calls itself and has no limit of its own, may need of its stack for an open
 /// bracket, and for anything else that can nest. Generous also in a debug build.
@@ -45,7 +45,7 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     }
     let stack = stack_for(text);
     if stack > LARGEST_STACK {
-        return refused(text, "it may have too many brackets or operators inside each other");
+        return refused(text, None, "it may have too many brackets or operators inside each other");
     }
     if stack <= HALF_A_STACK {
         return parse(text, has_imports);
@@ -53,8 +53,8 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
     let thread = thread::Builder::new().stack_size(HALF_A_STACK + stack);
     thread::scope(|scope| match thread.spawn_scoped(scope, || parse(text, has_imports)).map(|thread| thread.join()) {
         Ok(Ok(found)) => found,
-        Ok(Err(_)) => refused(text, "the parser broke down over it"),
-        Err(why) => refused(text, &format!("the system gives no stack to read it with ({why})")),
+        Ok(Err(_)) => refused(text, None, "the parser broke down over it"),
+        Err(why) => refused(text, None, &format!("the system gives no stack to read it with ({why})")),
     })
 }
 
@@ -65,16 +65,17 @@ fn parse(text: &str, has_imports: bool) -> Found {
         links_of(text, plain.with_jsx(true), has_imports).map_err(|_| why)
     }) {
         Ok(links) => Found { links, refusal: None },
-        Err(why) => refused(text, &format!("it is not JavaScript ({why})")),
+        Err((why, at)) => refused(text, at, &format!("it is not JavaScript ({why})")),
     }
 }
 
-fn links_of(text: &str, kind: SourceType, has_imports: bool) -> Result<Vec<Link>, String> {
+fn links_of(text: &str, kind: SourceType, has_imports: bool) -> Result<Vec<Link>, (String, Option<usize>)> {
     let allocator = Allocator::default();
     let parsed = Parser::new(&allocator, text, kind).parse();
     if parsed.panicked {
-        let first = parsed.diagnostics.iter().next();
-        return Err(first.map_or_else(|| "no reason given".to_owned(), ToString::to_string));
+        let Some(first) = parsed.diagnostics.iter().next() else { return Err(("no reason given".to_owned(), None)) };
+        let at = first.labels.iter().next().map(|label| text.len().min(label.offset() as usize));
+        return Err((first.to_string(), at));
     }
     let mut finder = Finder { text, links: Vec::new() };
     for comment in &parsed.program.comments {
@@ -148,9 +149,12 @@ fn keyword(text: &[u8]) -> Option<&'static [u8]> {
     NESTING.into_iter().find(|word| text.starts_with(word))
 }
 
-fn refused(text: &str, why: &str) -> Found {
+fn refused(text: &str, at: Option<usize>, why: &str) -> Found {
     let kept = "its references are published as they are";
-    Found { links: last_line_comment(text).into_iter().collect(), refusal: Some(format!("{why}; {kept}")) }
+    Found {
+        links: last_line_comment(text).into_iter().collect(),
+        refusal: Some(Refusal { why: format!("{why}; {kept}"), at }),
+    }
 }
 
 fn last_line_comment(text: &str) -> Option<Link> {
@@ -365,7 +369,7 @@ mod tests {
     #[test]
     fn a_script_that_does_not_parse_keeps_all_but_its_last_line() {
         let found = find("import a from './x.js'; ((\n//# sourceMappingURL=x.map\n", Modules::Follow);
-        assert!(found.refusal.is_some_and(|why| why.starts_with("it is not JavaScript")));
+        assert!(found.refusal.is_some_and(|refusal| refusal.why.starts_with("it is not JavaScript")));
         assert_eq!(found.links.len(), 1);
         assert_eq!(found.links[0].url, "x.map");
     }

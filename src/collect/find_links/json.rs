@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 
 use super::form::Place;
 use super::markup::offset_in;
-use super::{Form, Link, Purpose};
+use super::{Form, Link, Purpose, Refusal};
 
 /// A value in its text.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +22,17 @@ pub(super) struct Value<'t> {
 
 impl<'t> Value<'t> {
     /// The value that a text is.
-    pub(super) fn read(text: &'t str) -> Result<Self, serde_json::Error> {
-        Ok(Self { text, raw: serde_json::from_str(text.trim_start_matches('\u{feff}'))? })
+    pub(super) fn read(text: &'t str) -> Result<Self, Refusal> {
+        let document = text.trim_start_matches('\u{feff}');
+        let raw = serde_json::from_str(document).map_err(|error| {
+            let skipped: usize = document.split_inclusive('\n').take(error.line().max(1) - 1).map(str::len).sum();
+            let at = (skipped + error.column().max(1) - 1).min(document.len()) + text.len() - document.len();
+            // What is wrong stands before where.
+            let why = error.to_string();
+            let why = why.split(" at line ").next().unwrap_or_default();
+            Refusal { why: format!("it is not JSON ({why}); its references are published as they are"), at: Some(at) }
+        })?;
+        Ok(Self { text, raw })
     }
 
     fn within(self, raw: &'t RawValue) -> Self {

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::form::Place;
-use super::{Form, Found, Link, Purpose, css};
+use super::{Form, Found, Link, Purpose, Refusal, css};
 
 /// Where a part of a text begins in it. Nothing if it is no part.
 pub(super) fn offset_in(text: &str, part: &str) -> Option<usize> {
@@ -121,7 +121,8 @@ impl Value {
 /// What a finder found in a part of a file that begins at an offset and has no references to decode.
 pub(super) fn moved(found: Found, offset: usize) -> Found {
     let moved = |link: Link| Link { span: link.span.start + offset..link.span.end + offset, ..link };
-    Found { links: found.links.into_iter().map(moved).collect(), refusal: found.refusal }
+    let refusal = found.refusal.map(|refusal| Refusal { at: refusal.at.map(|at| at + offset), ..refusal });
+    Found { links: found.links.into_iter().map(moved).collect(), refusal }
 }
 
 /// The character that a text begins with a reference to, and the length of the reference.

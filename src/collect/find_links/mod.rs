@@ -59,25 +59,38 @@ pub(super) struct Found {
     /// The links, in the order of the file.
     pub(super) links: Vec<Link>,
     /// Why the file, or part of it, could not be looked at.
-    pub(super) refusal: Option<String>,
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// What a finder could not look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// Why, in words that go on from the file's name.
+    pub(super) why: String,
+    /// Where, in bytes from the beginning of the file and at most its length, if it is about one place.
+    pub(super) at: Option<usize>,
 }
 
 impl Found {
-    /// No links at all, and why.
-    fn refused(why: impl Into<String>) -> Self {
-        Self { links: Vec::new(), refusal: Some(why.into()) }
+    /// No links at all, and why and where.
+    fn refused(at: usize, why: impl Into<String>) -> Self {
+        Self { links: Vec::new(), refusal: Some(Refusal { why: why.into(), at: Some(at) }) }
     }
 
     /// Keeps a reason why part of the file could not be looked at; the first one is told.
-    fn refuse(&mut self, why: impl Into<String>) {
-        self.refusal.get_or_insert_with(|| why.into());
+    fn refuse(&mut self, at: impl Into<Option<usize>>, why: impl Into<String>) {
+        self.refusal.get_or_insert_with(|| Refusal { why: why.into(), at: at.into() });
     }
 }
 
 /// Finds the links of one file.
 pub(super) fn find(language: Language, contents: &[u8], modules: Modules) -> Found {
-    let Ok(text) = std::str::from_utf8(contents) else {
-        return Found::refused("it is not UTF-8; it is published as it is, without looking for references");
+    let text = match std::str::from_utf8(contents) {
+        Ok(text) => text,
+        Err(error) => {
+            let why = "it is not UTF-8; it is published as it is, without looking for references";
+            return Found::refused(error.valid_up_to(), why);
+        }
     };
     let mut found = match language {
         Language::Css => css::find(text),

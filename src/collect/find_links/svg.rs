@@ -66,15 +66,21 @@ pub(super) fn find(text: &str) -> Found {
         return Found::default();
     }
     let mut finder = Finder { text, open: Vec::new(), style: None, found: Found::default() };
-    match finder.read() {
+    let mut reader = Reader::from_str(text);
+    match finder.read(&mut reader) {
         Ok(()) if finder.open.is_empty() => finder.found,
-        Ok(()) => refused("an element is not closed"),
-        Err(why) => refused(&why.to_string()),
+        Ok(()) => refused(text.len(), "an element is not closed"),
+        Err(why) => {
+            // An attribute's error is known only once its element has been read.
+            let at = [reader.error_position(), reader.buffer_position()].into_iter().find(|at| *at > 0);
+            let at = at.and_then(|at| usize::try_from(at).ok()).unwrap_or_default();
+            refused(at.min(text.len()), &why.to_string())
+        }
     }
 }
 
-fn refused(why: &str) -> Found {
-    Found::refused(format!("it is not well-formed XML ({why}); its references are published as they are"))
+fn refused(at: usize, why: &str) -> Found {
+    Found::refused(at, format!("it is not well-formed XML ({why}); its references are published as they are"))
 }
 
 struct Finder<'t> {
@@ -86,8 +92,7 @@ struct Finder<'t> {
 }
 
 impl Finder<'_> {
-    fn read(&mut self) -> Result<(), quick_xml::Error> {
-        let mut reader = Reader::from_str(self.text);
+    fn read(&mut self, reader: &mut Reader<&[u8]>) -> Result<(), quick_xml::Error> {
         loop {
             match reader.read_event()? {
                 Event::Start(start) => {
@@ -139,7 +144,10 @@ impl Finder<'_> {
         match (value, kind) {
             (Some(value), Kind::Url) => self.found.links.extend(value.link()),
             (Some(value), Kind::Styles) => self.found.links.extend(value.styles()),
-            (None, _) => self.found.refuse(format!("it has entities in {raw:?}, which stays as it is")),
+            (None, _) => {
+                let at = offset_in(self.text, raw);
+                self.found.refuse(at, format!("it has entities in {raw:?}, which stays as it is"));
+            }
         }
     }
 
@@ -153,7 +161,7 @@ impl Finder<'_> {
             let offset = range.start + inside.len() - inside.trim_start().len() + SECTION.len();
             self.found.links.extend(moved(css::find(section), offset).links);
         } else if inside.contains('<') {
-            self.found.refuse("its stylesheet has comments or several sections in it, and stays as it is");
+            self.found.refuse(range.start, "its stylesheet has comments or several sections in it, and stays as it is");
         } else {
             self.value(inside, Kind::Styles);
         }
@@ -236,7 +244,10 @@ mod tests {
             "<svg><image href='a.png/></svg>",
         ] {
             let found = find(text);
-            assert!(found.refusal.is_some_and(|why| why.starts_with("it is not well-formed XML")), "for {text}");
+            assert!(
+                found.refusal.is_some_and(|refusal| refusal.why.starts_with("it is not well-formed XML")),
+                "for {text}"
+            );
             assert_eq!(found.links, [], "for {text}");
         }
     }
@@ -250,7 +261,7 @@ mod tests {
             "<svg><style>a{b:url(a.png)}<g></g></style><image href='b.png'/></svg>",
         ] {
             let found = find(text);
-            assert!(found.refusal.is_some_and(|why| why.contains("as it is")), "for {text}");
+            assert!(found.refusal.is_some_and(|refusal| refusal.why.contains("as it is")), "for {text}");
             assert_eq!(found.links.iter().map(|link| &link.url).collect::<Vec<_>>(), ["b.png"], "for {text}");
         }
     }

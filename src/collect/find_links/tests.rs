@@ -162,6 +162,26 @@ fn what_the_author_wrote_without_escapes_stays() {
 fn bytes_that_are_no_text_are_told() {
     for language in LANGUAGES {
         let found = find(language, b"a{b:url(x.png)} /* caf\xe9 */", Modules::Follow);
-        assert!(found.refusal.is_some_and(|why| why.starts_with("it is not UTF-8")) && found.links.is_empty());
+        assert!(
+            found.refusal.is_some_and(|refusal| refusal.at == Some(22) && refusal.why.starts_with("it is not UTF-8"))
+                && found.links.is_empty()
+        );
+    }
+}
+
+#[test]
+fn a_refusal_says_where() {
+    for (language, text, expected) in [
+        (Language::JavaScript, "import './a.js';\nlet = = 1;", "= 1"),
+        (Language::JavaScript, "import {a from './a.js'", "from"),
+        (Language::Svg, "<svg>\n<use href='a.svg'></svg>", "</svg>"),
+        (Language::Svg, "<svg>\n<use href='a.svg' href='b.svg'/></svg>", "</svg>"),
+        (Language::WebManifest, "\u{feff}{\n \"icons\": [ü]}", "ü"),
+        (Language::Html, "<p>\n<base href=a><img src=b.png>", "a>"),
+        (Language::Html, "<p>\n<script type=module>import './a.js'; let = = 1</script>", "= 1"),
+        (Language::Html, "<link rel=stylesheet integrity=x href=a.css>", "a.css"),
+    ] {
+        let refusal = find(language, text.as_bytes(), Modules::Follow).refusal.expect(text);
+        assert!(text[refusal.at.expect(text)..].starts_with(expected), "{refusal:?} for {text}");
     }
 }

@@ -11,7 +11,7 @@ use super::{Found, Link};
 pub(super) fn find(text: &str) -> Found {
     let manifest = match Value::read(text) {
         Ok(manifest) => manifest.members(),
-        Err(why) => return Found::refused(format!("it is not JSON ({why}); its references are published as they are")),
+        Err(refusal) => return Found { links: Vec::new(), refusal: Some(refusal) },
     };
     let mut links = Vec::new();
     for name in ["icons", "screenshots"] {
@@ -76,7 +76,10 @@ mod tests {
     #[test]
     fn what_is_not_json_is_told() {
         for text in ["", "{", "{,}", "{\"icons\": [}", "\0"] {
-            assert!(find(text).refusal.is_some_and(|why| why.starts_with("it is not JSON")), "for {text:?}");
+            assert!(
+                find(text).refusal.is_some_and(|refusal| refusal.why.starts_with("it is not JSON")),
+                "for {text:?}"
+            );
         }
         assert_eq!(find(&format!("{{\"icons\":{}", "[".repeat(200_000))).links, []);
         assert_eq!(find("\u{feff}{}"), Found::default());

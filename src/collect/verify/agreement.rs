@@ -1,11 +1,12 @@
 //! Whether the manifest agrees with itself. Pure: no file but the manifest is looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::Findings;
 use crate::finding::Finding;
+use crate::http::media_type;
 use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS};
 
 #[derive(Deserialize)]
@@ -33,12 +34,20 @@ pub(super) fn agrees_with_itself(
             findings.error(Finding::about(FILE_NAME, message));
         }
     }
-    let used: BTreeSet<&str> = manifest.paths.values().map(String::as_str).collect();
+    let used: BTreeMap<&str, &str> = manifest.paths.iter().map(|(plain, used)| (&**used, &**plain)).collect();
     for (name, entry) in listed {
         if entry.stored.as_ref().is_some_and(|home| !is_home(home, entry, listed)) {
             findings.error(Finding::about(name, "its bytes are kept under a name that is not theirs"));
         }
-        let is_used = used.contains(name.as_str());
+        let is_used = used.contains_key(name.as_str());
+        let plain = entry.carried.as_ref().map(|carried| &*carried.plain).or(used.get(name.as_str()).copied());
+        let media_type = media_type::content_type(plain.unwrap_or(name));
+        if entry.media_type != media_type {
+            let message = format!("its type is {:?}, but a file of this name is {media_type:?}", entry.media_type);
+            let finding = Finding::about(name, message);
+            // What an earlier version of vestibule knew a type by may have been another table.
+            if entry.carried.is_some() { findings.warn(finding) } else { findings.error(finding) }
+        }
         let message = match &entry.carried {
             Some(_) if is_used => "it is listed as of an earlier release, but paths leads to it",
             None if !is_used && !manifest.paths.contains_key(name) => "it is listed, but paths has it on neither side",
@@ -59,13 +68,16 @@ fn is_home(home: &str, entry: &Entry, listed: &BTreeMap<String, Entry>) -> bool 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::collect::verify::Proof;
     use crate::manifest::{Carried, Clock};
 
     fn findings(change: impl FnOnce(&mut Manifest), hash: Option<&str>) -> Vec<String> {
-        let hashed = Entry { is_immutable: true, ..Entry::default() };
-        let files = [("a.css", Entry::default()), ("a.1.css", hashed)].map(|(name, entry)| (name.to_owned(), entry));
+        let css = || Entry { media_type: "text/css; charset=utf-8".into(), ..Entry::default() };
+        let hashed = Entry { is_immutable: true, ..css() };
+        let files = [("a.css", css()), ("a.1.css", hashed)].map(|(name, entry)| (name.to_owned(), entry));
         let mut manifest = Manifest {
             paths: [("a.css".to_owned(), "a.1.css".to_owned())].into(),
             files: Some(files.into()),
@@ -102,7 +114,14 @@ mod tests {
             assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}: {found:?}");
         };
         one(&|m| drop(files(m).remove("a.1.css")), "staticfiles.json: paths has \"a.css\" under \"a.1.css\"");
-        one(&|m| drop(files(m).insert("b.css".into(), Entry::default())), "b.css: it is listed, but paths");
+        one(
+            &|m| {
+                let entry = files(m)["a.css"].clone();
+                files(m).insert("b.css".into(), entry);
+            },
+            "b.css: it is listed, but paths",
+        );
+        one(&|m| files(m).get_mut("a.css").expect("there").media_type = "text/html".into(), "a.css: its type is");
         one(&|m| files(m).get_mut("a.css").expect("there").is_immutable = true, "a.css: browsers keep it");
         one(
             &|m| files(m).get_mut("a.1.css").expect("there").carried = Some(carried.clone()),

@@ -7,8 +7,7 @@
 //!   every name has the hash of its contents (`references`).
 //!
 //! What a reference that leads nowhere is worth says the configuration, as for `collect`. In files of
-//! earlier releases it is a warning at most: nobody can mend those any more. So is a file that is not
-//! listed: `serve` does not send it.
+//! earlier releases it is a warning at most: nobody can mend those any more.
 
 mod agreement;
 mod contents;
@@ -36,7 +35,7 @@ use crate::config::values::UrlPrefix;
 use crate::finding::Finding;
 use crate::http::encoding::Coding;
 use crate::manifest::json::ManifestError;
-use crate::manifest::{Entry, FILE_NAME, Manifest, ORIGINALS, Rewriting};
+use crate::manifest::{Entry, FILE_NAME, Manifest, Rewriting};
 
 /// How many files that are not listed are told by name. A folder that another tool filled has thousands.
 const STRAYS_TOLD: usize = 20;
@@ -196,8 +195,7 @@ fn present(folder: &Path, findings: &mut Findings) -> BTreeMap<String, Present> 
     present
 }
 
-/// Files that the manifest does not speak of. Hidden ones belong to other tools, and the originals of the
-/// release before stay for servers that still read them.
+/// Files that the manifest does not speak of. Hidden ones belong to other tools.
 fn strays(
     listed: &BTreeMap<String, Entry>,
     leaving: &BTreeSet<String>,
@@ -207,8 +205,7 @@ fn strays(
     let mut beside = contents::names(listed);
     beside.extend(leaving.iter().cloned());
     let is_hidden = |name: &str| name.split('/').any(|part| part.starts_with('.'));
-    let is_original = |name: &str| name.strip_prefix(ORIGINALS).is_some_and(|rest| rest.starts_with('/'));
-    let is_stray = |name: &&String| !beside.contains(*name) && !is_hidden(name) && !is_original(name);
+    let is_stray = |name: &&String| !beside.contains(*name) && !is_hidden(name);
     let strays: Vec<&String> = present.keys().filter(is_stray).collect();
     for name in strays.iter().take(STRAYS_TOLD) {
         let original = Coding::ALL
@@ -216,13 +213,13 @@ fn strays(
             .find_map(|coding| name.strip_suffix(coding.suffix()).filter(|of| listed.contains_key(*of)));
         let message = match original {
             Some(original) => format!(
-                "the manifest does not list this copy of {original}; vestibule does not send it, but another server might"
+                "the manifest does not list this copy of {original}; remove it: vestibule does not send it, but another server might"
             ),
-            None => "the manifest does not list it, so it is not served".to_owned(),
+            None => "the manifest does not list it; remove it, or collect into a folder of its own".to_owned(),
         };
-        findings.warn(Finding::about(name.as_str(), message));
+        findings.error(Finding::about(name.as_str(), message));
     }
     if let Some(more @ 1..) = strays.len().checked_sub(STRAYS_TOLD) {
-        findings.warn(Finding::about(FILE_NAME, format!("{more} more files in the folder are not listed in it")));
+        findings.error(Finding::about(FILE_NAME, format!("{more} more files in the folder are not listed in it")));
     }
 }
