@@ -4,11 +4,11 @@
 //! ```text
 //! Writer -> back -> file -> front -> Reader
 //! ```
-//! `front` is what the client gets next. While it takes everything at once, each piece goes there, as it came. What
-//! comes while something waits is gathered in `back`. When that has grown to a batch, it goes to `front` if the body
-//! has room in memory, and otherwise to the file; from then on all goes through the file, until the client has
-//! caught up with it and it is closed. Where there is room neither in memory nor on the disk, the writer waits for
-//! the reader: the answer streams through.
+//! `front` is what the client gets next. While it takes everything at once, each piece goes there, as it came, and so
+//! do large ones as long as there is room for them in memory. What else comes while something waits is gathered in
+//! `back`. When that has grown to a batch, it goes to `front` if the body has room in memory, and otherwise to the file;
+//! from then on all goes through the file, until the client has caught up with it and it is closed. Where there is room
+//! neither in memory nor on the disk, the writer waits for the reader: the answer streams through.
 //!
 //! It knows nothing of connections: `pump` writes, and the client's connection reads.
 
@@ -30,6 +30,9 @@ use crate::http::body::{BodyError, FileSlice};
 
 /// How much goes to the file at once.
 const BATCH: usize = 256 * 1024;
+/// From this size on, a piece is kept as it came. It may hold on to a buffer that is larger than itself, and a smaller
+/// one is sooner copied.
+const WORTH_KEEPING: usize = 8 * 1024;
 
 /// A way for one body; `length` is what the application announced.
 pub(super) fn spool(storage: &Arc<Storage>, length: Option<u64>) -> (Writer, Reader) {
@@ -105,7 +108,8 @@ impl State {
     fn place(&mut self, piece: &Bytes, storage: &Storage) -> Placed {
         let length = piece.len();
         let fits = self.memory.size() + length as u64 <= self.limit as u64 && self.memory.grow(length as u64);
-        if self.is_empty() && fits {
+        let is_next = self.file.is_none() && self.back.is_empty() && !self.is_writing;
+        if fits && is_next && (self.front.is_empty() || length >= WORTH_KEEPING) {
             self.front.push_back(piece.clone());
             return Placed::Kept;
         }
