@@ -8,7 +8,7 @@
 //! A body is allowed with every method. RFC 9110 gives one on a GET no meaning, but Elasticsearch and
 //! others use it, and it is framed anew towards the application, so it cannot hide a second request.
 
-use ::http::header::{CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use ::http::header::{CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use ::http::request::Parts;
 use ::http::{Method, StatusCode, Uri, Version};
 use percent_encoding::percent_decode_str;
@@ -107,15 +107,23 @@ fn check_target(uri: &Uri) -> Result<(), Refusal> {
     if !path.starts_with('/') {
         return bad("a target that is no path");
     }
-    if !path.is_ascii() || uri.query().is_some_and(|query| !query.is_ascii()) {
+    if uri.query().is_some_and(|query| !query.is_ascii()) {
         return bad("a target with bytes that are not ASCII");
     }
-    // Browsers leave a backslash in a query as it is, but never send one in a path.
-    if path.contains('\\') {
-        return bad("a path with a backslash");
+    let (mut before, mut may_hide) = (b'/', false);
+    for byte in path.bytes() {
+        match byte {
+            0x80.. => return bad("a target with bytes that are not ASCII"),
+            // Browsers leave a backslash in a query as it is, but never send one in a path.
+            b'\\' => return bad("a path with a backslash"),
+            b'%' => may_hide = true,
+            b'.' => may_hide |= before == b'/',
+            _ => {}
+        }
+        before = byte;
     }
     // Most paths end here: without a percent sign and a dot at a segment's begin, nothing is hidden.
-    if !path.contains('%') && !path.contains("/.") {
+    if !may_hide {
         return Ok(());
     }
     if !is_well_encoded(path) {
@@ -199,6 +207,9 @@ fn same_authority(a: &[u8], b: &[u8], scheme: Option<&str>) -> bool {
 /// neither a name nor an address. Django knows the same shapes, and the underscore besides, which
 /// names of containers have.
 fn host_of(written: &str) -> Option<&str> {
+    if is_plain_name(written) {
+        return Some(written);
+    }
     let end = match written.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
         None => written.find(':').unwrap_or(written.len()),
@@ -217,8 +228,22 @@ fn host_of(written: &str) -> Option<&str> {
     (port_is_sound && host_is_sound && !has_gap).then_some(host)
 }
 
+/// Whether it is what nearly every request has: a name with nothing before or behind it.
+fn is_plain_name(written: &str) -> bool {
+    let mut before = b'.';
+    for byte in written.bytes() {
+        let fits = byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'.' && before != b'.');
+        if !fits {
+            return false;
+        }
+        before = byte;
+    }
+    before != b'.'
+}
+
 fn drop_ambiguous_names(headers: &mut HeaderMap) {
-    let ambiguous = headers.keys().filter(|name| name.as_str().contains(['_', '.']));
+    let is_ambiguous = |name: &&HeaderName| name.as_str().bytes().any(|byte| matches!(byte, b'_' | b'.'));
+    let ambiguous = headers.keys().filter(is_ambiguous);
     for name in ambiguous.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
