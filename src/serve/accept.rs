@@ -17,6 +17,7 @@ use hyper::rt::bounds::Http2ServerConnExec;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -24,7 +25,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::{Service, ServiceExt as _};
+use tower::Service;
 use tracing::{debug, warn};
 
 use super::gather::{Gathered, gather};
@@ -165,7 +166,7 @@ impl Readable for Stream {
     }
 }
 
-impl Readable for TlsStream<Stream> {
+impl Readable for Box<TlsStream<Stream>> {
     async fn readable(&self) {
         let (stream, session) = self.get_ref();
         if session.wants_read() {
@@ -269,22 +270,35 @@ impl<S: Stack> Door<S> {
                     .await
                     .ok_or("the client said nothing")?
                     .map_err(|error| error.to_string())?;
-                self.converse(stream, first, protocol, peer, Scheme::Http, bounds, activity).await
+                Box::pin(self.converse(stream, first, protocol, peer, Scheme::Http, bounds, activity)).await
             }
-            Security::Tls => {
-                let config = tls.ok_or("no certificate is configured")?;
-                let stream = self
-                    .within(bounds.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
-                    .await
-                    .ok_or("the TLS handshake took too long")?
-                    .map_err(|error| format!("the TLS handshake failed: {error}"))?;
-                let protocol = match stream.get_ref().1.alpn_protocol() {
-                    Some(b"h2") => Protocol::Http2,
-                    _ => Protocol::Http1,
-                };
-                self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, bounds, activity).await
-            }
+            Security::Tls => Box::pin(self.welcome_with_tls(stream, tls, peer, bounds, activity)).await,
         }
+    }
+
+    /// Its future, and that of [`Self::converse`], is on the heap by itself: a connection lasts long and does nothing
+    /// for most of that time, and a task has room for all that it could ever become.
+    async fn welcome_with_tls(
+        self,
+        stream: Stream,
+        config: Option<Arc<ServerConfig>>,
+        peer: Peer,
+        bounds: Arc<Bounds>,
+        activity: Arc<Activity>,
+    ) -> Result<(), String> {
+        let config = config.ok_or("no certificate is configured")?;
+        let stream = self
+            .within(bounds.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
+            .await
+            .ok_or("the TLS handshake took too long")?
+            .map_err(|error| format!("the TLS handshake failed: {error}"))?;
+        // It goes through several hands, each of which has room for it.
+        let stream = Box::new(stream);
+        let protocol = match stream.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, bounds, activity).await
     }
 
     /// What comes of a client's first words, unless they take too long. When the server stops, only what
@@ -328,7 +342,8 @@ impl<S: Stack> Door<S> {
             if !request.body().is_end_stream() {
                 requests.body_comes();
             }
-            let answer = stack.clone().oneshot(request_of(request, client.clone(), linger));
+            // No layer has to be waited for, so that nobody asks whether it is ready.
+            let answer = stack.clone().call(request_of(request, client.clone(), linger));
             async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
         });
         let Bounds { limits, timeouts } = &*bounds;
