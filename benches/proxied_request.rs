@@ -115,7 +115,8 @@ async fn ask_upstream(upstream: &Upstream) -> usize {
 
 fn measure_upstream(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, path: &Path) {
     let address = format!("unix:{}", path.display()).parse().expect("a unix socket");
-    let upstream = Upstream::new(&address, &UpstreamConfig::default(), &Tunnels::default());
+    let config = UpstreamConfig { address: Some(address), ..UpstreamConfig::default() };
+    let upstream = Upstream::new(&config, &Tunnels::default());
     group.bench_function("upstream", |bencher| {
         bencher.iter(|| runtime.block_on(async { black_box(ask_upstream(&upstream).await) }));
     });

@@ -18,6 +18,8 @@ use crate::serve::chain;
 use crate::serve::site;
 use crate::tls::certificates::{self, Description, Trouble};
 use crate::tls::{self, Tickets};
+use crate::upstream::checks::Ailment;
+use crate::upstream::routes::Applications;
 use crate::upstream::tunnel::Tunnels;
 use crate::upstream::{Upstream, try_buffer_directory};
 
@@ -48,7 +50,7 @@ pub fn check(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
     findings.extend(assets(reading));
     findings.extend(files(reading));
     findings.extend(certificate(reading));
-    findings.extend(application(reading, runtime));
+    findings.extend(applications(reading, runtime));
     findings.extend(buffers(reading));
     findings.extend(hosts(reading));
     findings.extend(gate(reading));
@@ -205,27 +207,43 @@ fn dates(place: &str, path: &Path, described: &Description) -> Finding {
     }
 }
 
-fn application(reading: &Reading, runtime: &Runtime) -> Option<Finding> {
-    let config = &reading.loaded.config.upstream;
-    let Some(address) = &config.address else {
+fn applications(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
+    let config = &reading.loaded.config;
+    if !config.has_application() {
         let notice = "application: none; name it with --upstream ([upstream] address)";
-        return absent(reading, ("upstream", "address"), notice);
-    };
-    let upstream = Upstream::new(address, config, &Tunnels::default());
-    Some(match runtime.block_on(upstream.probe()) {
-        Ok(()) => Finding::Sound(format!("application: {address} accepts connections")),
-        Err(failure) => Finding::Wrong(format!(
-            "{}the application at {address} cannot be reached: {}; is it running, and may this user open the socket?",
-            at(reading, "upstream", "address"),
+        return absent(reading, ("upstream", "address"), notice).into_iter().collect();
+    }
+    let applications = Applications::new(config, None, &Tunnels::default());
+    let key = if config.upstream.servers.is_empty() { "address" } else { "servers" };
+    let place = at(reading, "upstream", key);
+    let mut findings = Vec::new();
+    if let Some(main) = applications.main() {
+        findings.extend(servers(main, "application", &place, runtime));
+    }
+    for (route, application) in applications.routes() {
+        findings.extend(servers(application, &format!("application for {route}"), "", runtime));
+    }
+    findings
+}
+
+fn servers(application: &Upstream, name: &str, place: &str, runtime: &Runtime) -> Vec<Finding> {
+    let found = runtime.block_on(application.probe_each()).into_iter();
+    let told = found.map(|(address, result)| match result {
+        Ok(()) => Finding::Sound(format!("{name}: {address} accepts connections")),
+        Err(Ailment::Away(failure)) => Finding::Wrong(format!(
+            "{place}the {name} at {address} cannot be reached: {}; is it running, and may this user open the socket?",
             chain(&failure)
         )),
-    })
+        Err(Ailment::Ill(reason)) => {
+            Finding::Wrong(format!("{place}the {name} at {address} fails its health check: {reason}"))
+        }
+    });
+    told.collect()
 }
 
 fn buffers(reading: &Reading) -> Option<Finding> {
     let config = &reading.loaded.config.upstream;
-    config.address.as_ref()?;
-    let error = try_buffer_directory(config).err()?;
+    let error = reading.loaded.config.has_application().then(|| try_buffer_directory(config).err()).flatten()?;
     let (place, error) = (at(reading, "upstream", "buffer_directory"), chain(&error));
     Some(match &config.buffer_directory {
         Some(directory) => Finding::Wrong(format!("{place}cannot make a file in {}: {error}", directory.display())),
@@ -235,7 +253,7 @@ fn buffers(reading: &Reading) -> Option<Finding> {
 
 fn hosts(reading: &Reading) -> Option<Finding> {
     let config = &reading.loaded.config;
-    if !config.hosts.allowed.is_empty() || config.upstream.address.is_none() {
+    if !config.hosts.allowed.is_empty() || !config.has_application() {
         return None;
     }
     let notice =

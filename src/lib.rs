@@ -32,7 +32,8 @@
 //! A proxied request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> upstream: gather (the whole body) -> pool -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
+//!   -> upstream: routes (which application) -> gather (the whole body) -> pool -> servers (balance, standing)
+//!        -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
 //!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
@@ -58,7 +59,7 @@
 //! 3. [`http`] has no state and reads no clock; times are passed in.
 //! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `releases`;
 //!    `linger`, for what is left of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with
-//!    its head; `pool`, to close what stays idle) only. The connection to the application has none: whoever waits for
+//!    its head; `pool`, to close what stays idle; `checks`, one for each server) only. The connection to the application has none: whoever waits for
 //!    something on it drives it. Blocking work on files is handed to tokio's threads where a file is read
 //!    (`assets::respond`, `files::respond`, `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and
 //!    `releases` and `fresh` in it), and so is bcrypt (`gate`); the access log and standard error have a thread each.

@@ -27,7 +27,13 @@ pub(crate) struct Upstream(vestibule::upstream::Upstream);
 
 impl Upstream {
     pub(crate) fn new(address: &UpstreamAddress, config: &UpstreamConfig) -> Self {
-        Self(vestibule::upstream::Upstream::new(address, config, &Tunnels::default()))
+        let config = UpstreamConfig { address: Some(address.clone()), ..config.clone() };
+        Self::of(&config)
+    }
+
+    /// The same with the address, or several servers, in the configuration.
+    pub(crate) fn of(config: &UpstreamConfig) -> Self {
+        Self(vestibule::upstream::Upstream::new(config, &Tunnels::default()))
     }
 
     pub(crate) async fn forward(&self, request: Request) -> Response {

@@ -13,14 +13,14 @@ use crate::support::server::TestServer;
 use crate::support::until;
 
 /// Clients that ask without a pause.
-struct Load {
+pub(crate) struct Load {
     is_over: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Vec<(String, u16)>>>,
 }
 
 impl Load {
-    fn on(address: SocketAddr) -> Self {
+    pub(crate) fn on(address: SocketAddr) -> Self {
         let (is_over, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
         let kinds = [("GET", true), ("GET", false), ("POST", true), ("POST", false)].into_iter().cycle();
         let client = |(number, (method, keeps)): (usize, (&'static str, bool))| {
@@ -31,13 +31,13 @@ impl Load {
     }
 
     /// Waits for so many further answers.
-    async fn answers(&self, count: usize) {
+    pub(crate) async fn answers(&self, count: usize) {
         let goal = self.answered.load(Ordering::Relaxed) + count;
         until(|| async { self.answered.load(Ordering::Relaxed) >= goal }).await;
     }
 
     /// What each client sent, and the status that it got.
-    async fn end(self) -> Vec<(String, u16)> {
+    pub(crate) async fn end(self) -> Vec<(String, u16)> {
         self.is_over.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         for client in self.clients {

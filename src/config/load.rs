@@ -538,12 +538,50 @@ mod tests {
             ("[limits]\nbody_size = \"2 GiB\"", "[limits] body_size"),
             ("[upstream]\nstream_requests = [\"upload\"]", "\"upload\" fits no URL path"),
             ("[upstream]\nstream_requests = [\"/upload/[\"]", "\"/upload/[\" is not a pattern"),
+            ("[upstream]\naddress = \"unix:a\"\nservers = [\"unix:b\"]", "[upstream] address: contradicts `servers`"),
+            ("[upstream]\nservers = [\"unix:a\", \"uwsgi+unix:b\"]", "speak different protocols"),
+            ("[upstream]\nservers = [\"unix:a\", \"unix:a\"]", "[upstream] servers: unix:a stands there twice"),
+            ("[upstream]\nservers = [{ address = \"unix:a\", weight = 0 }]", "weight of unix:a must lie between 1 and"),
+            ("[upstream]\nservers = [{ address = \"unix:a\", state = \"drain\" }]", "all servers drain"),
+            ("[upstream]\ncheck_path = \"/\"", "[upstream] check_path: needs check_host"),
+            ("[upstream]\ncheck_path = \"/\"\n[hosts]\nallowed = [\"*\"]", "[upstream] check_path: needs check_host"),
+            ("[upstream]\ncheck_status = [20]", "[upstream] check_status: must be a list of statuses"),
+            ("[[routes]]\nupstream = \"chat\"", "[[routes]] upstream: \"chat\" is none of [[applications]]"),
+            (
+                "[upstream]\naddress = \"unix:a\"\n[[routes]]\nupstream = \"unix:b\"",
+                "[[routes]] upstream: covers every",
+            ),
+            ("[[applications]]\nname = \"chat\"", "[[applications]] name: needs address or servers"),
+            (
+                "[[applications]]\nname = \"a\"\naddress = \"unix:a\"\n[[applications]]\nname = \"a\"\naddress = \"unix:b\"",
+                "[[applications]] name: another",
+            ),
+            (
+                "[[routes]]\npath = \"/a/\"\nupstream = \"unix:a\"\n[[routes]]\npath = \"/a/\"\nupstream = \"unix:b\"",
+                "[[routes]] path: another route",
+            ),
             ("[collect]\nzstd_level = 23", "[collect] zstd_level"),
             ("[collect]\nkeep_ratio = 1.5", "[collect] keep_ratio"),
         ] {
             let problems = gather(file, &[], &[]).expect_err(file);
             assert!(problems[0].contains(key), "{problems:?}");
             assert!(problems[0].starts_with("v.toml:"), "{problems:?}");
+        }
+    }
+
+    #[test]
+    fn servers_are_read_from_all_forms_and_an_application_adds_to_upstream() {
+        let table = "[upstream]\nresponse_timeout = 7\nidle_timeout = 8\n[[upstream.servers]]\naddress = \"unix:a\"\nweight = 2\n\
+                     [[applications]]\nname = \"chat\"\nservers = [\"unix:c\"]\nidle_timeout = 9\n\
+                     [hosts]\nallowed = [\"*\", \".example.com\"]\n[[routes]]\npath = \"/ws/\"\nupstream = \"chat\"\n";
+        let config = gather(table, &[], &[]).unwrap().config;
+        assert_eq!((config.upstream.servers[0].weight, config.check_host().unwrap().0.as_str()), (2, "example.com"));
+        let chat = config.applications[0].over(&config.upstream);
+        assert_eq!((chat.response_timeout.0.as_secs(), chat.idle_timeout.0.as_secs()), (7, 9));
+        assert_eq!(chat.all_servers().iter().map(ToString::to_string).collect::<Vec<_>>(), ["unix:c"]);
+        for (text, weight) in [("unix:a, unix:b", 1), ("[{ address = \"unix:a\", weight = 3 }, \"unix:b\"]", 3)] {
+            let servers = gather("", &[("VESTIBULE_UPSTREAM_SERVERS", text)], &[]).unwrap().config.upstream.servers;
+            assert_eq!((servers.len(), servers[0].weight), (2, weight), "for {text}");
         }
     }
 
@@ -586,6 +624,8 @@ mod tests {
             ("limits", "threads", "1024", "1025"),
             ("upstream", "connections", "1000000", "1000001"),
             ("upstream", "response_header_size", "\"8 KiB\"", "0"),
+            ("upstream", "fail_timeout", "\"1ms\"", "0"),
+            ("upstream", "check_interval", "\"1ms\"", "0"),
             ("static", "max_ranges", "1000", "1001"),
             ("static", "max_ranges", "1", "0"),
             ("static", "missing_names", "0", "100001"),
@@ -665,7 +705,7 @@ mod tests {
     #[test]
     fn every_table_has_keys_that_are_known() {
         let tables = known_keys(None);
-        let expected = "listen tls https hosts static mounts media send_file upstream compression limits timeouts health \
+        let expected = "listen tls https hosts static mounts media send_file upstream routes applications compression limits timeouts health \
                         log access rate_limits staging maintenance pages redirects headers collect";
         assert_eq!(tables.join(" "), expected);
         for table in tables {

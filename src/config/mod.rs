@@ -17,7 +17,8 @@ use serde::Deserialize;
 
 use self::header_rule::HeaderRule;
 use self::values::{
-    ByteSize, HostPattern, HumanDuration, ListenAddress, Source, UnixMode, UpstreamAddress, UrlPath, UrlPrefix,
+    ByteSize, HostPattern, HumanDuration, ListenAddress, ServerConfig, Source, UnixMode, UpstreamAddress, UrlPath,
+    UrlPrefix,
 };
 
 /// The whole configuration.
@@ -43,6 +44,10 @@ pub struct Config {
     pub send_file: Vec<SendFileConfig>,
     /// The application: gunicorn, uWSGI or another.
     pub upstream: UpstreamConfig,
+    /// Paths and hosts that are further applications'. Default: none.
+    pub routes: Vec<RouteConfig>,
+    /// Further applications, where an address alone does not say enough. Default: none.
+    pub applications: Vec<ApplicationConfig>,
     /// How the application's answers are compressed.
     pub compression: CompressionConfig,
     /// How large and how many.
@@ -433,8 +438,44 @@ pub struct SendFileConfig {
 pub struct UpstreamConfig {
     /// Where the application listens: `unix:PATH`, `http://HOST:PORT`, `uwsgi+unix:PATH` or
     /// `uwsgi://HOST:PORT`. No default; without it only static files are served.
+    ///
+    /// A name is resolved for each connection, and all its addresses take turns.
     pub address: Option<UpstreamAddress>,
-    /// How long a connection to the application may take to come about. Default: 5 seconds.
+    /// Several servers of the same application, in place of `address`: an address for each, or a table with `address`,
+    /// `weight` (1 to 1000, how much it gets beside the others) and `state`. Default: none; 64 at most.
+    ///
+    /// A server with the state "backup" gets requests while no other can be had. One with "drain" gets none, while those
+    /// that it has go on: set it and reload, before a server is stopped.
+    pub servers: Vec<ServerConfig>,
+    /// How requests are spread over them: "round_robin", in turn; "least_connections", to the one with the fewest
+    /// for its weight; "client_address", always to the same for one client, an IPv4 address or an IPv6 /64.
+    /// Default: "round_robin".
+    ///
+    /// When a server goes, "client_address" leaves the clients of all others where they are.
+    pub balance: values::Balance,
+    /// After how many failures within `fail_timeout` a server is left out, for as long. Default: 1; 0 for never.
+    ///
+    /// As with nginx: to refuse a connection, to close one without an answer and to exceed a deadline is a failure, an
+    /// answer of 500 is none. After that time one request tries it. While no server is left, all are asked. It counts
+    /// for `servers` only.
+    pub max_fails: u32,
+    /// See `max_fails`. Default: 10 seconds.
+    pub fail_timeout: HumanDuration,
+    /// What to ask each server for, again and again, to know whether it is well: "/health/". Default: none.
+    ///
+    /// One that fails gets requests only while no other can be had. The log tells when that changes, and `health.ready`
+    /// depends on it.
+    pub check_path: Option<values::CheckTarget>,
+    /// The name to ask with, which must be one of Django's `ALLOWED_HOSTS`. Default: `hosts.canonical`, or the first
+    /// name in `hosts.allowed`.
+    pub check_host: Option<values::HostName>,
+    /// How often. Default: 5 seconds.
+    pub check_interval: HumanDuration,
+    /// How long it may take until the answer begins. Default: 2 seconds.
+    pub check_timeout: HumanDuration,
+    /// The statuses that mean that it is well. Default: 200.
+    pub check_status: Vec<u16>,
+    /// How long a connection to a server of the application may take to come about. Default: 5 seconds.
     pub connect_timeout: HumanDuration,
     /// How long requests wait for an application that is not there, as while it restarts. Default: 10
     /// seconds, from the first that found nobody. Then 503; with 0, 502 at once.
@@ -450,7 +491,8 @@ pub struct UpstreamConfig {
     /// How long neither side of a WebSocket or another upgraded connection may say anything.
     /// Default: 1 hour.
     pub tunnel_idle_timeout: HumanDuration,
-    /// How many connections to the application may be open at once. Default: 256; 1,000,000 at most.
+    /// How many connections to the application may be open at once, to all its servers together. Default: 256;
+    /// 1,000,000 at most.
     pub connections: NonZeroUsize,
     /// How many requests may wait for one of them. Default: 1024. The next one gets 503.
     pub queue: usize,
@@ -509,6 +551,15 @@ impl Default for UpstreamConfig {
     fn default() -> Self {
         Self {
             address: None,
+            servers: Vec::new(),
+            balance: values::Balance::RoundRobin,
+            max_fails: 1,
+            fail_timeout: HumanDuration::seconds(10),
+            check_path: None,
+            check_host: None,
+            check_interval: HumanDuration::seconds(5),
+            check_timeout: HumanDuration::seconds(2),
+            check_status: vec![200],
             connect_timeout: HumanDuration::seconds(5),
             hold: HumanDuration::seconds(10),
             response_timeout: HumanDuration::seconds(60),
@@ -529,6 +580,110 @@ impl Default for UpstreamConfig {
             uwsgi_path: values::UwsgiPath::Decoded,
             response_header_size: ByteSize::kibibytes(64),
         }
+    }
+}
+
+impl UpstreamConfig {
+    /// Whether there is an application at all.
+    pub fn is_given(&self) -> bool {
+        self.address.is_some() || !self.servers.is_empty()
+    }
+
+    /// Its servers, however they are written.
+    pub fn all_servers(&self) -> Vec<ServerConfig> {
+        self.address.iter().cloned().map(ServerConfig::from).chain(self.servers.iter().cloned()).collect()
+    }
+}
+
+/// `[[routes]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RouteConfig {
+    /// What the paths begin with: "/ws/", which covers "/ws" too. Default: "/". It is compared with the decoded path,
+    /// with runs of slashes as one.
+    #[serde(default)]
+    pub path: values::MountPath,
+    /// The host that is asked for: "chat.example.com", or ".example.com" for it and its subdomains. Default: any.
+    #[serde(default)]
+    pub host: Option<HostPattern>,
+    /// The application: the address of a server, or the name of one of `[[applications]]`.
+    ///
+    /// A route with a host comes before those without, and then the longest path. What no route covers is for
+    /// `[upstream]`. Files come before all.
+    pub upstream: values::RouteTarget,
+}
+
+/// `[[applications]]`
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApplicationConfig {
+    /// What `[[routes]]` call it.
+    pub name: values::ApplicationName,
+    /// As in `[upstream]`; this or `servers` is needed.
+    #[serde(default)]
+    pub address: Option<UpstreamAddress>,
+    /// As in `[upstream]`.
+    #[serde(default)]
+    pub servers: Vec<ServerConfig>,
+    /// As in `[upstream]`, and as there unless given, as with all that follow but `check_path`.
+    #[serde(default)]
+    pub balance: Option<values::Balance>,
+    /// As in `[upstream]`.
+    #[serde(default)]
+    pub hold: Option<HumanDuration>,
+    /// As in `[upstream]`.
+    #[serde(default)]
+    pub response_timeout: Option<HumanDuration>,
+    /// As in `[upstream]`.
+    #[serde(default)]
+    pub idle_timeout: Option<HumanDuration>,
+    /// As in `[upstream]`.
+    #[serde(default)]
+    pub connections: Option<NonZeroUsize>,
+    /// As in `[upstream]`.
+    #[serde(default)]
+    pub uwsgi_path: Option<values::UwsgiPath>,
+    /// As in `[upstream]`. Default: none.
+    #[serde(default)]
+    pub check_path: Option<values::CheckTarget>,
+    /// As in `[upstream]`.
+    #[serde(default)]
+    pub check_host: Option<values::HostName>,
+}
+
+impl ApplicationConfig {
+    /// The whole of it: what is not said is as `[upstream]` has it.
+    pub fn over(&self, upstream: &UpstreamConfig) -> UpstreamConfig {
+        let base = upstream.clone();
+        UpstreamConfig {
+            address: self.address.clone(),
+            servers: self.servers.clone(),
+            balance: self.balance.unwrap_or(base.balance),
+            hold: self.hold.unwrap_or(base.hold),
+            response_timeout: self.response_timeout.unwrap_or(base.response_timeout),
+            idle_timeout: self.idle_timeout.unwrap_or(base.idle_timeout),
+            connections: self.connections.unwrap_or(base.connections),
+            uwsgi_path: self.uwsgi_path.unwrap_or(base.uwsgi_path),
+            check_path: self.check_path.clone(),
+            check_host: self.check_host.clone().or(base.check_host),
+            ..base
+        }
+    }
+}
+
+impl Config {
+    /// The name that health checks ask with, unless the application has one of its own.
+    pub fn check_host(&self) -> Option<values::HostName> {
+        let plain = self.hosts.allowed.iter().find_map(|pattern| match pattern {
+            HostPattern::Exactly(name) | HostPattern::WithSubdomains(name) => Some(values::HostName(name.clone())),
+            HostPattern::Any => None,
+        });
+        self.hosts.canonical.clone().or(plain)
+    }
+
+    /// Whether there is any application.
+    pub fn has_application(&self) -> bool {
+        self.upstream.is_given() || !self.routes.is_empty()
     }
 }
 
@@ -690,7 +845,8 @@ impl Default for TimeoutsConfig {
 pub struct HealthConfig {
     /// Answers 200 as long as the process runs. Default: "/-/live".
     pub live: UrlPath,
-    /// Answers 200 when the application can be reached, else 503. Default: "/-/ready".
+    /// Answers 200 when the application can be reached, or, with `upstream.check_path`, when a server of it is well;
+    /// else 503. Default: "/-/ready".
     pub ready: UrlPath,
 }
 

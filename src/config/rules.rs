@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::load::{Doubts, Problem};
+use super::values::{HostPattern, RouteTarget, ServerConfig, ServerState};
 use super::{Config, header_rule};
 
 /// A table and a key.
@@ -36,6 +37,8 @@ pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     rules.files(config);
     rules.buffers(config);
     rules.mounts(config);
+    rules.servers(config);
+    rules.routes(config);
     rules.collect(config);
     rules.broken
 }
@@ -128,6 +131,9 @@ impl Rules<'_> {
             (("upstream", "response_timeout"), upstream.response_timeout),
             (("upstream", "idle_timeout"), upstream.idle_timeout),
             (("upstream", "tunnel_idle_timeout"), upstream.tunnel_idle_timeout),
+            (("upstream", "fail_timeout"), upstream.fail_timeout),
+            (("upstream", "check_interval"), upstream.check_interval),
+            (("upstream", "check_timeout"), upstream.check_timeout),
         ] {
             self.refuse(value.0.is_zero(), &[key], NO_TIME);
         }
@@ -288,6 +294,72 @@ impl Rules<'_> {
         }
     }
 
+    fn servers(&mut self, config: &Config) {
+        const CHECK: [Key; 4] =
+            [("upstream", "check_path"), ("upstream", "check_host"), ("hosts", "allowed"), ("hosts", "canonical")];
+        const NEEDS_HOST: &str = "needs check_host, a name from Django's ALLOWED_HOSTS, since [hosts] allowed has none; or Django answers 400";
+        const BOTH: &str = "contradicts `servers`; write it among them";
+        let upstream = &config.upstream;
+        let keys = [("upstream", "address"), ("upstream", "servers")];
+        self.refuse(upstream.address.is_some() && !upstream.servers.is_empty(), &keys, BOTH);
+        let fault = fault_of_servers(&upstream.servers);
+        self.refuse(fault.is_some(), &[("upstream", "servers")], &fault.unwrap_or_default());
+        let lacks_host = |own: bool, path: bool| path && !own && config.check_host().is_none();
+        self.refuse(lacks_host(upstream.check_host.is_some(), upstream.check_path.is_some()), &CHECK, NEEDS_HOST);
+        let is_status = |status: &u16| (200..=599).contains(status);
+        self.refuse(
+            upstream.check_status.is_empty() || !upstream.check_status.iter().all(is_status),
+            &[("upstream", "check_status")],
+            "must be a list of statuses between 200 and 599, as in [200, 204]",
+        );
+        for (number, application) in config.applications.iter().enumerate() {
+            let mut refuse =
+                |is_wrong, key, message: &str| self.refuse_in_list(is_wrong, ("applications", key), number, message);
+            let (has_one, has_several) = (application.address.is_some(), !application.servers.is_empty());
+            refuse(has_one && has_several, "address", BOTH);
+            refuse(!has_one && !has_several, "name", "needs address or servers with it");
+            let fault = fault_of_servers(&application.servers);
+            refuse(fault.is_some(), "servers", &fault.unwrap_or_default());
+            let own = application.check_host.is_some() || upstream.check_host.is_some();
+            refuse(lacks_host(own, application.check_path.is_some()), "check_path", NEEDS_HOST);
+            let is_taken = config.applications[..number].iter().any(|other| other.name == application.name);
+            refuse(is_taken, "name", "another of [[applications]] has it; give each a name of its own");
+            for (key, value) in
+                [("response_timeout", application.response_timeout), ("idle_timeout", application.idle_timeout)]
+            {
+                refuse(value.is_some_and(|value| value.0.is_zero()), key, NO_TIME);
+            }
+            let is_too_many = application.connections.is_some_and(|connections| connections.get() > 1_000_000);
+            refuse(is_too_many, "connections", "must lie between 1 and 1000000");
+        }
+    }
+
+    fn routes(&mut self, config: &Config) {
+        for (number, route) in config.routes.iter().enumerate() {
+            let mut refuse =
+                |is_wrong, key, message: &str| self.refuse_in_list(is_wrong, ("routes", key), number, message);
+            let is_taken =
+                config.routes[..number].iter().any(|other| (&other.path, &other.host) == (&route.path, &route.host));
+            refuse(is_taken, "path", "another route has the same path and host; leave one of the two out");
+            refuse(
+                config.upstream.is_given() && route.path.0.as_str() == "/" && route.host.is_none(),
+                "upstream",
+                "covers every request, so [upstream] would never be asked; write it there, or give the route a path",
+            );
+            refuse(route.host == Some(HostPattern::Any), "host", "\"*\" is any host; leave it out");
+            if let RouteTarget::Application(name) = &route.upstream {
+                let is_known = config.applications.iter().any(|application| application.name == *name);
+                // One that is wrong was left out, and told.
+                let is_doubtful = self.doubts.covers("applications", "");
+                let message = format!(
+                    "{:?} is none of [[applications]]; correct the name, or write an address as in \"unix:/run/app.sock\"",
+                    name.0
+                );
+                self.refuse_in_list(!is_known && !is_doubtful, ("routes", "upstream"), number, &message);
+            }
+        }
+    }
+
     fn collect(&mut self, config: &Config) {
         let collect = &config.collect;
         self.within(("collect", "gzip_level"), collect.gzip_level, 1..=12);
@@ -306,4 +378,29 @@ impl Rules<'_> {
         let message = format!("must lie between {} and {}", range.start(), range.end());
         self.refuse(!range.contains(&value), &[key], &message);
     }
+}
+
+/// The most servers of one application.
+const MOST_SERVERS: usize = 64;
+
+/// What is wrong with the servers of one application as a whole.
+fn fault_of_servers(servers: &[ServerConfig]) -> Option<String> {
+    let first = servers.first()?;
+    if servers.len() > MOST_SERVERS {
+        return Some(format!("has {} servers; {MOST_SERVERS} at most are possible", servers.len()));
+    }
+    if let Some(server) = servers.iter().find(|server| !(1..=1000).contains(&server.weight)) {
+        return Some(format!("the weight of {} must lie between 1 and 1000", server.address));
+    }
+    if let Some(other) = servers.iter().find(|server| server.address.protocol != first.address.protocol) {
+        let (one, other) = (&first.address, &other.address);
+        return Some(format!("{one} and {other} speak different protocols; let all speak HTTP, or all uwsgi"));
+    }
+    let mut numbered = servers.iter().enumerate();
+    if let Some((_, twice)) = numbered.find(|(n, server)| servers[..*n].iter().any(|one| one.address == server.address))
+    {
+        return Some(format!("{} stands there twice; give it a weight of 2 instead", twice.address));
+    }
+    let drains = |server: &ServerConfig| server.state == ServerState::Drain;
+    servers.iter().all(drains).then(|| "all servers drain, so none is left; let one be active".to_owned())
 }

@@ -184,6 +184,11 @@ fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
     Ok(host)
 }
 
+/// The host of a request that was admitted: lower case, without its port.
+pub fn host(headers: &HeaderMap) -> Option<String> {
+    headers.get(HOST)?.to_str().ok().and_then(host_of).map(str::to_ascii_lowercase)
+}
+
 /// The path and the query. Behind an authority the path may be missing, and means `/` (RFC 9110, section
 /// 4.2.3); standing alone it would be empty, and no rule for a path would find it.
 fn without_authority(uri: &Uri) -> Result<Uri, Refusal> {

@@ -233,6 +233,7 @@ impl Server {
         // What is left are the threads' own descriptors, and a port is closed with the last of them.
         drop(listeners);
         accepting.spawn(releases::follow(live.clone(), door.stop.clone()));
+        live.glance().applications.begin_checks();
         let reread = Arc::new(reread);
         while let Some(Order::Reload) = orders.recv().await {
             reload(&live, &reread, &tickets).await;
@@ -291,9 +292,13 @@ fn announce(site: &Site, loaded: &Loaded) {
     if !site.send_file.is_empty() {
         info!("files that the application may hand over: {}", site.send_file);
     }
-    match &config.upstream.address {
-        Some(address) => info!("application: {address}"),
+    match site.applications.main() {
+        Some(application) => info!("application: {application}"),
+        None if config.has_application() => {}
         None => warn!("no application: only static files are served; name one with --upstream"),
+    }
+    for (route, application) in site.applications.routes() {
+        info!("application for {route}: {application}");
     }
     if config.tls.self_signed {
         warn!("the certificate is self-signed and made anew at each start; use it for development only");
@@ -334,6 +339,7 @@ async fn reload(live: &Live, reread: &Arc<Reread>, tickets: &Tickets) {
     });
     match made.await {
         Ok(Ok(site)) => {
+            site.applications.begin_checks();
             live.replace(site);
             info!("reloaded in {} ms", began.elapsed().as_millis());
         }

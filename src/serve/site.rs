@@ -24,8 +24,9 @@ use crate::http::header_rules::HeaderRules;
 use crate::layers::error_pages::ErrorPages;
 use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
+use crate::upstream::routes::Applications;
+use crate::upstream::try_buffer_directory;
 use crate::upstream::tunnel::Tunnels;
-use crate::upstream::{Upstream, try_buffer_directory};
 
 /// What a connection keeps of the configuration that it began under. Not the whole [`Site`]: an idle
 /// connection must not hold the files of an old release in memory.
@@ -62,8 +63,8 @@ pub struct Site {
     pub media: Option<Arc<Media>>,
     /// The files that the application may hand over.
     pub send_file: Arc<SendFile>,
-    /// The application, if there is one.
-    pub upstream: Option<Arc<Upstream>>,
+    /// The application, if there is one, and those that have a part of the site.
+    pub applications: Arc<Applications>,
     /// The upgraded connections, those that began under a site before this one included.
     pub tunnels: Tunnels,
     /// How TLS is spoken, if it is.
@@ -92,14 +93,11 @@ impl Site {
             false => Some(tls::server_config(&config.tls, tickets)?),
         };
         let tunnels = before.map(|before| before.tunnels.clone()).unwrap_or_default();
-        let unchanged = before.filter(|before| before.config.upstream == config.upstream);
-        if unchanged.is_none() && config.upstream.address.is_some() {
+        if config.has_application() && before.is_none_or(|before| before.config.upstream != config.upstream) {
             try_buffers(&config.upstream)?;
         }
-        let upstream = match unchanged {
-            Some(before) => before.upstream.clone(),
-            None => config.upstream.address.as_ref().map(|at| Arc::new(Upstream::new(at, &config.upstream, &tunnels))),
-        };
+        let applications = Applications::new(&config, before.map(|before| &*before.applications), &tunnels);
+        let applications = Arc::new(applications);
         // A preview is not the place to make browsers promise anything.
         let hsts = hsts(&config.https).filter(|_| !config.staging.enabled);
         let (hsts, redirect_port) = (hsts, redirect_port(&config));
@@ -123,7 +121,7 @@ impl Site {
             encoders,
             media,
             send_file,
-            upstream,
+            applications,
             tunnels,
             tls,
             hsts,

@@ -16,7 +16,7 @@
 //!   header rules        for the application's answers; the static files were given theirs at start
 //!   compression         of the application's answers
 //!   file handed over    in place of an answer's body, if the application names one
-//!   application
+//!   application         the one whose route it is
 //! what the operator wants on whatever comes back: error pages, security headers, strict transport security
 //! ```
 
@@ -137,7 +137,7 @@ fn decide_inside(site: &Site, request: &Request) -> Decision {
     if let Some(found) = site.assets.find(head) {
         return found.respond_at_once(head, &request.client).map_or(Decision::Ask(Whom::Disk), Decision::Answer);
     }
-    if site.upstream.is_none() {
+    if site.applications.find(head).is_none() {
         return Decision::Answer(answers::status(StatusCode::NOT_FOUND));
     }
     match site.maintenance.as_ref().and_then(|rest| rest.answer(request.client.address)) {
@@ -185,13 +185,16 @@ async fn enter(site: &Site, request: Request) -> Response {
 
 async fn ask(site: &Site, request: Request, whom: Whom) -> Response {
     let head = &request.head;
-    let response = match (whom, &site.media, &site.upstream) {
-        (Whom::Media, Some(media), _) => Some(media.respond(head, request.id).await),
-        (Whom::Disk, ..) => match site.assets.find(head) {
+    let response = match (whom, &site.media) {
+        (Whom::Media, Some(media)) => Some(media.respond(head, request.id).await),
+        (Whom::Disk, _) => match site.assets.find(head) {
             Some(found) => Some(found.respond(head, &request.client).await),
             None => None,
         },
-        (Whom::Application, _, Some(upstream)) => Some(ask_application(site, upstream, request).await),
+        (Whom::Application, _) => match site.applications.find(head) {
+            Some(upstream) => Some(ask_application(site, upstream, request).await),
+            None => None,
+        },
         _ => None,
     };
     response.unwrap_or_else(|| answers::status(StatusCode::NOT_FOUND))
@@ -254,7 +257,7 @@ fn health(live: &Live, site: &Site, head: &Parts) -> Option<Decision> {
 }
 
 async fn readiness(site: &Site) -> Response {
-    match &site.upstream {
+    match site.applications.main() {
         Some(upstream) if !upstream.is_reachable().await => unavailable("the application cannot be reached\n"),
         _ => answers::plain(StatusCode::OK, "ready\n"),
     }

@@ -3,6 +3,7 @@
 //! It knows nothing of what is spoken on them. A `Wire` is the connection as hyper sees it.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::either::Either;
 
@@ -21,20 +22,24 @@ use crate::config::values::Endpoint;
 /// A connection to the application.
 pub(super) type Socket = Either<UnixStream, TcpStream>;
 
-/// Opens a connection, or says why that cannot be done within `limit`.
-pub(super) async fn connect(endpoint: &Endpoint, limit: Duration) -> Result<Socket, Failure> {
+/// Opens a connection, or says why that cannot be done within `limit`. Of the addresses that a name has, `turn` says
+/// which comes first.
+pub(super) async fn connect(endpoint: &Endpoint, limit: Duration, turn: usize) -> Result<Socket, Failure> {
     let started = Instant::now();
     let connected = timeout(limit, async {
         match endpoint {
             Endpoint::Unix(path) => connect_unix(path).await.map(Either::Left),
             Endpoint::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                let stream = connect_tcp(host, *port, started + limit, turn).await?;
                 stream.set_nodelay(true)?;
                 Ok(Either::Right(stream))
             }
         }
     });
     match (connected.await, endpoint) {
+        (Ok(Err(error)), _) if error.kind() == io::ErrorKind::TimedOut => {
+            Err(Failure::ConnectTooSlow { waited: started.elapsed() })
+        }
         (Ok(result), _) => result.map_err(Failure::Connect),
         // Only a full backlog makes a unix socket wait.
         (Err(_), Endpoint::Unix(_)) => Err(Failure::BacklogFull { waited: started.elapsed() }),
@@ -54,6 +59,35 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Tries one address after the other, each for its part of the time that is left. A name is resolved each time, since
+/// its addresses may change, as those of a container that is started again.
+async fn connect_tcp(host: &str, port: u16, deadline: Instant, turn: usize) -> io::Result<TcpStream> {
+    let unresolved =
+        |cause: io::Error| io::Error::new(io::ErrorKind::NotFound, format!("cannot resolve {host}: {cause}"));
+    let addresses = in_turn(lookup_host((host, port)).await.map_err(unresolved)?.collect(), turn);
+    let mut outcome = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
+    for (place, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let part = left / (addresses.len() - place).try_into().unwrap_or(u32::MAX);
+        match timeout(part, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => outcome = error,
+            Err(_) => outcome = io::ErrorKind::TimedOut.into(),
+        }
+    }
+    Err(outcome)
+}
+
+/// The addresses of a name, beginning with another at each turn. Those of the family that the system puts first stay
+/// before the others: there may be no way to those.
+fn in_turn(mut addresses: Vec<SocketAddr>, turn: usize) -> Vec<SocketAddr> {
+    let is_preferred = addresses.first().map(SocketAddr::is_ipv4);
+    addresses.sort_by_key(|address| Some(address.is_ipv4()) != is_preferred);
+    let preferred = addresses.iter().filter(|address| Some(address.is_ipv4()) == is_preferred).count();
+    addresses[..preferred].rotate_left(turn % preferred.max(1));
+    addresses
 }
 
 /// What `Wire` tells those who no longer hold it: hyper does, while a connection lives.
@@ -219,6 +253,30 @@ mod tests {
         drop(theirs);
         assert!(!wire.read(&mut [0; 9]).await.is_ok_and(|read| read > 0));
         traffic.is_unread()
+    }
+
+    #[test]
+    fn the_addresses_of_a_name_take_turns() {
+        let addresses = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<SocketAddr>>();
+        let (a, b, c, six) = ("192.0.2.1:1", "192.0.2.2:1", "192.0.2.3:1", "[2001:db8::1]:1");
+        for (found, turn, expected) in [
+            (&[a, b, c][..], 0, &[a, b, c][..]),
+            (&[a, b, c], 1, &[b, c, a]),
+            (&[a, b, c], 5, &[c, a, b]),
+            (&[six, a, b], 1, &[six, a, b]), // the family that the system prefers comes first
+            (&[a, six, b], 1, &[b, a, six]),
+            (&[a], 7, &[a]),
+            (&[], 7, &[]),
+        ] {
+            assert_eq!(in_turn(addresses(found), turn), addresses(expected), "{found:?} at turn {turn}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_has_no_address_now_may_have_one_later() {
+        let endpoint = Endpoint::Tcp { host: "nowhere.invalid".into(), port: 80 };
+        let failure = connect(&endpoint, Duration::from_secs(20), 0).await.unwrap_err();
+        assert!(failure.is_absence(), "{failure:?}");
     }
 
     #[tokio::test]

@@ -9,7 +9,6 @@ use ::http::StatusCode;
 use ::http::header::{HeaderValue, RETRY_AFTER};
 use tracing::{debug, warn};
 
-use crate::config::values::UpstreamAddress;
 use crate::http::{RequestId, Response, answers};
 
 /// What went wrong between vestibule and the application.
@@ -173,6 +172,35 @@ impl Failure {
         matches!(self, Self::Closed { answered: Answered::Nothing | Answered::Unread, hint: None, .. })
     }
 
+    /// Whether it means that nobody listens, as opposed to one that waiting does not mend.
+    pub(super) fn is_absence(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+        matches!(self, Self::Connect(error) if matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset))
+    }
+
+    /// The same after a wait that was in vain.
+    pub(super) fn after(self, waited: Duration) -> Self {
+        match self {
+            Self::Connect(source) => Self::Away { waited, source },
+            other => other,
+        }
+    }
+
+    /// Whether the server is to blame, and not this request: another server may do better. An idle connection is
+    /// closed by servers that are well, and a head that is too large is this request's or its answer's.
+    pub(super) fn is_servers_fault(&self) -> bool {
+        match self {
+            Self::BacklogFull { .. }
+            | Self::Connect(_)
+            | Self::ConnectTooSlow { .. }
+            | Self::NotReading { .. }
+            | Self::TooSlow { .. }
+            | Self::Malformed(_) => true,
+            Self::Closed { reused, hint, .. } => !reused && hint.is_none(),
+            _ => false,
+        }
+    }
+
     /// Whether it is certain that nobody read the request, so that any may be sent again.
     pub(super) fn is_unread(&self) -> bool {
         matches!(self, Self::Closed { answered: Answered::Unread, .. })
@@ -216,7 +244,7 @@ impl Failure {
     }
 
     /// Tells the log all that the client is not told. A client's own fault is no warning.
-    pub(super) fn log(&self, socket: &UpstreamAddress, id: RequestId) {
+    pub(super) fn log(&self, socket: &dyn fmt::Display, id: RequestId) {
         let cause = self.source().map(innermost);
         let waited = self.waited();
         if self.is_clients_fault() {
@@ -256,33 +284,34 @@ mod tests {
     fn each_failure_has_its_status_and_its_fault() {
         let waited = Duration::from_secs(1);
         let closed = |answered, reused| Failure::Closed { answered, reused, hint: None, source: None };
-        for (failure, status, is_clients, may_retry) in [
-            (Failure::QueueFull, 503, false, false),
-            (Failure::QueueTooSlow { waited }, 503, false, false),
-            (Failure::MemoryTaken, 503, false, false),
-            (Failure::DiskTaken, 503, false, false),
-            (Failure::Disk(io::ErrorKind::StorageFull.into()), 503, false, false),
-            (Failure::TooLongToHold, 413, true, false),
-            (Failure::Connect(io::ErrorKind::NotFound.into()), 502, false, false),
-            (Failure::ConnectTooSlow { waited }, 504, false, false),
-            (Failure::NotReading { waited }, 504, false, false),
-            (Failure::TooSlow { waited }, 504, false, false),
-            (closed(Answered::Nothing, true), 502, false, true),
-            (closed(Answered::Nothing, false), 502, false, true),
-            (closed(Answered::Unread, false), 502, false, true),
-            (Failure::Away { waited, source: io::ErrorKind::NotFound.into() }, 503, false, false),
-            (Failure::BacklogFull { waited }, 503, false, false),
-            (closed(Answered::InPart, true), 502, false, false),
-            (Failure::Malformed(String::new()), 502, false, false),
-            (Failure::HeadTooLarge, 502, false, false),
-            (Failure::Client(ClientFault::TooLarge), 413, true, false),
-            (Failure::Client(ClientFault::TooSlow), 408, true, false),
-            (Failure::Client(ClientFault::Broken), 400, true, false),
-            (Failure::LengthRequired, 411, true, false),
-            (Failure::PacketTooLarge, 431, true, false),
+        for (failure, status, is_clients, is_servers, may_retry) in [
+            (Failure::QueueFull, 503, false, false, false),
+            (Failure::QueueTooSlow { waited }, 503, false, false, false),
+            (Failure::MemoryTaken, 503, false, false, false),
+            (Failure::DiskTaken, 503, false, false, false),
+            (Failure::Disk(io::ErrorKind::StorageFull.into()), 503, false, false, false),
+            (Failure::TooLongToHold, 413, true, false, false),
+            (Failure::Connect(io::ErrorKind::NotFound.into()), 502, false, true, false),
+            (Failure::ConnectTooSlow { waited }, 504, false, true, false),
+            (Failure::NotReading { waited }, 504, false, true, false),
+            (Failure::TooSlow { waited }, 504, false, true, false),
+            (closed(Answered::Nothing, true), 502, false, false, true),
+            (closed(Answered::Nothing, false), 502, false, true, true),
+            (closed(Answered::Unread, false), 502, false, true, true),
+            (Failure::Away { waited, source: io::ErrorKind::NotFound.into() }, 503, false, false, false),
+            (Failure::BacklogFull { waited }, 503, false, true, false),
+            (closed(Answered::InPart, true), 502, false, false, false),
+            (Failure::Malformed(String::new()), 502, false, true, false),
+            (Failure::HeadTooLarge, 502, false, false, false),
+            (Failure::Client(ClientFault::TooLarge), 413, true, false, false),
+            (Failure::Client(ClientFault::TooSlow), 408, true, false, false),
+            (Failure::Client(ClientFault::Broken), 400, true, false, false),
+            (Failure::LengthRequired, 411, true, false, false),
+            (Failure::PacketTooLarge, 431, true, false, false),
         ] {
-            let found = (failure.status().as_u16(), failure.is_clients_fault(), failure.may_retry());
-            assert_eq!(found, (status, is_clients, may_retry), "for {failure:?}");
+            let faults = (failure.is_clients_fault(), failure.is_servers_fault());
+            let found = (failure.status().as_u16(), faults, failure.may_retry());
+            assert_eq!(found, (status, (is_clients, is_servers), may_retry), "for {failure:?}");
         }
     }
 

@@ -5,16 +5,17 @@
 //! bridged, and while requests keep finding nobody for longer than that, none of them waits in vain. When nobody
 //! has asked for as long, it is not known whether the application was there in between, and the time begins anew.
 
-use std::io;
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::connect::{Socket, connect};
+use super::balance::Set;
+use super::connect::Socket;
 use super::failure::Failure;
+use super::servers::{InUse, Servers};
 use crate::config::UpstreamConfig;
-use crate::config::values::Endpoint;
 
 /// The longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
@@ -23,7 +24,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Hold {
     limit: Duration,
-    connect_timeout: Duration,
     absence: Mutex<Option<Absence>>,
 }
 
@@ -36,15 +36,21 @@ struct Absence {
 
 impl Hold {
     pub(super) fn new(config: &UpstreamConfig) -> Self {
-        Self { limit: config.hold.0, connect_timeout: config.connect_timeout.0, absence: Mutex::default() }
+        Self { limit: config.hold.0, absence: Mutex::default() }
     }
 
-    /// Opens a connection, as soon as there is somebody to accept it.
-    pub(super) async fn connect(&self, endpoint: &Endpoint) -> Result<Socket, Failure> {
+    /// Opens a connection, to the server `first` or another, as soon as there is one to accept it.
+    pub(super) async fn connect(
+        &self,
+        servers: &Servers,
+        mut first: Option<InUse>,
+        client: Option<IpAddr>,
+        asked: Set,
+    ) -> Result<(InUse, Socket), Failure> {
         let mut pause = Duration::from_millis(2);
         loop {
-            let error = match connect(endpoint, self.connect_timeout).await {
-                Err(Failure::Connect(error)) if is_absence(&error) => error,
+            let error = match servers.connect(first.take(), client, asked).await {
+                Err(failure) if failure.is_absence() => failure,
                 result => {
                     self.is_there();
                     return result;
@@ -52,10 +58,10 @@ impl Hold {
             };
             let waited = self.is_away();
             if self.limit.is_zero() {
-                return Err(Failure::Connect(error));
+                return Err(error);
             }
             let Some(left) = self.limit.checked_sub(waited).filter(|left| !left.is_zero()) else {
-                return Err(Failure::Away { waited, source: error });
+                return Err(error.after(waited));
             };
             sleep(pause.min(left)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
@@ -82,47 +88,55 @@ impl Hold {
     }
 }
 
-/// Whether an error means that nobody listens, as opposed to one that waiting does not mend.
-fn is_absence(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
-    matches!(error.kind(), NotFound | ConnectionRefused | ConnectionReset)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tokio::net::UnixListener;
 
     use super::*;
     use crate::config::values::HumanDuration;
 
-    fn hold(limit: Duration) -> Hold {
-        Hold::new(&UpstreamConfig { hold: HumanDuration(limit), ..UpstreamConfig::default() })
+    /// An application at a path, and how long to wait for it.
+    struct Away(Hold, Servers);
+
+    impl Away {
+        fn at(path: &Path, limit: Duration) -> Self {
+            let address = format!("unix:{}", path.display()).parse().unwrap();
+            let config =
+                UpstreamConfig { address: Some(address), hold: HumanDuration(limit), ..UpstreamConfig::default() };
+            Self(Hold::new(&config), Servers::new(&config, &[]))
+        }
+
+        async fn connect(&self) -> Result<(InUse, Socket), Failure> {
+            self.0.connect(&self.1, None, None, Set::default()).await
+        }
     }
 
     #[tokio::test]
     async fn who_comes_while_nobody_listens_waits_until_somebody_does() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("app.sock");
-        let (hold, endpoint) = (hold(Duration::from_secs(30)), Endpoint::Unix(path.clone()));
-        let mut connecting = Box::pin(hold.connect(&endpoint));
+        let away = Away::at(&path, Duration::from_secs(30));
+        let mut connecting = Box::pin(away.connect());
         assert!(futures_util::FutureExt::now_or_never(&mut connecting).is_none());
         let _listener = UnixListener::bind(&path).unwrap();
         connecting.await.unwrap();
-        assert!(hold.absence().is_none(), "its next absence is a new one");
+        assert!(away.0.absence().is_none(), "its next absence is a new one");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_time_counts_from_the_first_who_found_nobody() {
-        let (hold, endpoint) = (hold(Duration::from_secs(10)), Endpoint::Unix("/no/such.sock".into()));
+        let away = Away::at(Path::new("/no/such.sock"), Duration::from_secs(10));
         let started = Instant::now();
-        assert!(matches!(hold.connect(&endpoint).await, Err(Failure::Away { .. })));
+        assert!(matches!(away.connect().await, Err(Failure::Away { .. })));
         assert!(started.elapsed() >= Duration::from_secs(10));
         let started = Instant::now();
-        assert!(matches!(hold.connect(&endpoint).await, Err(Failure::Away { .. })));
+        assert!(matches!(away.connect().await, Err(Failure::Away { .. })));
         assert!(started.elapsed() < Duration::from_secs(1), "it was known to be away");
         sleep(Duration::from_secs(11)).await;
         let started = Instant::now();
-        assert!(matches!(hold.connect(&endpoint).await, Err(Failure::Away { .. })));
+        assert!(matches!(away.connect().await, Err(Failure::Away { .. })));
         assert!(started.elapsed() >= Duration::from_secs(10), "nobody knows what was in between");
     }
 
@@ -132,7 +146,7 @@ mod tests {
         let file = folder.path().join("file");
         fs_err::write(&file, "x").unwrap();
         // A file stands where a folder should be.
-        let (hold, endpoint) = (hold(Duration::from_secs(3600)), Endpoint::Unix(file.join("app.sock")));
-        assert!(matches!(hold.connect(&endpoint).await, Err(Failure::Connect(_))));
+        let away = Away::at(&file.join("app.sock"), Duration::from_secs(3600));
+        assert!(matches!(away.connect().await, Err(Failure::Connect(_))));
     }
 }

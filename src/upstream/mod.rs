@@ -1,5 +1,7 @@
 //! The proxied kind of answer: the application, over HTTP/1.1 or the uwsgi protocol.
 //!
+//! `routes` says which application a request is for, `servers` which of its servers is asked: `balance` is the choice,
+//! `standing` what is known of each, `checks` what asks them whether they are well.
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
 //! their way, `gather` is what comes before: the whole body of a request, in memory or in a file (`storage`).
@@ -9,8 +11,11 @@
 //! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
 //! if it is idempotent and has no body: an idle connection once, and a fresh one once. Any other is sent again only if
 //! it is certain that nobody read it (`connect::Traffic::is_unread`), as when an application stops before it has
-//! accepted those that wait on its socket. Nothing else is ever sent twice.
+//! accepted those that wait on its socket. Nothing else is ever sent twice. With several servers it is another one that
+//! is asked next, if there is one.
 
+mod balance;
+pub mod checks;
 mod connect;
 mod exchange;
 pub mod failure;
@@ -21,14 +26,19 @@ mod pump;
 mod received;
 mod request;
 mod response;
+pub mod routes;
 mod sent;
+mod servers;
 mod spool;
+mod standing;
 mod storage;
 pub mod tunnel;
 pub mod uwsgi;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
@@ -44,6 +54,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use self::balance::Set;
 use self::exchange::{Deadlines, Exchange};
 use self::failure::Failure;
 use self::gather::Gathering;
@@ -51,11 +62,13 @@ use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::sent::{Length, Outgoing, Sent};
+use self::servers::{InUse, Server, Servers};
+use self::standing::Checked;
 use self::storage::Storage;
 use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
 use crate::config::header_rule;
-use crate::config::values::{UpstreamAddress, UpstreamProtocol};
+use crate::config::values::{HostName, UpstreamAddress, UpstreamProtocol};
 use crate::http::body::Body;
 use crate::http::path;
 use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamTime};
@@ -63,19 +76,36 @@ use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamTime
 /// The application, as seen from here.
 #[derive(Debug)]
 pub struct Upstream {
-    address: Arc<UpstreamAddress>,
+    servers: Servers,
     config: UpstreamConfig,
     deadlines: Deadlines,
     pool: Arc<Pool>,
     gathering: Gathering,
     /// The paths of requests whose bodies are not gathered.
     streamed: GlobSet,
-    /// Where answers wait for their clients.
-    answers: Arc<Storage>,
+    buffers: Buffers,
     hold: Hold,
     tunnels: Tunnels,
     /// When the application was last tried, and whether it could be reached.
     tried: Mutex<Option<(Instant, bool)>>,
+    /// The name that health checks ask with.
+    check_host: HostName,
+    is_checked: AtomicBool,
+}
+
+/// Where bodies wait, those of all applications together.
+#[derive(Debug, Clone)]
+struct Buffers {
+    requests: Arc<Storage>,
+    /// Where answers wait for their clients.
+    answers: Arc<Storage>,
+}
+
+impl Buffers {
+    fn new(config: &UpstreamConfig) -> Self {
+        let (requests, answers) = Storage::both(config);
+        Self { requests, answers }
+    }
 }
 
 /// A request of which all is known that must be known before a connection is taken.
@@ -94,6 +124,16 @@ struct Attempts {
     started: Instant,
     /// How many fresh connections.
     fresh: u32,
+    /// The servers that it was sent to.
+    asked: Set,
+}
+
+/// What is told of a request that is under way.
+#[derive(Debug, Default)]
+struct Trace {
+    started: Option<Instant>,
+    /// The server that was asked last.
+    server: Option<Arc<UpstreamAddress>>,
 }
 
 /// How long to wait before what nobody read is sent again: its application is just being stopped.
@@ -105,50 +145,62 @@ const TRIED_LATELY: Duration = Duration::from_secs(1);
 impl Upstream {
     /// Prepares to connect; nothing is opened yet. Upgraded connections become some of `tunnels`, which
     /// outlive this value.
-    pub fn new(address: &UpstreamAddress, config: &UpstreamConfig, tunnels: &Tunnels) -> Self {
-        let (requests, answers) = Storage::both(config);
+    pub fn new(config: &UpstreamConfig, tunnels: &Tunnels) -> Self {
+        Self::build(config.clone(), Buffers::new(config), &[], tunnels)
+    }
+
+    /// The same with room for bodies that it shares, and with what is `known` of servers that it may have too.
+    fn build(config: UpstreamConfig, buffers: Buffers, known: &[&Server], tunnels: &Tunnels) -> Self {
         Self {
-            address: Arc::new(address.clone()),
+            servers: Servers::new(&config, known),
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
-            pool: Arc::new(Pool::new(config)),
-            gathering: Gathering::new(requests),
+            pool: Arc::new(Pool::new(&config)),
+            gathering: Gathering::new(Arc::clone(&buffers.requests)),
             // The configuration is refused if they are too much together; `check` looks at the rest of such a one too.
             streamed: header_rule::path_set(&config.stream_requests).unwrap_or_default(),
-            answers,
-            hold: Hold::new(config),
-            config: config.clone(),
+            buffers,
+            hold: Hold::new(&config),
+            check_host: config.check_host.clone().unwrap_or_else(|| HostName("localhost".into())),
+            config,
             tunnels: tunnels.clone(),
             tried: Mutex::default(),
+            is_checked: AtomicBool::new(false),
         }
     }
 
     /// Sends a request to the application and answers with what comes back, or with 4xx or 5xx.
     pub async fn forward(&self, request: Request) -> Response {
         let id = request.id;
-        let mut started = None;
-        let result = self.try_forward(request, &mut started).await;
+        let mut trace = Trace::default();
+        let result = self.try_forward(request, &mut trace).await;
         let mut response = result.unwrap_or_else(|failure| {
-            failure.log(&self.address, id);
+            match &trace.server {
+                Some(server) => failure.log(server, id),
+                None => failure.log(self, id),
+            }
             failure.answer()
         });
-        let elapsed = started.map(|started| started.elapsed()).unwrap_or_default();
+        let elapsed = trace.started.map(|started| started.elapsed()).unwrap_or_default();
         response.extensions_mut().insert(UpstreamTime(elapsed));
         response
     }
 
-    /// Whether the application accepts a connection now.
+    /// Whether a server of the application accepts a connection now.
     ///
     /// # Errors
-    /// Why it does not.
+    /// Why none does.
     pub async fn probe(&self) -> Result<(), Failure> {
-        connect::connect(&self.address.endpoint, self.config.connect_timeout.0).await?;
+        self.servers.connect(None, None, Set::default()).await?;
         self.hold.is_there();
         Ok(())
     }
 
-    /// Whether the application accepted a connection within the last second. However many ask, they
-    /// share one try: asking costs the application nothing.
+    /// Whether a server is well, if health checks are made, or else whether one accepted a connection within the last
+    /// second. However many ask, they share one try: asking costs the application nothing.
     pub async fn is_reachable(&self) -> bool {
+        if self.config.check_path.is_some() {
+            return self.servers.iter().any(|server| !server.drains() && server.standing.checked() == Checked::Well);
+        }
         let mut tried = self.tried.lock().await;
         match *tried {
             Some((when, result)) if when.elapsed() < TRIED_LATELY => result,
@@ -160,12 +212,12 @@ impl Upstream {
         }
     }
 
-    async fn try_forward(&self, request: Request, started: &mut Option<Instant>) -> Result<Response, Failure> {
+    async fn try_forward(&self, request: Request, trace: &mut Trace) -> Result<Response, Failure> {
         let (prepared, body) = self.prepare(request).await?;
         let permit = self.pool.permit().await?;
-        *started = Some(Instant::now());
-        let (exchange, answer) = self.attempt(&prepared, body).await?;
-        let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit };
+        trace.started = Some(Instant::now());
+        let (exchange, answer, in_use) = self.attempt(&prepared, body, trace).await?;
+        let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit, in_use };
         self.answer(prepared, answer, lease).await
     }
 
@@ -194,55 +246,74 @@ impl Upstream {
     }
 
     /// Sends the request: on an idle connection if there is one, else on a fresh one; and again, as
-    /// [`Upstream::may_send_again`] allows.
+    /// [`Upstream::may_send_again`] allows, to another server if there is one.
     async fn attempt(
         &self,
         request: &Prepared,
         mut body: Outgoing,
-    ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
-        let mut idle = if self.speaks_uwsgi() { None } else { self.pool.take() };
-        let mut attempts = Attempts { started: Instant::now(), fresh: 0 };
+        trace: &mut Trace,
+    ) -> Result<(Exchange, ::http::Response<Incoming>, InUse), Failure> {
+        let mut attempts = Attempts { started: Instant::now(), fresh: 0, asked: Set::default() };
+        let mut chosen = self.servers.choose(request.client.address, Set::default(), Set::default());
+        let mut idle = match &chosen {
+            Some(chosen) if !self.speaks_uwsgi() => self.pool.take(chosen.server.number),
+            _ => None,
+        };
         loop {
             let again = body.again();
-            let exchange = match idle.take() {
-                Some(exchange) => exchange,
-                None => {
+            let (exchange, in_use) = match (idle.take(), chosen.take()) {
+                (Some(exchange), Some(in_use)) => (exchange, in_use),
+                (_, first) => {
                     attempts.fresh += 1;
-                    self.open(request).await?
+                    self.open(request, first, attempts.asked).await?
                 }
             };
+            trace.server = Some(Arc::clone(&in_use.server.address));
             let failure = match self.send(exchange, request, body).await {
-                Ok(answer) => return Ok(answer),
+                Ok((exchange, answer)) => {
+                    self.servers.answered(&in_use.server);
+                    return Ok((exchange, answer, in_use));
+                }
                 Err(failure) => failure,
             };
+            self.servers.failed(&in_use.server, &failure);
+            attempts.asked.add(in_use.server.number);
             body = match again {
                 Some(again) if self.may_send_again(request, &failure, attempts) => again,
                 _ => return Err(failure),
             };
-            debug!(id = %request.id, "{failure}");
-            if failure.is_unread() && attempts.fresh > 0 {
+            debug!(socket = %in_use.server.address, id = %request.id, "{failure}");
+            if failure.is_unread() && attempts.fresh > 0 && !self.servers.has_another(attempts.asked) {
                 sleep(PAUSE).await;
             }
         }
     }
 
-    /// What nobody has read may be sent as long as requests wait for the application. What may have been read is sent
-    /// again only if that does no harm, and on one fresh connection after the first: it may be this request that ends
-    /// the worker.
+    /// What nobody has read may be sent as long as requests wait for the application, and once to each of its servers.
+    /// What may have been read is sent again only if that does no harm, and on one fresh connection after the first: it
+    /// may be this request that ends the worker.
     fn may_send_again(&self, request: &Prepared, failure: &Failure, attempts: Attempts) -> bool {
         let is_harmless = request::can_repeat(&request.head.method, request.length);
-        failure.is_unread() && (attempts.fresh == 0 || attempts.started.elapsed() < self.config.hold.0)
+        let may_wait = || attempts.started.elapsed() < self.config.hold.0;
+        failure.is_unread() && (attempts.fresh == 0 || self.servers.has_another(attempts.asked) || may_wait())
             || is_harmless && failure.may_retry() && attempts.fresh < 2
     }
 
-    async fn open(&self, request: &Prepared) -> Result<Exchange, Failure> {
-        let packet = if self.speaks_uwsgi() {
-            Some(uwsgi::packet(&request.head, &self.headers(request), &request.client, self.config.uwsgi_path)?)
-        } else {
-            None
-        };
-        let socket = self.hold.connect(&self.address.endpoint).await?;
-        Exchange::new(socket, packet, &self.config).await
+    async fn open(&self, request: &Prepared, first: Option<InUse>, asked: Set) -> Result<(Exchange, InUse), Failure> {
+        let packet = self.packet(request)?;
+        if self.servers.only().is_none() {
+            self.pool.make_room();
+        }
+        let (in_use, socket) = self.hold.connect(&self.servers, first, request.client.address, asked).await?;
+        Ok((Exchange::new(socket, packet, &self.config).await?, in_use))
+    }
+
+    /// What takes the place of the request's head, if uwsgi is spoken.
+    fn packet(&self, request: &Prepared) -> Result<Option<Bytes>, Failure> {
+        if !self.speaks_uwsgi() {
+            return Ok(None);
+        }
+        uwsgi::packet(&request.head, &self.headers(request), &request.client, self.config.uwsgi_path).map(Some)
     }
 
     async fn send(
@@ -274,7 +345,7 @@ impl Upstream {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(request, head, lease);
         }
-        let is_live = self.answers.limit == 0 || response::is_live(&head.headers);
+        let is_live = self.buffers.answers.limit == 0 || response::is_live(&head.headers);
         response::clean(&mut head)?;
         // A file takes the place of this body: it is dropped, and some applications announce a length and send nothing.
         let is_live = is_live || head.extensions.get::<HandedOver>().is_some();
@@ -285,9 +356,9 @@ impl Upstream {
             }
             return Ok(Response::from_parts(head, Body::Empty));
         }
-        let label = Label { socket: Arc::clone(&self.address), id: request.id };
+        let label = Label { socket: Arc::clone(&lease.in_use.server.address), id: request.id };
         let received = Received::new(incoming, lease, self.deadlines.idle, label);
-        let body = if is_live { Body::stream(received) } else { pump::pump(received, &self.answers).await };
+        let body = if is_live { Body::stream(received) } else { pump::pump(received, &self.buffers.answers).await };
         Ok(Response::from_parts(head, body))
     }
 
@@ -304,7 +375,7 @@ impl Upstream {
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         let (closing, idle_timeout, id) = (self.tunnels.closing(), self.config.tunnel_idle_timeout.0, request.id);
         self.tunnels.spawn(async move {
-            let Lease { exchange, permit, .. } = lease;
+            let Lease { exchange, permit, in_use, .. } = lease;
             let (application, early): (_, Bytes) = exchange.into_upgraded().await;
             match client.await {
                 Ok(client) => {
@@ -313,13 +384,24 @@ impl Upstream {
                 }
                 Err(error) => debug!(%id, %error, "the client left before its connection was upgraded"),
             }
-            drop(permit);
+            drop((permit, in_use));
         });
         Ok(Response::from_parts(head, Body::Empty))
     }
 
     fn speaks_uwsgi(&self) -> bool {
-        self.address.protocol == UpstreamProtocol::Uwsgi
+        self.servers.protocol() == UpstreamProtocol::Uwsgi
+    }
+}
+
+/// Its servers.
+impl fmt::Display for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, server) in self.config.all_servers().iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            write!(f, "{comma}{server}")?;
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,8 @@
 //! How many connections to the application there are, who may have one, and which stay open.
 //!
-//! A permit stands for a connection in use. Idle connections need none: a new one is opened only when
-//! no idle one is left, so both together never exceed the number of permits.
+//! A permit stands for a connection in use. Idle connections need none: a new one is opened only when no idle one is
+//! left, or, with several servers, after those that are too many have been closed, so both together never exceed the
+//! number of permits.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +19,7 @@ use crate::config::UpstreamConfig;
 /// The connections to the application.
 pub(super) struct Pool {
     permits: Arc<Semaphore>,
+    connections: usize,
     waiting: AtomicUsize,
     queue: usize,
     queue_timeout: Duration,
@@ -37,13 +39,17 @@ struct Shelf {
 
 struct Idle {
     exchange: Exchange,
+    /// The number of its server.
+    server: usize,
     until: Instant,
 }
 
 impl Pool {
     pub(super) fn new(config: &UpstreamConfig) -> Self {
+        let connections = config.connections.get().min(Semaphore::MAX_PERMITS);
         Self {
-            permits: Arc::new(Semaphore::new(config.connections.get().min(Semaphore::MAX_PERMITS))),
+            permits: Arc::new(Semaphore::new(connections)),
+            connections,
             waiting: AtomicUsize::new(0),
             queue: config.queue,
             queue_timeout: config.queue_timeout.0,
@@ -65,19 +71,33 @@ impl Pool {
         }
     }
 
-    /// An idle connection that is still open, the one used last.
-    pub(super) fn take(&self) -> Option<Exchange> {
+    /// An idle connection to a server that is still open, the one used last.
+    pub(super) fn take(&self, server: usize) -> Option<Exchange> {
         let now = Instant::now();
         loop {
-            let mut idle = self.shelf().idle.pop()?;
+            let mut shelf = self.shelf();
+            let place = shelf.idle.iter().rposition(|idle| idle.server == server)?;
+            let mut idle = shelf.idle.remove(place);
+            drop(shelf);
             if idle.until > now && idle.exchange.is_reusable() {
                 return Some(idle.exchange);
             }
         }
     }
 
+    /// Closes the oldest idle connections, as many as must go before a fresh one is opened: those to one server are of
+    /// no use to another.
+    pub(super) fn make_room(&self) {
+        let in_use = self.connections.saturating_sub(self.permits.available_permits());
+        let mut shelf = self.shelf();
+        let excess = (in_use + shelf.idle.len()).saturating_sub(self.connections).min(shelf.idle.len());
+        let closed: Vec<_> = shelf.idle.drain(..excess).collect();
+        drop(shelf);
+        drop(closed);
+    }
+
     /// Takes a connection back after an answer, if it can serve another one.
-    pub(super) fn put(self: &Arc<Self>, mut exchange: Exchange) {
+    pub(super) fn put(self: &Arc<Self>, mut exchange: Exchange, server: usize) {
         if self.keep == 0 || self.keep_for.is_zero() || !exchange.is_reusable() {
             return;
         }
@@ -86,7 +106,7 @@ impl Pool {
         if shelf.idle.len() >= self.keep {
             shelf.idle.remove(0);
         }
-        shelf.idle.push(Idle { exchange, until });
+        shelf.idle.push(Idle { exchange, server, until });
         if !std::mem::replace(&mut shelf.is_watched, true) {
             tokio::spawn(close_in_time(Arc::downgrade(self), until));
         }

@@ -20,6 +20,7 @@ use tracing::warn;
 use super::exchange::Exchange;
 use super::failure::innermost;
 use super::pool::Pool;
+use super::servers::InUse;
 use crate::config::values::UpstreamAddress;
 use crate::http::RequestId;
 use crate::http::body::BodyError;
@@ -29,13 +30,14 @@ pub(super) struct Lease {
     pub(super) exchange: Exchange,
     pub(super) pool: Arc<Pool>,
     pub(super) permit: OwnedSemaphorePermit,
+    pub(super) in_use: InUse,
 }
 
 impl Lease {
     /// Gives the connection back after a whole answer.
     pub(super) fn release(self) {
-        self.pool.put(self.exchange);
-        drop(self.permit);
+        self.pool.put(self.exchange, self.in_use.server.number);
+        drop((self.permit, self.in_use));
     }
 }
 

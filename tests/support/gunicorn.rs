@@ -29,9 +29,23 @@ def application(environ, start_response):
     return [answer]
 "#;
 
+/// An ASGI application: it says "chat" over HTTP, and on a WebSocket repeats what it hears, louder.
+const CHAT: &str = r#"
+async def application(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (event := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": event["text"].upper()})
+    elif scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"chat"})
+"#;
+
 /// A running gunicorn.
 pub(crate) struct Gunicorn {
     process: Option<Process>,
+    module: &'static str,
     flags: Vec<&'static str>,
     folder: TempDir,
 }
@@ -39,9 +53,19 @@ pub(crate) struct Gunicorn {
 impl Gunicorn {
     /// Starts it. The socket may come a moment later.
     pub(crate) fn start(flags: &[&'static str]) -> Self {
+        Self::with("small", flags)
+    }
+
+    /// Starts one that speaks WebSocket.
+    pub(crate) fn chat() -> Self {
+        Self::with("chat", &["--workers", "1", "--worker-class", "asgi"])
+    }
+
+    fn with(module: &'static str, flags: &[&'static str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         fs_err::write(folder.path().join("small.py"), APPLICATION).unwrap();
-        let mut gunicorn = Self { process: None, flags: flags.to_vec(), folder };
+        fs_err::write(folder.path().join("chat.py"), CHAT).unwrap();
+        let mut gunicorn = Self { process: None, module, flags: flags.to_vec(), folder };
         gunicorn.start_again();
         gunicorn
     }
@@ -60,7 +84,7 @@ impl Gunicorn {
     pub(crate) fn start_again(&mut self) {
         let mut command = Command::new(Django::Six.program("gunicorn"));
         command.args(["--bind", &self.address(), "--no-control-socket", "--worker-tmp-dir", "/dev/shm"]);
-        command.args(&self.flags).arg("small").current_dir(self.folder.path()).env_remove("GUNICORN_CMD_ARGS");
+        command.args(&self.flags).arg(self.module).current_dir(self.folder.path()).env_remove("GUNICORN_CMD_ARGS");
         self.process = Some(Process::start(command.env("PYTHONDONTWRITEBYTECODE", "1")));
     }
 
