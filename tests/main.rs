@@ -41,5 +41,6 @@ mod sources;
 mod static_files;
 mod tls;
 mod tunnel;
+mod uploads;
 mod uwsgi;
 mod watch;

@@ -774,7 +774,14 @@ async fn an_answer_that_breaks_off_while_it_is_held_is_cut_after_what_came() {
 async fn without_a_disk_bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
     let app = App::answering(HELLO).await;
     let (memory, disk) = (ByteSize(8), ByteSize(0));
-    let config = UpstreamConfig { request_buffer_memory: memory, buffer_disk: disk, ..config() };
+    let reserve = ByteSize(0);
+    let config = UpstreamConfig {
+        request_buffer_memory: memory,
+        request_buffer_reserve: reserve,
+        request_buffer_share: 1.0,
+        buffer_disk: disk,
+        ..config()
+    };
     let upstream = Upstream::new(app.address(), &config);
     let (sender, slow) = channel();
     sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();

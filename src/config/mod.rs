@@ -472,6 +472,16 @@ pub struct UpstreamConfig {
     /// How much to hold in memory of such bodies at once, of all requests together. Default: 64 MiB. What comes
     /// then goes to a file, however short.
     pub request_buffer_memory: ByteSize,
+    /// How much of that memory, of `request_buffer_reserve` and of `buffer_disk` the bodies of one client may take, an
+    /// IPv4 address or an IPv6 /64, as a part of the whole. Default: 0.5; more than 0, and 1 at most.
+    ///
+    /// A further body of that client gets 503, and those of all others come through. A single body may be larger. Raise
+    /// it where many people come from one address, and name a balancer that stands before vestibule in
+    /// `listen.trusted_proxies`: otherwise all people are one client.
+    pub request_buffer_share: f64,
+    /// How much further memory to keep for bodies of 16 KiB at most, as logins are, when all other is taken.
+    /// Default: 8 MiB.
+    pub request_buffer_reserve: ByteSize,
     /// How much of an answer to hold in memory for a client that takes it slowly. Default: 1 MiB.
     ///
     /// The application gives its answer as fast as it can and is free for the next request, while the client still
@@ -521,6 +531,8 @@ impl Default for UpstreamConfig {
             keepalive_timeout: HumanDuration::seconds(1),
             request_buffer: ByteSize::mebibytes(1),
             request_buffer_memory: ByteSize::mebibytes(64),
+            request_buffer_share: 0.5,
+            request_buffer_reserve: ByteSize::mebibytes(8),
             response_buffer: ByteSize::mebibytes(1),
             response_buffer_memory: ByteSize::mebibytes(64),
             buffer_disk: ByteSize::mebibytes(1024),
@@ -617,6 +629,9 @@ pub struct LimitsConfig {
     /// It is the outermost bound for uploads; Django's `DATA_UPLOAD_MAX_MEMORY_SIZE` still holds
     /// for all but files.
     pub body_size: ByteSize,
+    /// The least that must come of a request's body, in bytes per second, on average over `timeouts.body`.
+    /// Default: 500; 0 for no such bound. Then 408.
+    pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,
     /// Of how many clients each of the `rate_limits` keeps count; who came longest ago is forgotten first.
@@ -637,6 +652,7 @@ impl Default for LimitsConfig {
             header_size: ByteSize::kibibytes(32),
             header_count: NonZeroUsize::new(100).expect("100 is not zero"),
             body_size: ByteSize::mebibytes(100),
+            body_rate: ByteSize(500),
             http2_streams: 100,
             rate_limit_clients: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
             password_checks: 64,

@@ -248,6 +248,8 @@ impl Rules<'_> {
 
     fn buffers(&mut self, config: &Config) {
         let Config { limits, upstream, .. } = config;
+        let is_part = upstream.request_buffer_share > 0.0 && upstream.request_buffer_share <= 1.0;
+        self.refuse(!is_part, &[("upstream", "request_buffer_share")], "must be more than 0, and 1 at most");
         self.refuse(
             header_rule::path_set(&upstream.stream_requests).is_err(),
             &[("upstream", "stream_requests")],

@@ -179,7 +179,7 @@ impl Upstream {
         let body = match streams {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
             true => Outgoing::streamed(body, announced),
-            false => Outgoing::gathered(self.gathering.gather(body, announced).await?, announced),
+            false => Outgoing::gathered(self.gathering.gather(body, announced, client.network()).await?, announced),
         };
         if self.speaks_uwsgi() && body.length == Length::Chunked {
             return Err(Failure::LengthRequired);
