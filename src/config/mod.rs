@@ -637,7 +637,8 @@ pub struct LimitsConfig {
     /// Of how many clients each of the `rate_limits` keeps count; who came longest ago is forgotten first.
     /// Default: 100,000; 10,000,000 at most.
     pub rate_limit_clients: NonZeroUsize,
-    /// How many passwords of one file may be checked or wait for it. Default: 64. Then 503.
+    /// How many passwords of one file may be checked or wait for it. Default: 64. Then 503. How long they may wait is
+    /// `timeouts.password_check`.
     pub password_checks: usize,
     /// Threads that serve connections. Default: 0, one for each core that the program may use.
     ///
@@ -671,6 +672,9 @@ pub struct TimeoutsConfig {
     ///
     /// It is also the time in which a fresh connection must say its first word, in either protocol.
     pub header: HumanDuration,
+    /// How long a password may wait for its turn to be checked (`limits.password_checks`). Default: 10 seconds.
+    /// Then 503.
+    pub password_check: HumanDuration,
     /// How long a connection without a request stays open. Default: 75 seconds, as in nginx.
     ///
     /// Raise it above the idle timeout of a load balancer that stands before vestibule.
@@ -691,6 +695,7 @@ impl Default for TimeoutsConfig {
         Self {
             handshake: HumanDuration::seconds(10),
             header: HumanDuration::seconds(15),
+            password_check: HumanDuration::seconds(10),
             idle: HumanDuration::seconds(75),
             body: HumanDuration::seconds(60),
             send: HumanDuration::seconds(60),

@@ -121,6 +121,7 @@ impl Rules<'_> {
         for (key, value) in [
             (("timeouts", "handshake"), timeouts.handshake),
             (("timeouts", "header"), timeouts.header),
+            (("timeouts", "password_check"), timeouts.password_check),
             (("timeouts", "idle"), timeouts.idle),
             (("timeouts", "body"), timeouts.body),
             (("timeouts", "send"), timeouts.send),
