@@ -29,6 +29,7 @@ mod overlap;
 mod proof;
 mod proxy;
 mod proxy_exchanges;
+mod proxy_protocol;
 mod references;
 mod releases;
 mod reload;

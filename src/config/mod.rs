@@ -82,6 +82,12 @@ pub struct ListenConfig {
     /// Addresses for HTTP/1.1 and HTTP/2 over TLS: `HOST:PORT`, or `unix:PATH`. Default: none.
     /// Changes at a restart only.
     pub https: Vec<ListenAddress>,
+    /// Those of these addresses whose connections begin with a header of the PROXY protocol, version 1 or 2, by which a
+    /// balancer that hands connections through says whose they are. Default: none. Changes at a restart only.
+    ///
+    /// The balancer must be in `trusted_proxies`; every other connection to these addresses is closed, and so is one
+    /// that has no such header. The header must come within `timeouts.handshake`.
+    pub proxy_protocol: Vec<ListenAddress>,
     /// Access rights of unix sockets that vestibule makes. Default: "0660". Changes at a restart only.
     pub unix_mode: UnixMode,
     /// Networks whose `X-Forwarded-For`, `-Proto` and `X-Request-ID` are believed. Default: none.
@@ -94,7 +100,13 @@ pub struct ListenConfig {
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { http: Vec::new(), https: Vec::new(), unix_mode: UnixMode(0o660), trusted_proxies: Vec::new() }
+        Self {
+            http: Vec::new(),
+            https: Vec::new(),
+            proxy_protocol: Vec::new(),
+            unix_mode: UnixMode(0o660),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -666,7 +678,7 @@ impl Default for LimitsConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeoutsConfig {
-    /// How long a TLS handshake may take. Default: 10 seconds.
+    /// How long a TLS handshake may take, and a PROXY protocol header before it. Default: 10 seconds.
     pub handshake: HumanDuration,
     /// How long an HTTP/1.1 client may take to send a request's head, once begun. Default: 15 seconds.
     ///

@@ -25,6 +25,7 @@ pub(super) struct Broken {
 /// Everything that breaks a rule.
 pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     let mut rules = Rules { doubts, broken: Vec::new() };
+    rules.proxy_protocol(config);
     rules.certificate(config);
     rules.hsts(config);
     rules.health(config);
@@ -66,6 +67,22 @@ impl Rules<'_> {
             let problem = Problem { origin: None, message: format!("[[{table}]] {key}: {message}") };
             self.broken.push(Broken { table, key, number: Some(number), problem });
         }
+    }
+
+    fn proxy_protocol(&mut self, config: &Config) {
+        const KEY: Key = ("listen", "proxy_protocol");
+        let listen = &config.listen;
+        let addresses = listen.http.iter().chain(&listen.https);
+        self.refuse(
+            listen.proxy_protocol.iter().any(|address| !addresses.clone().any(|other| other == address)),
+            &[KEY, ("listen", "http"), ("listen", "https")],
+            "names an address that is neither in http nor in https; write it there, too, in the same way",
+        );
+        self.refuse(
+            !listen.proxy_protocol.is_empty() && listen.trusted_proxies.is_empty(),
+            &[KEY, ("listen", "trusted_proxies")],
+            "needs trusted_proxies; name the balancer that sends the header, as in [\"10.0.0.0/8\"]",
+        );
     }
 
     fn certificate(&mut self, config: &Config) {
