@@ -94,7 +94,8 @@ pub struct ListenConfig {
     ///
     /// Name here the load balancer that stands before vestibule, and nothing else: whoever connects
     /// from one of these networks can claim any address. A peer on a unix socket counts as trusted
-    /// only with `"unix"` in the list.
+    /// only with `"unix"` in the list. "cloudflare" and "fastly" stand for the networks that these name as theirs, from
+    /// which everybody who has an account there can send, too.
     pub trusted_proxies: Vec<values::TrustedPeer>,
 }
 
