@@ -90,7 +90,8 @@ pub struct ListenConfig {
     pub proxy_protocol: Vec<ListenAddress>,
     /// Access rights of unix sockets that vestibule makes. Default: "0660". Changes at a restart only.
     pub unix_mode: UnixMode,
-    /// Networks whose `X-Forwarded-For`, `-Proto` and `X-Request-ID` are believed. Default: none.
+    /// Networks whose `X-Forwarded-For` and `-Proto`, or else `Forwarded`, and whose `X-Request-ID` and
+    /// `X-Request-Start` are believed. Default: none.
     ///
     /// Name here the load balancer that stands before vestibule, and nothing else: whoever connects
     /// from one of these networks can claim any address. A peer on a unix socket counts as trusted
@@ -449,6 +450,15 @@ pub struct UpstreamConfig {
     pub address: Option<UpstreamAddress>,
     /// How long a connection to the application may take to come about. Default: 5 seconds.
     pub connect_timeout: HumanDuration,
+    /// Tell the application who the client is in `Forwarded` (RFC 7239), too. Default: false.
+    ///
+    /// It says what `X-Forwarded-For`, `-Proto` and `-Host` say, which Django and gunicorn read.
+    pub forwarded: bool,
+    /// Tell the application in `X-Request-Start` when the request was here, as `t=` and milliseconds since 1970, so that
+    /// New Relic, Scout and others see how long requests wait for a worker. Default: true.
+    ///
+    /// A trusted proxy's is handed on as it is.
+    pub request_start: bool,
     /// How long requests wait for an application that is not there, as while it restarts. Default: 10
     /// seconds, from the first that found nobody. Then 503; with 0, 502 at once.
     pub hold: HumanDuration,
@@ -533,6 +543,8 @@ impl Default for UpstreamConfig {
         Self {
             address: None,
             connect_timeout: HumanDuration::seconds(5),
+            forwarded: false,
+            request_start: true,
             hold: HumanDuration::seconds(10),
             response_timeout: HumanDuration::seconds(60),
             idle_timeout: HumanDuration::seconds(60),

@@ -50,6 +50,7 @@ use self::gather::Gathering;
 use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
+use self::request::Told;
 use self::sent::{Length, Outgoing, Sent};
 use self::storage::Storage;
 use self::tunnel::Tunnels;
@@ -84,6 +85,7 @@ struct Prepared {
     length: Length,
     client: Client,
     id: RequestId,
+    told: Told,
     /// The protocol that the client wants to go on with, and its side of the connection.
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
@@ -190,7 +192,8 @@ impl Upstream {
             }
             _ => None,
         };
-        Ok((Prepared { head, length: body.length, client, id, upgrade }, body))
+        let told = Told::now(&self.config, &head);
+        Ok((Prepared { head, length: body.length, client, id, told, upgrade }, body))
     }
 
     /// Sends the request: on an idle connection if there is one, else on a fresh one; and again, as
@@ -260,7 +263,7 @@ impl Upstream {
 
     fn headers(&self, request: &Prepared) -> ::http::HeaderMap {
         let upgrade = request.upgrade.as_ref().map(|(protocol, _)| protocol);
-        request::headers(&request.head, &request.client, request.id, request.length, upgrade)
+        request::headers(&request.head, &request.client, request.id, &request.told, request.length, upgrade)
     }
 
     /// Turns what the application answered into what the client gets.
