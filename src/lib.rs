@@ -25,13 +25,13 @@
 //!
 //! A static request:
 //! ```text
-//! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
+//! serve::accept -> (proxy_protocol, tls) -> hyper -> serve::stack -> layers inward
 //!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
 //! -> layers outward -> hyper -> socket
 //! ```
 //! A proxied request:
 //! ```text
-//! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
+//! serve::accept -> (proxy_protocol, tls) -> hyper -> serve::stack -> layers inward
 //!   -> upstream: routes (which application) -> gather (the whole body) -> pool -> servers (balance, standing)
 //!        -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)

@@ -112,7 +112,7 @@ fn django_sees_the_visitors_address(site: &Site) {
 }
 
 /// What a visitor could claim, in each spelling that some server or Django can be told to believe.
-const FORGED: [&str; 22] = [
+const FORGED: [&str; 24] = [
     "SCRIPT_NAME: /forged",
     "Script-Name: /forged",
     "PATH_INFO: /forged",
@@ -134,6 +134,8 @@ const FORGED: [&str; 22] = [
     "X-Real-IP: forged",
     "Forwarded: for=forged;proto=http",
     "X-Request-ID: forged",
+    "X-Request-Start: forged",
+    "X-Queue-Start: forged",
     "Proxy: http://forged",
 ];
 
@@ -154,7 +156,7 @@ fn nothing_forged_arrives(site: &Site) {
             // uWSGI leaves an empty SCRIPT_NAME out.
             assert_eq!(meta[name].as_str().unwrap_or_default(), expected, "{name} in {meta}");
         }
-        for name in ["HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_REQUEST_ID"] {
+        for name in ["HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "HTTP_X_REQUEST_ID", "HTTP_X_REQUEST_START"] {
             let value = meta[name].as_str().unwrap_or_else(|| panic!("{name} is missing in {meta}"));
             assert!(!value.is_empty() && !value.contains(','), "{name} came more than once: {value}");
         }

@@ -163,6 +163,23 @@ async fn the_operators_pages_stand_for_our_errors_only() {
 }
 
 #[tokio::test]
+async fn the_operators_page_is_shown_when_the_application_stays_away() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join("503.html"), "<p>Back in a moment.").unwrap();
+    let absent = "[upstream]\nhold = \"50ms\"\naddress = \"unix:/no/such.sock\"\n[pages]\nerrors = ";
+    let server = TestServer::start(&format!("{absent}\"{}\"", folder.path().display())).await;
+    // The first waits for as long as it may, and then nobody does.
+    for _ in 0..2 {
+        let answer = get(server.address(), "/", "Accept: text/html\r\n").await;
+        assert_eq!((answer.status, answer.text()), (503, "<p>Back in a moment."));
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    let plain = get(server.address(), "/", "").await;
+    assert_eq!((plain.text(), plain.header("retry-after")), ("503 Service Unavailable\n", Some("1")));
+}
+
+#[tokio::test]
 async fn other_names_and_old_paths_lead_to_the_new() {
     let app = app().await;
     let server = server(

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use vestibule::config::UpstreamConfig;
 use vestibule::config::values::{ByteSize, HumanDuration, UpstreamAddress};
 use vestibule::http::body::{Body, BodyError};
+use vestibule::http::forwarded::RequestStart;
 use vestibule::http::{Client, Request, RequestId, Response, Scheme, UpstreamTime};
 use vestibule::upstream::failure::Failure;
 use vestibule::upstream::tunnel::Tunnels;
@@ -80,7 +81,7 @@ pub(crate) async fn text(response: Response) -> (u16, String) {
 }
 
 fn config() -> UpstreamConfig {
-    UpstreamConfig { hold: HumanDuration::seconds(0), ..UpstreamConfig::default() }
+    UpstreamConfig { hold: HumanDuration::seconds(0), request_start: false, ..UpstreamConfig::default() }
 }
 
 fn upstream(app: &App) -> Upstream {
@@ -113,6 +114,34 @@ async fn the_application_sees_the_request_and_who_sent_it() {
          x-forwarded-host: example.com\r\n\
          x-request-id: 00000000000000000000000000000abc\r\n\r\n"
     );
+}
+
+#[tokio::test]
+async fn the_application_hears_when_the_request_was_here_and_in_forwarded_who_sent_it() {
+    for (start, forwarded) in [(false, false), (true, false), (false, true), (true, true)] {
+        let app = App::answering(HELLO).await;
+        let config = UpstreamConfig { request_start: start, forwarded, ..config() };
+        let claims = [("x-request-start", "t=1"), ("x-queue-start", "t=1"), ("forwarded", "for=203.0.113.9")];
+        Upstream::new(app.address(), &config).forward(request("GET", "/", &claims, Body::Empty)).await;
+        let seen = app.request();
+        let fields = |name: &str| seen.lines().filter_map(|line| line.strip_prefix(name)).collect::<Vec<_>>();
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let starts: Vec<u128> = fields("x-request-start: t=").iter().map(|start| start.parse().unwrap()).collect();
+        assert!(starts.len() == usize::from(start) && starts.iter().all(|start| now.abs_diff(*start) < 60_000));
+        let expected = "for=192.0.2.1;host=example.com;proto=https";
+        assert_eq!(fields("forwarded: "), if forwarded { vec![expected] } else { vec![] });
+        assert_eq!(fields("x-queue-start: "), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn when_a_request_came_to_a_trusted_proxy_is_handed_on() {
+    let app = App::answering(HELLO).await;
+    let mut request = get("/");
+    request.head.extensions.insert(RequestStart(HeaderValue::from_static("t=1512345678901")));
+    let config = UpstreamConfig { request_start: true, ..config() };
+    Upstream::new(app.address(), &config).forward(request).await;
+    assert!(app.request().contains("\r\nx-request-start: t=1512345678901\r\n"));
 }
 
 #[tokio::test]
@@ -780,7 +809,14 @@ async fn an_answer_that_breaks_off_while_it_is_held_is_cut_after_what_came() {
 async fn without_a_disk_bodies_of_unknown_length_take_no_more_memory_together_than_is_allowed() {
     let app = App::answering(HELLO).await;
     let (memory, disk) = (ByteSize(8), ByteSize(0));
-    let config = UpstreamConfig { request_buffer_memory: memory, buffer_disk: disk, ..config() };
+    let reserve = ByteSize(0);
+    let config = UpstreamConfig {
+        request_buffer_memory: memory,
+        request_buffer_reserve: reserve,
+        request_buffer_share: 1.0,
+        buffer_disk: disk,
+        ..config()
+    };
     let upstream = Upstream::new(app.address(), &config);
     let (sender, slow) = channel();
     sender.send(Ok(Bytes::from_static(b"abcdef"))).unwrap();

@@ -210,17 +210,21 @@ async fn over_http2(server: &TestServer, exchange: &Exchange) -> Vec<String> {
 const KNOWN: &str = "(the client, as it is known to vestibule)\r\n";
 const NEXT_SEEN: &str = "GET /next HTTP/1.1\r\nhost: example.com\r\n(the client, as it is known to vestibule)\r\n\r\n";
 
-/// A request that the application saw, with one line for the six fields by which the client is made known,
+/// A request that the application saw, with one line for the seven fields by which the client is made known,
 /// if they are as they must be.
 fn shortened(request: &str) -> String {
     let field = |name: &str| request.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-    let (Some(host), Some(id)) = (field("host"), field("x-request-id")) else { return request.to_owned() };
+    let (Some(host), Some(id), Some(start)) = (field("host"), field("x-request-id"), field("x-request-start")) else {
+        return request.to_owned();
+    };
     let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or(80u16);
     let known = format!(
         "x-real-ip: 127.0.0.1\r\nx-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\n\
-         x-forwarded-port: {port}\r\nx-forwarded-host: {host}\r\nx-request-id: {id}\r\n"
+         x-forwarded-port: {port}\r\nx-forwarded-host: {host}\r\nx-request-id: {id}\r\n\
+         x-request-start: {start}\r\n"
     );
-    let is_sound = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let is_now = start.strip_prefix("t=").is_some_and(|start| start.len() == 13 && start.parse::<u64>().is_ok());
+    let is_sound = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) && is_now;
     if is_sound { request.replacen(&known, KNOWN, 1) } else { request.to_owned() }
 }
 

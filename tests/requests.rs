@@ -324,3 +324,36 @@ async fn what_came_of_an_answer_that_broke_off_reaches_the_client() {
     assert_eq!(client.line().await.as_deref(), Some("hello"));
     assert!(client.is_closed().await, "half an answer must not look like a whole one");
 }
+
+#[tokio::test]
+async fn what_a_trusted_proxy_says_in_forwarded_reaches_the_application_in_its_fields() {
+    let app = App::answering(HELLO).await;
+    for (trusted, expected) in [
+        (
+            "127.0.0.0/8",
+            ["x-forwarded-for: 2001:db8::1", "x-forwarded-proto: https", "x-request-start: t=1512345678901"],
+        ),
+        ("192.0.2.0/24", ["x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", ""]),
+    ] {
+        let server = TestServer::start(&format!(
+            "[listen]\nhttp = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"{trusted}\"]\n[upstream]\naddress = \"{}\"\n",
+            app.address()
+        ))
+        .await;
+        let mut client = Connection::open(server.address()).await;
+        client
+            .send(
+                "GET / HTTP/1.1\r\nHost: example.com\r\nX-Request-Start: t=1512345678901\r\n\
+                 Forwarded: for=mallory, for=\"[2001:db8::1]:4711\";proto=https;host=mallory\r\n\r\n",
+            )
+            .await;
+        assert_eq!(client.answer().await.unwrap().status, 200);
+        let seen = app.requests().pop().unwrap();
+        for line in expected {
+            assert!(seen.contains(&format!("\r\n{line}")), "{line} is not in {seen}");
+        }
+        let starts = seen.matches("x-request-start: ").count();
+        assert!(starts == 1 && !seen.contains("mallory") && !seen.contains("\r\nforwarded: "), "{seen}");
+        assert_eq!(seen.contains("1512345678901"), trusted.starts_with("127"));
+    }
+}

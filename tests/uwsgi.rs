@@ -34,10 +34,12 @@ async fn each_request_is_one_packet_on_a_connection_of_its_own() {
         assert_eq!(find("REMOTE_ADDR"), Some("192.0.2.1"));
         assert_eq!(find("HTTPS"), Some("on"));
         assert_eq!(find("HTTP_X_FORWARDED_FOR"), Some("192.0.2.1"));
+        assert!(find("HTTP_X_REQUEST_START").unwrap().starts_with("t="));
+        assert_eq!(find("HTTP_FORWARDED"), Some("for=192.0.2.1;host=example.com;proto=https"));
         connection.send(ANSWER).await;
     })
     .await;
-    let upstream = upstream(&app);
+    let upstream = Upstream::new(app.address(), &UpstreamConfig { forwarded: true, ..UpstreamConfig::default() });
     for _ in 0..2 {
         assert_eq!(text(upstream.forward(get("/a%20b?c")).await).await, (200, "hello".into()));
     }

@@ -519,6 +519,16 @@ mod tests {
     fn contradictions_are_refused() {
         for (file, key) in [
             ("[listen]\nhttps = [\"a:1\"]", "[listen] https"),
+            (
+                "[listen]\nhttp = [\"a:1\"]\nproxy_protocol = [\"a:2\"]\ntrusted_proxies = [\"unix\"]",
+                "[listen] proxy_protocol: names an address",
+            ),
+            (
+                "[listen]\nhttp = [\"a:1\"]\nproxy_protocol = [\"a:1\"]",
+                "[listen] proxy_protocol: needs trusted_proxies",
+            ),
+            ("[upstream]\nrequest_buffer_share = 0", "[upstream] request_buffer_share"),
+            ("[upstream]\nrequest_buffer_share = 1.1", "[upstream] request_buffer_share"),
             ("[tls]\ncertificate = \"a\"", "[tls] certificate"),
             ("[tls]\nkey = \"a\"", "[tls] key"),
             ("[tls]\nkey = \"a\"\ncertificate = \"b\"\nself_signed = true", "[tls] self_signed"),

@@ -87,19 +87,33 @@ pub struct ListenConfig {
     /// Addresses for HTTP/1.1 and HTTP/2 over TLS: `HOST:PORT`, or `unix:PATH`. Default: none.
     /// Changes at a restart only.
     pub https: Vec<ListenAddress>,
+    /// Those of these addresses whose connections begin with a header of the PROXY protocol, version 1 or 2, by which a
+    /// balancer that hands connections through says whose they are. Default: none. Changes at a restart only.
+    ///
+    /// The balancer must be in `trusted_proxies`; every other connection to these addresses is closed, and so is one
+    /// that has no such header. The header must come within `timeouts.handshake`.
+    pub proxy_protocol: Vec<ListenAddress>,
     /// Access rights of unix sockets that vestibule makes. Default: "0660". Changes at a restart only.
     pub unix_mode: UnixMode,
-    /// Networks whose `X-Forwarded-For`, `-Proto` and `X-Request-ID` are believed. Default: none.
+    /// Networks whose `X-Forwarded-For` and `-Proto`, or else `Forwarded`, and whose `X-Request-ID` and
+    /// `X-Request-Start` are believed. Default: none.
     ///
     /// Name here the load balancer that stands before vestibule, and nothing else: whoever connects
     /// from one of these networks can claim any address. A peer on a unix socket counts as trusted
-    /// only with `"unix"` in the list.
+    /// only with `"unix"` in the list. "cloudflare" and "fastly" stand for the networks that these name as theirs, from
+    /// which everybody who has an account there can send, too.
     pub trusted_proxies: Vec<values::TrustedPeer>,
 }
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { http: Vec::new(), https: Vec::new(), unix_mode: UnixMode(0o660), trusted_proxies: Vec::new() }
+        Self {
+            http: Vec::new(),
+            https: Vec::new(),
+            proxy_protocol: Vec::new(),
+            unix_mode: UnixMode(0o660),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 
@@ -477,6 +491,15 @@ pub struct UpstreamConfig {
     pub check_status: Vec<u16>,
     /// How long a connection to a server of the application may take to come about. Default: 5 seconds.
     pub connect_timeout: HumanDuration,
+    /// Tell the application who the client is in `Forwarded` (RFC 7239), too. Default: false.
+    ///
+    /// It says what `X-Forwarded-For`, `-Proto` and `-Host` say, which Django and gunicorn read.
+    pub forwarded: bool,
+    /// Tell the application in `X-Request-Start` when the request was here, as `t=` and milliseconds since 1970, so that
+    /// New Relic, Scout and others see how long requests wait for a worker. Default: true.
+    ///
+    /// A trusted proxy's is handed on as it is.
+    pub request_start: bool,
     /// How long requests wait for an application that is not there, as while it restarts. Default: 10
     /// seconds, from the first that found nobody. Then 503; with 0, 502 at once.
     pub hold: HumanDuration,
@@ -514,6 +537,16 @@ pub struct UpstreamConfig {
     /// How much to hold in memory of such bodies at once, of all requests together. Default: 64 MiB. What comes
     /// then goes to a file, however short.
     pub request_buffer_memory: ByteSize,
+    /// How much of that memory, of `request_buffer_reserve` and of `buffer_disk` the bodies of one client may take, an
+    /// IPv4 address or an IPv6 /64, as a part of the whole. Default: 0.5; more than 0, and 1 at most.
+    ///
+    /// A further body of that client gets 503, and those of all others come through. A single body may be larger. Raise
+    /// it where many people come from one address, and name a balancer that stands before vestibule in
+    /// `listen.trusted_proxies`: otherwise all people are one client.
+    pub request_buffer_share: f64,
+    /// How much further memory to keep for bodies of 16 KiB at most, as logins are, when all other is taken.
+    /// Default: 8 MiB.
+    pub request_buffer_reserve: ByteSize,
     /// How much of an answer to hold in memory for a client that takes it slowly. Default: 1 MiB.
     ///
     /// The application gives its answer as fast as it can and is free for the next request, while the client still
@@ -561,6 +594,8 @@ impl Default for UpstreamConfig {
             check_timeout: HumanDuration::seconds(2),
             check_status: vec![200],
             connect_timeout: HumanDuration::seconds(5),
+            forwarded: false,
+            request_start: true,
             hold: HumanDuration::seconds(10),
             response_timeout: HumanDuration::seconds(60),
             idle_timeout: HumanDuration::seconds(60),
@@ -572,6 +607,8 @@ impl Default for UpstreamConfig {
             keepalive_timeout: HumanDuration::seconds(1),
             request_buffer: ByteSize::mebibytes(1),
             request_buffer_memory: ByteSize::mebibytes(64),
+            request_buffer_share: 0.5,
+            request_buffer_reserve: ByteSize::mebibytes(8),
             response_buffer: ByteSize::mebibytes(1),
             response_buffer_memory: ByteSize::mebibytes(64),
             buffer_disk: ByteSize::mebibytes(1024),
@@ -772,12 +809,16 @@ pub struct LimitsConfig {
     /// It is the outermost bound for uploads; Django's `DATA_UPLOAD_MAX_MEMORY_SIZE` still holds
     /// for all but files.
     pub body_size: ByteSize,
+    /// The least that must come of a request's body, in bytes per second, on average over `timeouts.body`.
+    /// Default: 500; 0 for no such bound. Then 408.
+    pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,
     /// Of how many clients each of the `rate_limits` keeps count; who came longest ago is forgotten first.
     /// Default: 100,000; 10,000,000 at most.
     pub rate_limit_clients: NonZeroUsize,
-    /// How many passwords of one file may be checked or wait for it. Default: 64. Then 503.
+    /// How many passwords of one file may be checked or wait for it. Default: 64. Then 503. How long they may wait is
+    /// `timeouts.password_check`.
     pub password_checks: usize,
     /// Threads that serve connections. Default: 0, one for each core that the program may use.
     ///
@@ -792,6 +833,7 @@ impl Default for LimitsConfig {
             header_size: ByteSize::kibibytes(32),
             header_count: NonZeroUsize::new(100).expect("100 is not zero"),
             body_size: ByteSize::mebibytes(100),
+            body_rate: ByteSize(500),
             http2_streams: 100,
             rate_limit_clients: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
             password_checks: 64,
@@ -804,12 +846,15 @@ impl Default for LimitsConfig {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TimeoutsConfig {
-    /// How long a TLS handshake may take. Default: 10 seconds.
+    /// How long a TLS handshake may take, and a PROXY protocol header before it. Default: 10 seconds.
     pub handshake: HumanDuration,
     /// How long an HTTP/1.1 client may take to send a request's head, once begun. Default: 15 seconds.
     ///
     /// It is also the time in which a fresh connection must say its first word, in either protocol.
     pub header: HumanDuration,
+    /// How long a password may wait for its turn to be checked (`limits.password_checks`). Default: 10 seconds.
+    /// Then 503.
+    pub password_check: HumanDuration,
     /// How long a connection without a request stays open. Default: 75 seconds, as in nginx.
     ///
     /// Raise it above the idle timeout of a load balancer that stands before vestibule.
@@ -830,6 +875,7 @@ impl Default for TimeoutsConfig {
         Self {
             handshake: HumanDuration::seconds(10),
             header: HumanDuration::seconds(15),
+            password_check: HumanDuration::seconds(10),
             idle: HumanDuration::seconds(75),
             body: HumanDuration::seconds(60),
             send: HumanDuration::seconds(60),

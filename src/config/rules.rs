@@ -26,6 +26,7 @@ pub(super) struct Broken {
 /// Everything that breaks a rule.
 pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     let mut rules = Rules { doubts, broken: Vec::new() };
+    rules.proxy_protocol(config);
     rules.certificate(config);
     rules.hsts(config);
     rules.health(config);
@@ -69,6 +70,22 @@ impl Rules<'_> {
             let problem = Problem { origin: None, message: format!("[[{table}]] {key}: {message}") };
             self.broken.push(Broken { table, key, number: Some(number), problem });
         }
+    }
+
+    fn proxy_protocol(&mut self, config: &Config) {
+        const KEY: Key = ("listen", "proxy_protocol");
+        let listen = &config.listen;
+        let addresses = listen.http.iter().chain(&listen.https);
+        self.refuse(
+            listen.proxy_protocol.iter().any(|address| !addresses.clone().any(|other| other == address)),
+            &[KEY, ("listen", "http"), ("listen", "https")],
+            "names an address that is neither in http nor in https; write it there, too, in the same way",
+        );
+        self.refuse(
+            !listen.proxy_protocol.is_empty() && listen.trusted_proxies.is_empty(),
+            &[KEY, ("listen", "trusted_proxies")],
+            "needs trusted_proxies; name the balancer that sends the header, as in [\"10.0.0.0/8\"]",
+        );
     }
 
     fn certificate(&mut self, config: &Config) {
@@ -124,6 +141,7 @@ impl Rules<'_> {
         for (key, value) in [
             (("timeouts", "handshake"), timeouts.handshake),
             (("timeouts", "header"), timeouts.header),
+            (("timeouts", "password_check"), timeouts.password_check),
             (("timeouts", "idle"), timeouts.idle),
             (("timeouts", "body"), timeouts.body),
             (("timeouts", "send"), timeouts.send),
@@ -254,6 +272,8 @@ impl Rules<'_> {
 
     fn buffers(&mut self, config: &Config) {
         let Config { limits, upstream, .. } = config;
+        let is_part = upstream.request_buffer_share > 0.0 && upstream.request_buffer_share <= 1.0;
+        self.refuse(!is_part, &[("upstream", "request_buffer_share")], "must be more than 0, and 1 at most");
         self.refuse(
             header_rule::path_set(&upstream.stream_requests).is_err(),
             &[("upstream", "stream_requests")],

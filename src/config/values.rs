@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::uri::PathAndQuery;
@@ -121,6 +122,8 @@ impl FromStr for UnixMode {
 pub enum TrustedPeer {
     /// Every address of this network.
     Network(IpNet),
+    /// Every address of the networks that are known by a name.
+    Named(&'static str, Arc<[IpNet]>),
     /// Whoever connects over a unix socket.
     Unix,
 }
@@ -130,10 +133,25 @@ impl TrustedPeer {
     pub fn covers(&self, address: Option<IpAddr>) -> bool {
         match (self, address) {
             (Self::Network(network), Some(address)) => network.contains(&address.to_canonical()),
+            (Self::Named(_, networks), Some(address)) => {
+                let address = address.to_canonical();
+                networks.iter().any(|network| network.contains(&address))
+            }
             (Self::Unix, None) => true,
             _ => false,
         }
     }
+}
+
+/// The networks that are known by a name.
+const NAMED_NETWORKS: &str = include_str!("networks.txt");
+
+/// The names, each with its networks as text.
+fn named_networks() -> impl Iterator<Item = (&'static str, impl Iterator<Item = &'static str>)> {
+    NAMED_NETWORKS.split("\n[").skip(1).filter_map(|set| {
+        let (name, networks) = set.split_once("]\n")?;
+        Some((name, networks.lines().filter(|line| !line.is_empty() && !line.starts_with('#'))))
+    })
 }
 
 impl FromStr for TrustedPeer {
@@ -146,8 +164,13 @@ impl FromStr for TrustedPeer {
         if let Ok(address) = text.parse::<IpAddr>() {
             return Ok(Self::Network(address.into()));
         }
+        if let Some((name, networks)) = named_networks().find(|(name, _)| *name == text) {
+            let networks = networks.map(|network| network.parse().expect("a test has read them all"));
+            return Ok(Self::Named(name, networks.collect()));
+        }
         text.parse::<IpNet>().map(Self::Network).map_err(|_| {
-            format!("{text:?} is not a network; write an address, a CIDR as in \"10.0.0.0/8\", or \"unix\"")
+            let names = named_networks().map(|(name, _)| format!("{name:?}, ")).collect::<String>();
+            format!("{text:?} is not a network; write an address, a CIDR as in \"10.0.0.0/8\", {names}or \"unix\"")
         })
     }
 }
@@ -965,6 +988,35 @@ pub enum Encoding {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_known_by_name() {
+        for (name, networks) in named_networks() {
+            let read: Vec<IpNet> = networks.map(|text| text.parse().expect(text)).collect();
+            assert!(read.len() > 10, "for {name}");
+            for (at, network) in read.iter().enumerate() {
+                let is_true = network.trunc() == *network && !network.addr().is_loopback();
+                let is_new = !read[..at].iter().any(|other| other.contains(network) || network.contains(other));
+                assert!(is_true && is_new, "{network} of {name}");
+            }
+        }
+        let names: Vec<_> = named_networks().map(|(name, _)| name).collect();
+        assert_eq!(names, ["cloudflare", "fastly"]);
+        for (name, address, is_covered) in [
+            ("cloudflare", Some("173.245.48.1"), true),
+            ("cloudflare", Some("::ffff:173.245.48.1"), true),
+            ("cloudflare", Some("2606:4700::1"), true),
+            ("cloudflare", Some("151.101.1.1"), false),
+            ("cloudflare", None, false),
+            ("fastly", Some("151.101.1.1"), true),
+            ("fastly", Some("192.0.2.1"), false),
+        ] {
+            let peer: TrustedPeer = name.parse().unwrap();
+            assert_eq!(peer.covers(address.map(|text| text.parse().unwrap())), is_covered, "for {name}, {address:?}");
+        }
+        let error = "cloudfront".parse::<TrustedPeer>().unwrap_err();
+        assert!(error.ends_with("as in \"10.0.0.0/8\", \"cloudflare\", \"fastly\", or \"unix\""), "{error}");
+    }
 
     #[test]
     fn severities_go_by_pattern_and_end_with_one_for_all_others() {

@@ -1,6 +1,7 @@
 //! Paths that are not for everybody: by network, by password, or both.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ::http::request::Parts;
 
@@ -31,8 +32,8 @@ pub(super) enum Refused {
 }
 
 impl Access {
-    pub(super) fn new(config: &AccessConfig, checks: usize) -> Result<Self, GateError> {
-        let passwords = config.password_file.as_deref().map(|file| Passwords::read(file, checks));
+    pub(super) fn new(config: &AccessConfig, checks: usize, patience: Duration) -> Result<Self, GateError> {
+        let passwords = config.password_file.as_deref().map(|file| Passwords::read(file, checks, patience));
         Ok(Self {
             path: config.path.clone(),
             allow: config.allow.clone(),
@@ -83,7 +84,7 @@ mod tests {
             ("deny = [\"2001:db8::/32\"]", Some("192.0.2.1"), true),
         ] {
             let config: Config = toml::from_str(&format!("[[access]]\npath = \"/*\"\n{rule}")).expect("a rule");
-            let access = Access::new(&config.access[0], 1).expect("no passwords to read");
+            let access = Access::new(&config.access[0], 1, Duration::ZERO).expect("no passwords to read");
             let client = client.map(|address| address.parse().expect("an address"));
             assert_eq!(access.lets_in(client), expected, "for {rule}, {client:?}");
         }

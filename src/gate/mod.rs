@@ -72,15 +72,15 @@ impl Gate {
     /// # Errors
     /// See [`GateError`].
     pub fn new(config: &Config, before: Option<(&Config, &Self)>) -> Result<Self, GateError> {
-        let (staging, limits) = (&config.staging, &config.limits);
+        let (staging, limits, patience) = (&config.staging, &config.limits, config.timeouts.password_check.0);
         let staging = match &staging.password_file {
             Some(file) if staging.enabled => {
-                let passwords = Passwords::read(file, limits.password_checks)?;
+                let passwords = Passwords::read(file, limits.password_checks, patience)?;
                 Some(Staging { passwords, open: staging.open.clone() })
             }
             _ => None,
         };
-        let access = config.access.iter().map(|rule| Access::new(rule, limits.password_checks));
+        let access = config.access.iter().map(|rule| Access::new(rule, limits.password_checks, patience));
         let is_same = |other: &Config| {
             (&other.rate_limits, other.limits.rate_limit_clients) == (&config.rate_limits, limits.rate_limit_clients)
         };
@@ -99,7 +99,7 @@ impl Gate {
     /// Lets a request in, or gives the answer for who stays outside.
     ///
     /// # Errors
-    /// 401, 403, 429, or 503 when too many passwords are being checked.
+    /// 401, 403, 429, or 503 when too many passwords are being checked, or that takes too long.
     pub async fn admit(&self, head: &Parts, client: &Client) -> Result<Pass, Box<Response>> {
         let path = path::decided(head.uri.path());
         let reserved = self.limits.reserve(&path, &head.method, client.address, Instant::now()).map_err(too_many)?;

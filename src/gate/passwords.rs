@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ::http::HeaderMap;
 use ::http::header::AUTHORIZATION;
@@ -16,8 +17,10 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::GateError;
+use crate::http::network_of;
 
 /// How many right passwords are remembered: more than people share a staging site.
 const REMEMBERED: usize = 1000;
@@ -40,9 +43,11 @@ pub(super) struct Passwords {
     places: Arc<Semaphore>,
     /// How many are checked at once.
     checking: Arc<Semaphore>,
+    /// How long one may wait for that.
+    patience: Duration,
 }
 
-/// How many checks each client waits for. It has as many entries as there are places at most.
+/// How many checks each client network waits for. It has as many entries as there are places at most.
 type Waiting = Arc<Mutex<HashMap<Option<IpAddr>, usize>>>;
 
 /// A place that one client has.
@@ -57,12 +62,12 @@ struct Share {
 pub(super) enum Checked {
     Known,
     Unknown,
-    /// Too many wait.
+    /// Too many wait, or one has waited for too long.
     Busy,
 }
 
 impl Passwords {
-    pub(super) fn read(file: &Path, places: usize) -> Result<Self, GateError> {
+    pub(super) fn read(file: &Path, places: usize, patience: Duration) -> Result<Self, GateError> {
         let text = fs_err::read_to_string(file).map_err(GateError::Unreadable)?;
         let mut hashes = HashMap::new();
         for (number, line) in text.lines().enumerate() {
@@ -87,6 +92,7 @@ impl Passwords {
             waiting: Waiting::default(),
             places: Arc::new(Semaphore::new(places)),
             checking: Arc::new(Semaphore::new(half)),
+            patience,
         })
     }
 
@@ -96,9 +102,10 @@ impl Passwords {
         if self.right.lock().unwrap_or_else(PoisonError::into_inner).contains(&digest) {
             return Checked::Known;
         }
-        let Some(share) = self.share(client) else { return Checked::Busy };
+        let Some(share) = self.share(client.map(network_of)) else { return Checked::Busy };
         let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else { return Checked::Busy };
-        let Ok(turn) = Arc::clone(&self.checking).acquire_owned().await else { return Checked::Busy };
+        let turn = timeout(self.patience, Arc::clone(&self.checking).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Checked::Busy };
         let (hash, is_somebody) = match self.hashes.get(&name) {
             Some(hash) => (hash.clone(), true),
             None => (self.decoy.clone(), false),
@@ -163,6 +170,8 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(10);
+
     // Cost 4, so that tests are quick: "secret".
     fn file(text: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().expect("a file");
@@ -181,7 +190,7 @@ mod tests {
     #[tokio::test]
     async fn who_knows_the_password_is_known() {
         let file = file(&format!("# people\n\n{}", line("ann")));
-        let passwords = Passwords::read(file.path(), 8).expect("passwords");
+        let passwords = Passwords::read(file.path(), 8, PATIENCE).expect("passwords");
         for (value, expected) in [
             (format!("Basic {}", STANDARD.encode("ann:secret")), Checked::Known),
             (format!("basic  {}", STANDARD.encode("ann:secret")), Checked::Known), // by now remembered
@@ -200,15 +209,27 @@ mod tests {
     #[tokio::test]
     async fn no_more_wait_than_there_are_places() {
         let file = file(&line("ann"));
-        let passwords = Passwords::read(file.path(), 0).expect("passwords");
+        let passwords = Passwords::read(file.path(), 0, PATIENCE).expect("passwords");
         let headers = given(&format!("Basic {}", STANDARD.encode("ann:secret")));
         assert_eq!(passwords.check(&headers, None).await, Checked::Busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_too_long_is_told_to_come_back_and_leaves_the_place() {
+        let file = file(&line("ann"));
+        let passwords = Passwords::read(file.path(), 1, Duration::from_secs(10)).expect("passwords");
+        let turns = passwords.checking.available_permits().try_into().expect("a few");
+        let busy = passwords.checking.acquire_many(turns).await.expect("all turns");
+        let headers = given(&format!("Basic {}", STANDARD.encode("ann:secret")));
+        assert_eq!(passwords.check(&headers, None).await, Checked::Busy);
+        drop(busy);
+        assert_eq!(passwords.check(&headers, None).await, Checked::Known);
     }
 
     #[tokio::test]
     async fn one_client_does_not_take_all_places() {
         let file = file(&line("ann"));
-        let passwords = Passwords::read(file.path(), 64).expect("passwords");
+        let passwords = Passwords::read(file.path(), 64, PATIENCE).expect("passwords");
         let client = Some(IpAddr::from([192, 0, 2, 1]));
         let shares: Vec<_> = (0..EACH).map(|_| passwords.share(client).expect("a share")).collect();
         assert!(passwords.share(client).is_none());
@@ -227,7 +248,7 @@ mod tests {
             ("# nobody\n", "names nobody"),
         ] {
             let file = file(text);
-            let error = Passwords::read(file.path(), 8).expect_err("no passwords");
+            let error = Passwords::read(file.path(), 8, PATIENCE).expect_err("no passwords");
             assert!(error.to_string().contains(expected), "{error} for {text}");
         }
     }

@@ -4,7 +4,7 @@
 //! A client is an IPv4 address or an IPv6 network of 64 bits, since that is what one subscriber has. Of the clients
 //! that came last a bounded number is kept.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use lru::LruCache;
 
 use crate::config::RateLimitConfig;
 use crate::config::values::{Counted, PathPattern};
+use crate::http::network_of;
 
 /// All limits.
 #[derive(Debug)]
@@ -69,7 +70,7 @@ impl RateLimits {
         client: Option<IpAddr>,
         now: Instant,
     ) -> Result<Vec<Reserved>, u64> {
-        let Some(client) = client.map(subscriber) else { return Ok(Vec::new()) };
+        let Some(client) = client.map(network_of) else { return Ok(Vec::new()) };
         let mut reserved = Vec::new();
         for (number, limit) in self.0.iter().enumerate() {
             let is_login = *method == Method::POST;
@@ -121,14 +122,6 @@ impl RateLimit {
         if let Some(on_schedule) = clients.get_mut(&client) {
             *on_schedule = on_schedule.checked_sub(self.interval).unwrap_or(*on_schedule);
         }
-    }
-}
-
-/// The network that one subscriber has.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-        address => address,
     }
 }
 

@@ -18,6 +18,17 @@ use tokio::task::{JoinHandle, spawn_blocking};
 /// Why a body ended early. The access log prints it; the client sees a cut connection.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
+/// Why a request's body was given up that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SlowBody {
+    /// Nothing came for too long.
+    #[error("the client paused for too long within its request's body")]
+    Paused,
+    /// Too little came, on average.
+    #[error("the client sent its request's body too slowly")]
+    BelowRate,
+}
+
 /// A request's or a response's body.
 ///
 /// Static answers are `Empty` or `Full` and cost no allocation; only what really streams is boxed.

@@ -4,10 +4,14 @@
 //! `X-Forwarded-Proto` or `X-Forwarded-Ssl` and the script name from `SCRIPT_NAME`, Django can be told
 //! to believe more. So the application gets each of these facts from us, once, and no copy that a
 //! client made up. Nothing here knows which networks are trusted; the caller asks with a closure.
+//!
+//! Proxies say the same in `Forwarded` (RFC 7239), or in the older fields whose names begin with `X-Forwarded-`. Those
+//! are read first, because a proxy that writes one kind may hand on what a client wrote of the other.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use ::http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
 
 use super::{Client, RequestId, Scheme};
 
@@ -17,9 +21,10 @@ const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port")
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_START: HeaderName = HeaderName::from_static("x-request-start");
 
 /// What is known of a client when the word of trusted proxies is taken into account.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The nearest address that is not a trusted proxy's own.
     pub address: Option<IpAddr>,
@@ -27,7 +32,14 @@ pub struct Origin {
     pub scheme: Option<Scheme>,
     /// The name that a trusted proxy gave the request.
     pub id: Option<RequestId>,
+    /// When the request came to a trusted proxy, as it says.
+    pub start: Option<RequestStart>,
 }
+
+/// When a request came to the first proxy that says so, as the value of `X-Request-Start`. It is kept in the extensions
+/// of the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestStart(pub HeaderValue);
 
 /// Reads what the peer says of the client, and believes it only of a trusted peer.
 ///
@@ -37,24 +49,121 @@ pub struct Origin {
 pub fn origin(peer: Option<IpAddr>, is_trusted: impl Fn(Option<IpAddr>) -> bool, headers: &HeaderMap) -> Origin {
     let peer = peer.map(|address| address.to_canonical());
     if !is_trusted(peer) {
-        return Origin { address: peer, scheme: None, id: None };
+        return Origin { address: peer, scheme: None, id: None, start: None };
     }
+    let is_in_older_fields = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(X_FORWARDED_PROTO);
+    let (address, scheme) = if is_in_older_fields || !headers.contains_key(FORWARDED) {
+        let entries = lines_from_the_end(headers, &X_FORWARDED_FOR).flat_map(|line| line.rsplit(','));
+        let nearest = lines_from_the_end(headers, &X_FORWARDED_PROTO).flat_map(|line| line.rsplit(',')).next();
+        let address = nearest_stranger(peer, is_trusted, entries.map(|entry| parse_address(entry.trim())));
+        (address, nearest.and_then(|entry| parse_scheme(entry.trim())))
+    } else {
+        let lines = lines_from_the_end(headers, &FORWARDED);
+        let mut hops = lines.flat_map(|line| outside_quotes(line, b',')).map(parse_hop).peekable();
+        let scheme = hops.peek().and_then(|nearest| nearest.scheme);
+        (nearest_stranger(peer, is_trusted, hops.map(|hop| hop.address)), scheme)
+    };
+    let id = headers.get(X_REQUEST_ID).and_then(|value| parse_request_id(value.as_bytes()));
+    let start = headers.get(X_REQUEST_START).filter(|value| is_time(value.as_bytes()));
+    Origin { address, scheme, id, start: start.cloned().map(RequestStart) }
+}
+
+/// The first address, from the peer's on, that is not a trusted proxy's own. An entry without one ends the search.
+fn nearest_stranger(
+    peer: Option<IpAddr>,
+    is_trusted: impl Fn(Option<IpAddr>) -> bool,
+    entries: impl Iterator<Item = Option<IpAddr>>,
+) -> Option<IpAddr> {
     let mut address = peer;
-    for entry in entries_from_the_end(headers, &X_FORWARDED_FOR) {
-        let Some(named) = parse_address(entry) else { break };
-        address = Some(named);
+    for named in entries {
+        if named.is_none() {
+            break;
+        }
+        address = named;
         if !is_trusted(address) {
             break;
         }
     }
-    let scheme = entries_from_the_end(headers, &X_FORWARDED_PROTO).next().and_then(parse_scheme);
-    let id = headers.get(X_REQUEST_ID).and_then(|value| parse_request_id(value.as_bytes()));
-    Origin { address, scheme, id }
+    address
 }
 
-fn entries_from_the_end<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+fn lines_from_the_end<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
     let lines: Vec<_> = headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default()).collect();
-    lines.into_iter().rev().flat_map(|line| line.rsplit(',')).map(str::trim)
+    lines.into_iter().rev()
+}
+
+/// The parts of a text between separators that stand in no quoted string, from its end. What a client has begun to
+/// quote, and not ended, does not reach what a proxy has put behind it.
+fn outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let bytes = text.as_bytes();
+    let (mut parts, mut end, mut is_quoted) = (Vec::new(), text.len(), false);
+    for at in (0..text.len()).rev() {
+        let escapes = || bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+        if bytes[at] == b'"' && escapes() % 2 == 0 {
+            is_quoted = !is_quoted;
+        } else if bytes[at] == separator && !is_quoted {
+            parts.push(&text[at + 1..end]);
+            end = at;
+        }
+    }
+    parts.push(&text[..end]);
+    parts.into_iter().map(str::trim)
+}
+
+/// What one proxy says in `Forwarded` of who asked it.
+#[derive(Debug, Default)]
+struct Hop {
+    address: Option<IpAddr>,
+    scheme: Option<Scheme>,
+}
+
+/// Reads one element of `Forwarded`. Of one that is not as it should be, nothing is believed.
+fn parse_hop(element: &str) -> Hop {
+    let (mut node, mut scheme) = (None, None);
+    for pair in outside_quotes(element, b';').filter(|pair| !pair.is_empty()) {
+        let Some((name, value)) = pair.split_once('=').and_then(|(name, value)| Some((name, unquoted(value)?))) else {
+            return Hop::default();
+        };
+        let place = match () {
+            () if name.eq_ignore_ascii_case("for") => &mut node,
+            () if name.eq_ignore_ascii_case("proto") => &mut scheme,
+            () => continue,
+        };
+        if place.replace(value).is_some() {
+            return Hop::default();
+        }
+    }
+    Hop { address: node.as_deref().and_then(parse_node), scheme: scheme.as_deref().and_then(parse_scheme) }
+}
+
+/// A token as it is, and what is in a quoted string (RFC 9110, section 5.6.4).
+fn unquoted(value: &str) -> Option<Cow<'_, str>> {
+    let Some(rest) = value.strip_prefix('"') else { return (!value.contains('"')).then_some(Cow::Borrowed(value)) };
+    let inner = rest.strip_suffix('"')?;
+    let (mut text, mut letters) = (String::with_capacity(inner.len()), inner.chars());
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' => return None,
+            '\\' => text.push(letters.next()?),
+            letter => text.push(letter),
+        }
+    }
+    Some(Cow::Owned(text))
+}
+
+/// `192.0.2.1`, `[2001:db8::1]`, and each with a port, which may be obfuscated. `unknown` and `_hidden` are no address.
+fn parse_node(text: &str) -> Option<IpAddr> {
+    let without_port = text.rsplit_once(":_").map_or(text, |(node, _)| node);
+    // RFC 7239, section 6: an IPv6 address stands in brackets.
+    without_port.starts_with(|first: char| first == '[' || first.is_ascii_digit()).then_some(())?;
+    parse_address(without_port)
+}
+
+/// A time as `X-Request-Start` has it: a number of seconds, milliseconds or microseconds, with `t=` or without.
+fn is_time(value: &[u8]) -> bool {
+    let number = value.strip_prefix(b"t=").unwrap_or(value);
+    let mut parts = number.splitn(2, |byte| *byte == b'.');
+    value.len() <= 32 && parts.all(|part| !part.is_empty() && part.iter().all(u8::is_ascii_digit))
 }
 
 /// An address, with a port or without; some proxies write `192.0.2.1:4711` or `[2001:db8::1]:4711`.
@@ -107,8 +216,34 @@ pub fn write(headers: &mut HeaderMap, client: &Client, id: RequestId) {
     headers.insert(X_REQUEST_ID, value(id.to_string()));
 }
 
+/// Tells the application the same in `Forwarded`, as one element. To be called after [`write`].
+pub fn write_forwarded(headers: &mut HeaderMap, client: &Client) {
+    let node = match client.address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+        None => "unknown".to_owned(),
+    };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!(";host={}", quoted(host)));
+    let (host, scheme) = (host.unwrap_or_default(), client.scheme.as_str());
+    headers.insert(FORWARDED, value(format!("for={node}{host};proto={scheme}")));
+}
+
+/// A token as it is, and anything else as a quoted string.
+fn quoted(text: &str) -> Cow<'_, str> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match !text.is_empty() && text.bytes().all(is_token) {
+        true => Cow::Borrowed(text),
+        false => Cow::Owned(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))),
+    }
+}
+
+/// Tells the application when the request was here.
+pub fn write_start(headers: &mut HeaderMap, start: RequestStart) {
+    headers.insert(X_REQUEST_START, start.0);
+}
+
 fn value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("addresses and hexadecimal digits are visible ASCII")
+    HeaderValue::try_from(text).expect("addresses, names and digits are visible ASCII")
 }
 
 /// The port that the client has in its address bar. Our own local port is another one behind a
@@ -169,7 +304,7 @@ const PREFIXES: [(&str, &str); 26] = [
 ///
 /// Tokens that a proxy signs (`Cf-Access-Jwt-Assertion`, `X-Goog-IAP-JWT-Assertion`) are none: an application that
 /// reads one checks it.
-const CLAIMS: [(&str, &str); 58] = [
+const CLAIMS: [(&str, &str); 60] = [
     ("auth-user", "user, as CGI variable AUTH_USER spelt with a dash"),
     (
         "cf-access-authenticated-user-email",
@@ -182,7 +317,7 @@ const CLAIMS: [(&str, &str); 58] = [
     ("do-connecting-ip", "address, as DigitalOcean names it"),
     ("fastly-client-ip", "address, as Fastly names it"),
     ("fly-client-ip", "address, as Fly names it"),
-    ("forwarded", "RFC 7239: address, scheme and host; we write the older fields, which Django reads"),
+    ("forwarded", "RFC 7239: address, scheme and host; ours is sent in its place, where one is wanted"),
     ("front-end-https", "scheme, as Microsoft names it"),
     ("incap-client-ip", "address, as Imperva names it"),
     ("path-info", "the path, as CGI variable PATH_INFO; gunicorn believes it of a proxy"),
@@ -221,8 +356,10 @@ const CLAIMS: [(&str, &str); 58] = [
     ("x-original-url", "path, as IIS hands it on; some frameworks take it for the real one"),
     ("x-originating-ip", "address, as mail gateways name it"),
     ("x-proxyuser-ip", "address, as Google names it"),
+    ("x-queue-start", "time at which the request came, as New Relic and Scout read it"),
     ("x-real-ip", "address, as nginx recipes name it"),
     ("x-request-id", "name of the request in logs; ours is sent in its place"),
+    ("x-request-start", "time at which the request came, as New Relic and Scout read it; ours is sent in its place"),
     ("x-rewrite-url", "path, as IIS hands it on; some frameworks take it for the real one"),
     ("x-scheme", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
     ("x-sendfile", "answer of an application; in a request it can only confuse"),
@@ -277,6 +414,97 @@ mod tests {
         ] {
             let found = origin(address(peer), ours, &headers(&[("x-forwarded-for", forwarded)]));
             assert_eq!(found.address, expected, "for {peer} saying {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn the_client_is_found_in_forwarded_too() {
+        let here = address("10.0.0.1");
+        for (forwarded, expected, scheme) in [
+            ("for=198.51.100.1", address("198.51.100.1"), None),
+            ("For=198.51.100.1;Proto=HTTPS", address("198.51.100.1"), Some(Scheme::Https)),
+            ("proto=http;by=10.0.0.1;for=\"198.51.100.1:4711\"", address("198.51.100.1"), Some(Scheme::Http)),
+            ("for=\"[2001:db8::1]\"", address("2001:db8::1"), None),
+            ("for=\"[2001:db8::1]:4711\"", address("2001:db8::1"), None),
+            ("for=\"[2001:db8::1]:_port\"", address("2001:db8::1"), None),
+            ("for=198.51.100.1:4711", address("198.51.100.1"), None), // not as it should be, but written
+            ("for=\"\\1\\98.51.100.1\"", address("198.51.100.1"), None),
+            ("for=203.0.113.5, for=198.51.100.1;proto=https", address("198.51.100.1"), Some(Scheme::Https)),
+            ("for=198.51.100.1;proto=https, for=10.0.0.2;proto=http", address("198.51.100.1"), Some(Scheme::Http)),
+            ("for=198.51.100.1, for=unknown, for=10.0.0.2", address("10.0.0.2"), None),
+            ("for=198.51.100.1,for=_hidden", here, None),
+            ("for=198.51.100.1, proto=https", here, Some(Scheme::Https)),
+            ("for=198.51.100.1;for=203.0.113.5", here, None),
+            ("for=203.0.113.5;for=\"x, for=198.51.100.1", address("198.51.100.1"), None),
+            ("for=\"203.0.113.5, for=\"[2001:db8::1]\"", address("2001:db8::1"), None),
+            ("for=198.51.100.1, for=\"203.0.113.5", here, None),
+            ("for=2001:db8::1", address("2001:db8::1"), None),
+            ("for=db8::1", here, None),
+            ("host=\"a,b;for=203.0.113.5\";for=198.51.100.1", address("198.51.100.1"), None),
+            ("host=\"a\\\",for=203.0.113.5\";for=198.51.100.1", address("198.51.100.1"), None),
+            ("", here, None),
+            (";=,", here, None),
+        ] {
+            let found = origin(here, ours, &headers(&[("forwarded", forwarded)]));
+            assert_eq!((found.address, found.scheme), (expected, scheme), "for {forwarded:?}");
+        }
+        let lines = headers(&[("forwarded", "for=203.0.113.5"), ("forwarded", "for=198.51.100.1, for=10.1.1.1")]);
+        assert_eq!(origin(None, ours, &lines).address, address("198.51.100.1"));
+        assert_eq!(origin(address("192.0.2.9"), ours, &lines).address, address("192.0.2.9"));
+    }
+
+    #[test]
+    fn where_a_proxy_writes_the_older_fields_forwarded_is_the_clients() {
+        let claims = ("forwarded", "for=203.0.113.5;proto=https");
+        let found = origin(address("10.0.0.1"), ours, &headers(&[claims, ("x-forwarded-for", "198.51.100.1")]));
+        assert_eq!((found.address, found.scheme), (address("198.51.100.1"), None));
+        let found = origin(address("10.0.0.1"), ours, &headers(&[claims, ("x-forwarded-proto", "http")]));
+        assert_eq!((found.address, found.scheme), (address("10.0.0.1"), Some(Scheme::Http)));
+    }
+
+    #[test]
+    fn only_a_trusted_peer_can_say_when_a_request_came() {
+        for (peer, start, is_believed) in [
+            ("10.0.0.1", "t=1512345678901", true),
+            ("10.0.0.1", "1512345678.901", true),
+            ("10.0.0.1", "t=1512345678901.5", true),
+            ("192.0.2.9", "t=1512345678901", false),
+            ("10.0.0.1", "t=", false),
+            ("10.0.0.1", "t=1.", false),
+            ("10.0.0.1", "t=1.2.3", false),
+            ("10.0.0.1", "t=-1", false),
+            ("10.0.0.1", "t=1512345678901, t=1", false),
+            ("10.0.0.1", "111111111111111111111111111111111", false),
+        ] {
+            let found = origin(address(peer), ours, &headers(&[("x-request-start", start)])).start;
+            assert_eq!(found.is_some(), is_believed, "for {peer} saying {start}");
+            assert!(found.is_none_or(|found| found.0 == start));
+        }
+    }
+
+    #[test]
+    fn forwarded_says_the_same_in_one_element() {
+        for (client, host, expected) in [
+            (address("192.0.2.1"), "example.com", "for=192.0.2.1;host=example.com;proto=https"),
+            (address("::ffff:192.0.2.1"), "example.com", "for=192.0.2.1;host=example.com;proto=https"),
+            (address("2001:db8::1"), "[::1]:81", "for=\"[2001:db8::1]\";host=\"[::1]:81\";proto=https"),
+            (None, "a\"b\\", "for=unknown;host=\"a\\\"b\\\\\";proto=https"),
+        ] {
+            let mut fields = headers(&[("host", host), ("forwarded", "for=made-up")]);
+            write_forwarded(&mut fields, &Client { address: client, port: 5, scheme: Scheme::Https, local_port: 9 });
+            assert_eq!(fields.get_all("forwarded").iter().collect::<Vec<_>>(), [expected]);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_client_wrote_before_the_element_of_a_trusted_proxy_is_the_one_that_counts(claim in "[ -~]{0,40}") {
+            for nearest in ["for=198.51.100.1", "for=\"[2001:db8::1]:4711\";proto=https"] {
+                let line = HeaderValue::try_from(format!("{claim}, {nearest}")).expect("visible ASCII");
+                let found = origin(address("10.0.0.1"), ours, &HeaderMap::from_iter([(FORWARDED, line)]));
+                let expected = if nearest.contains("db8") { "2001:db8::1" } else { "198.51.100.1" };
+                proptest::prop_assert_eq!(found.address, address(expected));
+            }
         }
     }
 

@@ -19,7 +19,7 @@ pub mod range;
 pub mod request_rules;
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use ::http::HeaderValue;
@@ -60,10 +60,23 @@ pub struct Client {
 }
 
 impl Client {
+    /// The network by which a client is counted, if its address is known.
+    pub fn network(&self) -> Option<IpAddr> {
+        self.address.map(network_of)
+    }
+
     /// Whether nobody between can have meddled: over TLS, or from this machine. Browsers see it alike
     /// (Secure Contexts, section 3.1).
     pub fn is_secure(&self) -> bool {
         self.scheme == Scheme::Https || self.address.is_some_and(|address| address.to_canonical().is_loopback())
+    }
+}
+
+/// The network that one subscriber has: an IPv4 address, or an IPv6 network of 64 bits.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address => address,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Who the client is: one value, for logs, limits and headers alike.
+//! Who the client is: one value, for logs, limits and headers alike. What a balancer says in the PROXY protocol is in it
+//! already.
 
 use crate::config::ListenConfig;
 use crate::http::{Request, forwarded};
@@ -18,5 +19,8 @@ pub fn resolve(mut request: Request, config: &ListenConfig) -> Request {
     request.client.address = origin.address;
     request.client.scheme = origin.scheme.unwrap_or(request.client.scheme);
     request.id = origin.id.unwrap_or(request.id);
+    if let Some(start) = origin.start {
+        request.head.extensions.insert(start);
+    }
     request
 }

@@ -1,4 +1,4 @@
-//! From a listener to hyper: accepts connections, finds out which protocol each speaks, and watches it
+//! From a listener to hyper: accepts connections, finds out whose each is and which protocol it speaks, and watches it
 //! until it ends. Every wait has a deadline here, because hyper's own need a timer per request.
 
 use std::convert::Infallible;
@@ -31,7 +31,8 @@ use tracing::{debug, warn};
 use super::gather::{Gathered, gather};
 use super::linger::Lingering;
 use super::listen::{Accepting, Moving, Peer, Stream};
-use super::site::{Bounds, Live};
+use super::proxy_protocol;
+use super::site::{Bounds, Live, Site};
 use super::streams::Streams;
 use super::watch::{Activity, Heads, REST, Verdict, Watched, WatchedBody};
 use super::workers::Place;
@@ -87,6 +88,15 @@ pub enum Security {
     Plain,
     /// TLS.
     Tls,
+}
+
+/// How a listener's connections begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Beginning {
+    /// With a header of the PROXY protocol, before all else.
+    pub has_header: bool,
+    /// With a TLS handshake, or without.
+    pub security: Security,
 }
 
 /// A connection of hyper's, of either protocol.
@@ -200,7 +210,7 @@ enum Protocol {
 
 impl<S: Stack> Door<S> {
     /// Accepts until told to stop. The listener's descriptor is closed when this returns.
-    pub async fn accept_from(self, listener: Accepting, security: Security, place: Place) {
+    pub async fn accept_from(self, listener: Accepting, beginning: Beginning, place: Place) {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -218,7 +228,7 @@ impl<S: Stack> Door<S> {
                     match seat.elsewhere().cloned() {
                         None => {
                             self.connections.spawn(async move {
-                                door.receive(Ok(stream), peer, security, activity).await;
+                                door.receive(Ok(stream), peer, beginning, activity).await;
                                 drop(seat);
                             });
                         }
@@ -226,7 +236,7 @@ impl<S: Stack> Door<S> {
                             let moving = Moving::leave(stream);
                             let received = async move {
                                 let stream = moving.and_then(Moving::enter);
-                                door.receive(stream, peer, security, activity).await;
+                                door.receive(stream, peer, beginning, activity).await;
                                 drop(seat);
                             };
                             self.connections.spawn_on(received, &handle);
@@ -243,9 +253,9 @@ impl<S: Stack> Door<S> {
         }
     }
 
-    async fn receive(self, stream: io::Result<Stream>, peer: Peer, security: Security, activity: Arc<Activity>) {
+    async fn receive(self, stream: io::Result<Stream>, peer: Peer, beginning: Beginning, activity: Arc<Activity>) {
         let ended = match stream {
-            Ok(stream) => self.welcome(stream, peer, security, activity).await,
+            Ok(stream) => self.welcome(stream, peer, beginning, activity).await,
             Err(error) => Err(error.to_string()),
         };
         if let Err(reason) = ended {
@@ -256,14 +266,21 @@ impl<S: Stack> Door<S> {
     async fn welcome(
         self,
         mut stream: Stream,
-        peer: Peer,
-        security: Security,
+        mut peer: Peer,
+        beginning: Beginning,
         activity: Arc<Activity>,
     ) -> Result<(), String> {
         let site = self.live.site();
         let (bounds, tls) = (site.bounds.clone(), site.tls.clone());
         drop(site);
-        match security {
+        if beginning.has_header {
+            // It has a buffer, which no other connection shall pay for.
+            peer = Box::pin(self.introduced(&mut stream, peer, bounds.timeouts.handshake.0)).await.map_err(|reason| {
+                warn!(peer = ?peer.address, %reason, "closed a connection to an address of [listen] proxy_protocol");
+                reason
+            })?;
+        }
+        match beginning.security {
             Security::Plain => {
                 let (protocol, first) = self
                     .within(bounds.timeouts.header.0, sniff(&mut stream))
@@ -299,6 +316,18 @@ impl<S: Stack> Door<S> {
             _ => Protocol::Http1,
         };
         self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, bounds, activity).await
+    }
+
+    /// Who is at the other end, as the balancer says that hands the connection through. Only one that is trusted may.
+    async fn introduced(&self, stream: &mut Stream, peer: Peer, time: Duration) -> Result<Peer, String> {
+        let address = peer.address.map(|address| address.ip());
+        let trusted = |site: &Site| site.config.listen.trusted_proxies.iter().any(|proxy| proxy.covers(address));
+        if !trusted(&self.live.site()) {
+            return Err("the peer is not in [listen] trusted_proxies".to_owned());
+        }
+        let origin = self.within(time, proxy_protocol::read(stream)).await;
+        let origin = origin.ok_or("the PROXY protocol header took too long")?.map_err(|error| error.to_string())?;
+        Ok(Peer { address: origin.or(peer.address), ..peer })
     }
 
     /// What comes of a client's first words, unless they take too long. When the server stops, only what

@@ -21,6 +21,7 @@ pub mod fresh;
 pub mod gather;
 pub mod linger;
 pub mod listen;
+pub mod proxy_protocol;
 pub mod releases;
 pub mod signals;
 pub mod site;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info, warn};
 
-use self::accept::{Door, Security};
+use self::accept::{Beginning, Door, Security};
 use self::listen::Listener;
 use self::site::{Live, Site};
 use self::workers::Workers;
@@ -151,7 +152,7 @@ pub type Reread = Box<dyn Fn() -> Result<Loaded, ConfigError> + Send + Sync>;
 /// A server that has its ports and has not accepted anything yet.
 pub struct Server {
     live: Arc<Live>,
-    listeners: Vec<(Listener, Security)>,
+    listeners: Vec<(Listener, Beginning)>,
     workers: Workers,
     tickets: Tickets,
     log: AccessLog,
@@ -195,7 +196,8 @@ impl Server {
 
     /// The addresses that were taken, with the ports that port 0 became.
     pub fn addresses(&self) -> Vec<(ListenAddress, Security)> {
-        let known = self.listeners.iter().map(|(listener, security)| Some((listener.address().ok()?, *security)));
+        let known = self.listeners.iter();
+        let known = known.map(|(listener, beginning)| Some((listener.address().ok()?, beginning.security)));
         known.flatten().collect()
     }
 
@@ -214,16 +216,16 @@ impl Server {
             stop: CancellationToken::new(),
         };
         let accepting = TaskTracker::new();
-        for (place, (listener, security)) in
+        for (place, (listener, beginning)) in
             workers.places().flat_map(|place| listeners.iter().map(move |one| (place.clone(), one)))
         {
-            let (door, security, handle) = (door.clone(), *security, place.handle().clone());
+            let (door, beginning, handle) = (door.clone(), *beginning, place.handle().clone());
             let shared = listener.share();
             accepting.spawn_on(
                 async move {
                     // A thread that cannot accept leaves it to the others.
                     match shared.and_then(Listener::accepting) {
-                        Ok(listener) => door.accept_from(listener, security, place).await,
+                        Ok(listener) => door.accept_from(listener, beginning, place).await,
                         Err(error) => error!(%error, "a thread cannot accept connections"),
                     }
                 },
@@ -259,7 +261,7 @@ fn allow_many_files() {
     }
 }
 
-async fn listeners(loaded: &Loaded) -> Result<Vec<(Listener, Security)>, ServeError> {
+async fn listeners(loaded: &Loaded) -> Result<Vec<(Listener, Beginning)>, ServeError> {
     let listen = &loaded.config.listen;
     let plain = listen.http.iter().map(|address| (address, Security::Plain, "http"));
     let tls = listen.https.iter().map(|address| (address, Security::Tls, "https"));
@@ -270,7 +272,8 @@ async fn listeners(loaded: &Loaded) -> Result<Vec<(Listener, Security)>, ServeEr
             origin: loaded.origin("listen", key),
             cause,
         })?;
-        bound.extend(listeners.into_iter().map(|listener| (listener, security)));
+        let beginning = Beginning { has_header: listen.proxy_protocol.contains(address), security };
+        bound.extend(listeners.into_iter().map(|listener| (listener, beginning)));
     }
     Ok(bound)
 }
@@ -358,11 +361,11 @@ fn keep<T: Clone + PartialEq>(name: &str, new: &mut T, before: &T) {
 }
 
 fn keep_listeners(listen: &mut ListenConfig, bound: &ListenConfig) {
-    let sockets = |listen: &ListenConfig| (listen.http.clone(), listen.https.clone(), listen.unix_mode);
-    if sockets(listen) != sockets(bound) {
-        warn!("[listen] http, https and unix_mode stay as they were until the next restart");
+    let ListenConfig { trusted_proxies, .. } = listen.clone();
+    let wanted = std::mem::replace(listen, ListenConfig { trusted_proxies, ..bound.clone() });
+    if wanted != *listen {
+        warn!("[listen] http, https, proxy_protocol and unix_mode stay as they were until the next restart");
     }
-    (listen.http, listen.https, listen.unix_mode) = sockets(bound);
 }
 
 /// An error and its causes in one line.

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use super::exchange::Exchange;
 use super::failure::{Failure, innermost};
+use super::request::Told;
 use super::sent::{Length, Outgoing};
 use super::servers::Server;
 use super::standing::Checked;
@@ -118,5 +119,6 @@ fn request(path: &PathAndQuery, host: &str) -> Prepared {
     head.headers.insert(USER_AGENT, HeaderValue::from_static("vestibule health check"));
     let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let client = Client { address, port: 0, scheme: Scheme::Https, local_port: 443 };
-    Prepared { head, length: Length::None, client, id: RequestId(fastrand::u128(..)), upgrade: None }
+    let (id, told) = (RequestId(fastrand::u128(..)), Told::default());
+    Prepared { head, length: Length::None, client, id, told, upgrade: None }
 }

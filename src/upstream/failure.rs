@@ -2,6 +2,7 @@
 //! may be tried again, what the client is told and what the log.
 
 use std::error::Error;
+use std::net::IpAddr;
 use std::time::Duration;
 use std::{fmt, io};
 
@@ -9,6 +10,7 @@ use ::http::StatusCode;
 use ::http::header::{HeaderValue, RETRY_AFTER};
 use tracing::{debug, warn};
 
+use crate::http::body::SlowBody;
 use crate::http::{RequestId, Response, answers};
 
 /// What went wrong between vestibule and the application.
@@ -29,6 +31,9 @@ pub enum Failure {
     /// Other bodies have taken the memory, and all of the disk that they may.
     #[error("too much of bodies is held at once ([upstream] request_buffer_memory and buffer_disk)")]
     DiskTaken,
+    /// Other bodies of the same client network have taken what these may of memory and disk.
+    #[error("bodies from {0} have taken their share of what is held ([upstream] request_buffer_share)")]
+    ShareTaken(IpAddr),
     /// The body cannot be written to a file.
     #[error("a request's body cannot be held in a file ([upstream] buffer_directory)")]
     Disk(#[source] io::Error),
@@ -128,6 +133,8 @@ pub enum ClientFault {
     TooLarge,
     /// It paused for longer than `timeouts.body`.
     TooSlow,
+    /// Less of it came than `limits.body_rate`.
+    BelowRate,
     /// It went away, or broke the rules of its protocol.
     Broken,
 }
@@ -140,8 +147,10 @@ impl ClientFault {
             if error.is::<http_body_util::LengthLimitError>() {
                 return Self::TooLarge;
             }
-            if error.is::<tower_http::timeout::TimeoutError>() {
-                return Self::TooSlow;
+            match error.downcast_ref() {
+                Some(SlowBody::Paused) => return Self::TooSlow,
+                Some(SlowBody::BelowRate) => return Self::BelowRate,
+                None => {}
             }
             cause = error.source();
         }
@@ -154,6 +163,7 @@ impl fmt::Display for ClientFault {
         f.write_str(match self {
             Self::TooLarge => "is larger than limits.body_size",
             Self::TooSlow => "paused for longer than timeouts.body",
+            Self::BelowRate => "came more slowly than limits.body_rate",
             Self::Broken => "ended early: the client went away",
         })
     }
@@ -217,13 +227,14 @@ impl Failure {
             | Self::QueueTooSlow { .. }
             | Self::MemoryTaken
             | Self::DiskTaken
+            | Self::ShareTaken(_)
             | Self::Disk(_)
             | Self::Away { .. }
             | Self::BacklogFull { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Connect(_) | Self::Closed { .. } | Self::Malformed(_) | Self::HeadTooLarge => StatusCode::BAD_GATEWAY,
             Self::ConnectTooSlow { .. } | Self::NotReading { .. } | Self::TooSlow { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Client(ClientFault::TooLarge) | Self::TooLongToHold => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Client(ClientFault::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+            Self::Client(ClientFault::TooSlow | ClientFault::BelowRate) => StatusCode::REQUEST_TIMEOUT,
             Self::Client(ClientFault::Broken) => StatusCode::BAD_REQUEST,
             Self::LengthRequired => StatusCode::LENGTH_REQUIRED,
             Self::PacketTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -236,8 +247,9 @@ impl Failure {
         if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        // With the others the rest of the body is still read, and the connection goes on.
-        if matches!(self, Self::Client(ClientFault::Broken)) {
+        // With the others the rest of the body is still read, and the connection goes on. What did not come in time
+        // does not come now (RFC 9110, section 15.5.9).
+        if matches!(self, Self::Client(ClientFault::Broken | ClientFault::TooSlow | ClientFault::BelowRate)) {
             return answers::last(response);
         }
         response
@@ -289,6 +301,7 @@ mod tests {
             (Failure::QueueTooSlow { waited }, 503, false, false, false),
             (Failure::MemoryTaken, 503, false, false, false),
             (Failure::DiskTaken, 503, false, false, false),
+            (Failure::ShareTaken([192, 0, 2, 1].into()), 503, false, false, false),
             (Failure::Disk(io::ErrorKind::StorageFull.into()), 503, false, false, false),
             (Failure::TooLongToHold, 413, true, false, false),
             (Failure::Connect(io::ErrorKind::NotFound.into()), 502, false, true, false),
@@ -305,6 +318,7 @@ mod tests {
             (Failure::HeadTooLarge, 502, false, false, false),
             (Failure::Client(ClientFault::TooLarge), 413, true, false, false),
             (Failure::Client(ClientFault::TooSlow), 408, true, false, false),
+            (Failure::Client(ClientFault::BelowRate), 408, true, false, false),
             (Failure::Client(ClientFault::Broken), 400, true, false, false),
             (Failure::LengthRequired, 411, true, false, false),
             (Failure::PacketTooLarge, 431, true, false, false),

@@ -4,10 +4,12 @@
 //! What is short stays in memory; what is longer, or finds the memory taken, goes to a file. No connection to the
 //! application is held meanwhile, so the number of connections does not bound how many gather at once: memory
 //! and disk do. Who finds both taken is refused, since who waited would hold what others wait for, and who streamed
-//! through would hold a worker.
+//! through would hold a worker. The bodies of one client network find their part taken before that, and a small body,
+//! as a login is, has memory of its own.
 //!
 //! Only where the operator allows no disk, what does not fit goes on as it comes.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -23,6 +25,9 @@ use crate::http::body::{Body, BodyError, FileSlice};
 
 /// How much is written to a file at once.
 const BATCH: usize = 256 * 1024;
+
+/// How long a body is that may use the memory for small ones: a form, without its files.
+const SMALL: u64 = 16 * 1024;
 
 /// A body of which some has been gathered, or all.
 #[derive(Debug)]
@@ -53,12 +58,17 @@ impl Gathering {
     }
 
     /// Reads a body to its end. Without a disk, until it is longer than one may be; one with an announced length
-    /// then goes on as it comes also when the memory is taken.
-    pub(super) async fn gather(&self, mut body: Body, announced: Option<u64>) -> Result<Gathered, Failure> {
+    /// then goes on as it comes also when the memory is taken. `network` is the client's.
+    pub(super) async fn gather(
+        &self,
+        mut body: Body,
+        announced: Option<u64>,
+        network: Option<IpAddr>,
+    ) -> Result<Gathered, Failure> {
         if announced.is_some_and(|length| length > self.storage.longest()) {
             return Err(Failure::TooLongToHold);
         }
-        let mut held = Held::new(&self.storage);
+        let mut held = Held::new(&self.storage, announced, network);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::Client(ClientFault::of(&*error)))?;
             let Ok(data) = frame.into_data() else { continue };
@@ -67,7 +77,8 @@ impl Gathering {
             } else if !held.keep(&data) {
                 let is_too_long = held.bytes.len() + data.len() > self.storage.limit;
                 if announced.is_none() && !is_too_long {
-                    return Err(Failure::MemoryTaken);
+                    let network = held.memory.bound_by(data.len() as u64);
+                    return Err(network.map_or(Failure::MemoryTaken, Failure::ShareTaken));
                 }
                 held.bytes.extend_from_slice(&data);
                 return Ok(Gathered { front: held.into_front(), rest: Some(body), length: None });
@@ -88,9 +99,14 @@ impl Gathering {
 /// What is held of one body.
 struct Held<'s> {
     storage: &'s Storage,
+    network: Option<IpAddr>,
+    /// How long it is going to be, if the client says so.
+    announced: Option<u64>,
     /// What is not in the file: all of it, or what is to be written next.
     bytes: Vec<u8>,
     memory: Share,
+    /// `memory` is of what is kept for small bodies.
+    is_in_reserve: bool,
     file: Option<OnDisk>,
 }
 
@@ -102,8 +118,9 @@ struct OnDisk {
 }
 
 impl<'s> Held<'s> {
-    fn new(storage: &'s Storage) -> Self {
-        Self { storage, bytes: Vec::new(), memory: storage.memory.share(), file: None }
+    fn new(storage: &'s Storage, announced: Option<u64>, network: Option<IpAddr>) -> Self {
+        let memory = storage.memory.share_for(network);
+        Self { storage, network, announced, bytes: Vec::new(), memory, is_in_reserve: false, file: None }
     }
 
     fn length(&self) -> u64 {
@@ -135,15 +152,37 @@ impl<'s> Held<'s> {
             return false;
         }
         if needed as u64 > taken {
-            let size = (needed as u64).max((room as u64).min(taken * 2));
-            if !self.memory.grow(size - taken) {
+            if !self.take(needed as u64, (needed as u64).max((room as u64).min(taken * 2))) {
                 return false;
             }
-            self.bytes
-                .reserve_exact(usize::try_from(size).expect("it is no more than one may have") - self.bytes.len());
+            let size = usize::try_from(self.memory.size()).expect("it is no more than one may have");
+            self.bytes.reserve_exact(size - self.bytes.len());
         }
         self.bytes.extend_from_slice(data);
         true
+    }
+
+    /// Takes memory, `size` if there is as much: of what is there for all, or, if that is taken and `needed` is little,
+    /// of what is kept for small bodies. One that grows out of that goes back to what is there for all.
+    fn take(&mut self, needed: u64, size: u64) -> bool {
+        if !self.is_in_reserve && self.memory.grow(size - self.memory.size()) {
+            return true;
+        }
+        let (mut other, size) = match self.is_in_reserve {
+            true => (self.storage.memory.share_for(self.network), size),
+            false => {
+                let length = self.announced.unwrap_or(SMALL).max(needed);
+                if self.file.is_some() || length > SMALL {
+                    return false;
+                }
+                (self.storage.reserve.share_for(self.network), length)
+            }
+        };
+        if other.grow(size) {
+            (self.memory, self.is_in_reserve) = (other, !self.is_in_reserve);
+            return true;
+        }
+        false
     }
 
     /// Moves what is in memory to the file.
@@ -154,14 +193,17 @@ impl<'s> Held<'s> {
         }
         let (file, offset, mut share) = match self.file.take() {
             Some(OnDisk { file, length, share }) => (file, length, share),
-            None => (self.storage.file().await.map_err(Failure::Disk)?.0, 0, self.storage.disk_share()),
+            None => (self.storage.file().await.map_err(Failure::Disk)?.0, 0, self.storage.disk_share(self.network)),
         };
         if !self.storage.take_disk(&mut share, bytes.len() as u64) {
             return Err(if share.size() + bytes.len() as u64 > self.storage.longest() {
                 Failure::TooLongToHold
             } else {
-                Failure::DiskTaken
+                share.bound_by(bytes.len() as u64).map_or(Failure::DiskTaken, Failure::ShareTaken)
             });
+        }
+        if std::mem::take(&mut self.is_in_reserve) {
+            self.memory = self.storage.memory.share_for(self.network);
         }
         let bytes = Bytes::from(bytes);
         let file = storage::write(file, offset, bytes.clone()).await.map_err(Failure::Disk)?;
@@ -252,9 +294,91 @@ mod tests {
             request_buffer: ByteSize(limit),
             request_buffer_memory: ByteSize(memory),
             buffer_disk: ByteSize(disk),
+            request_buffer_share: 1.0,
+            request_buffer_reserve: ByteSize(0),
             ..UpstreamConfig::default()
         });
         Gathering::new(storage)
+    }
+
+    const NETWORK: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)));
+
+    /// With so much memory and disk that others have taken all of, but for what is kept for small bodies.
+    fn crowded(reserve: u64) -> (Gathering, Share, Share) {
+        let (storage, _) = Storage::both(&UpstreamConfig {
+            request_buffer_memory: ByteSize(10),
+            buffer_disk: ByteSize(1 << 20),
+            request_buffer_reserve: ByteSize(reserve),
+            ..UpstreamConfig::default()
+        });
+        let (mut memory, mut disk) = (storage.memory.share(), storage.disk_share(None));
+        assert!(memory.grow(10) && storage.take_disk(&mut disk, 1 << 20));
+        (Gathering::new(storage), memory, disk)
+    }
+
+    #[tokio::test]
+    async fn a_small_body_finds_memory_when_all_other_is_taken() {
+        let long = [b'x'; 20_000];
+        for (pieces, announced, fits) in [
+            (&[&long[..1000]][..], Some(1000), true),
+            (&[&long[..1000], &long[..1000]], None, true),
+            (&[&long[..16_384]], Some(16_384), true),
+            (&[&long[..16_385]], Some(16_385), false),
+            (&[&long[..100], &long[..17_000]], None, false),
+            (&[&long[..100]], Some(17_000), false), // it takes nothing of it, even while it is short
+        ] {
+            let (gathering, ..) = &crowded(1 << 20);
+            let gathered = gathering.gather(body(pieces), announced, NETWORK).await;
+            let context = format!("for {announced:?} and {} bytes", pieces.concat().len());
+            match gathered {
+                Ok(gathered) => {
+                    assert!(fits && gathered.rest.is_none(), "{context}");
+                    assert!(gathering.storage.reserve.taken() >= 1000, "{context}");
+                    assert_eq!(whole(gathered).await, pieces.concat(), "{context}");
+                }
+                Err(failure) => assert!(!fits && matches!(failure, Failure::DiskTaken), "{context}: {failure}"),
+            }
+            assert_eq!(gathering.storage.reserve.taken(), 0, "{context}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_grows_out_of_what_is_for_small_ones_finds_what_has_become_free() {
+        let (gathering, memory, disk) = crowded(1 << 20);
+        drop(disk);
+        let gathered = gathering.gather(body(&[&[b'x'; 100], &[b'y'; 17_000]]), None, NETWORK).await.unwrap();
+        assert_eq!((gathering.storage.reserve.taken(), gathering.taken()), (0, (10, 17_100)));
+        assert_eq!(whole(gathered).await.len(), 17_100);
+        drop(memory);
+    }
+
+    #[tokio::test]
+    async fn the_bodies_of_one_network_leave_room_for_those_of_others() {
+        let (storage, _) = Storage::both(&UpstreamConfig {
+            request_buffer: ByteSize(10),
+            request_buffer_memory: ByteSize(40),
+            buffer_disk: ByteSize(400),
+            request_buffer_share: 0.25,
+            request_buffer_reserve: ByteSize(0),
+            ..UpstreamConfig::default()
+        });
+        let gathering = Gathering::new(storage);
+        let mut held = Vec::new();
+        let refused = loop {
+            match gathering.gather(body(&[&[b'x'; 30]]), None, NETWORK).await {
+                Ok(gathered) => held.push(gathered),
+                Err(failure) => break failure,
+            }
+        };
+        assert!(matches!(refused, Failure::ShareTaken(network) if Some(network) == NETWORK), "{refused}");
+        assert_eq!(held.len(), 3);
+        for other in [None, Some([192, 0, 2, 2].into())] {
+            let gathered = gathering.gather(body(&[&[b'x'; 30]]), None, other).await.unwrap();
+            assert_eq!(whole(gathered).await.len(), 30);
+        }
+        drop(held);
+        let only = gathering.gather(body(&[&[b'x'; 300]]), None, NETWORK).await.unwrap();
+        assert_eq!(whole(only).await.len(), 300);
     }
 
     impl Gathering {
@@ -278,7 +402,7 @@ mod tests {
             [(6, 100, false), (5, 100, true), (0, 100, true), (6, 6, false), (6, 5, true), (6, 0, true)]
         {
             let gathering = gathering(limit, memory, 100);
-            let gathered = gathering.gather(body(&[b"abc", b"de", b"f"]), None).await.unwrap();
+            let gathered = gathering.gather(body(&[b"abc", b"de", b"f"]), None, None).await.unwrap();
             let context = format!("for {limit} of {memory}");
             assert_eq!(gathered.length, Some(6), "{context}");
             assert_eq!(gathered.rest.is_some(), is_in_file, "{context}");
@@ -291,21 +415,24 @@ mod tests {
     #[tokio::test]
     async fn who_finds_memory_and_disk_taken_is_refused_and_keeps_nothing() {
         let gathering = gathering(4, 4, 10);
-        let held = gathering.gather(body(&[b"abcd", b"efgh"]), None).await.unwrap();
+        let held = gathering.gather(body(&[b"abcd", b"efgh"]), None, None).await.unwrap();
         assert_eq!(gathering.taken(), (0, 8));
-        assert!(matches!(gathering.gather(body(&[b"abcdef"]), None).await, Err(Failure::DiskTaken)));
+        assert!(matches!(gathering.gather(body(&[b"abcdef"]), None, None).await, Err(Failure::DiskTaken)));
         assert_eq!(gathering.taken(), (0, 8));
-        assert_eq!(whole(gathering.gather(body(&[b"abcd"]), None).await.unwrap()).await, b"abcd");
+        assert_eq!(whole(gathering.gather(body(&[b"abcd"]), None, None).await.unwrap()).await, b"abcd");
         drop(held);
-        assert_eq!(whole(gathering.gather(body(&[b"abcdef"]), None).await.unwrap()).await, b"abcdef");
+        assert_eq!(whole(gathering.gather(body(&[b"abcdef"]), None, None).await.unwrap()).await, b"abcdef");
     }
 
     #[tokio::test]
     async fn who_could_never_fit_is_told_so_and_an_announcement_is_enough() {
         let gathering = gathering(4, 4, 10);
-        assert!(matches!(gathering.gather(body(&[b"abcdef", b"ghijkl"]), None).await, Err(Failure::TooLongToHold)));
+        assert!(matches!(
+            gathering.gather(body(&[b"abcdef", b"ghijkl"]), None, None).await,
+            Err(Failure::TooLongToHold)
+        ));
         let unread = Body::stream(StreamBody::new(stream::pending::<Result<Frame<Bytes>, BodyError>>()));
-        assert!(matches!(gathering.gather(unread, Some(11)).await, Err(Failure::TooLongToHold)));
+        assert!(matches!(gathering.gather(unread, Some(11), None).await, Err(Failure::TooLongToHold)));
     }
 
     #[tokio::test]
@@ -316,7 +443,7 @@ mod tests {
             ..UpstreamConfig::default()
         });
         let gathering = Gathering::new(storage);
-        assert!(matches!(gathering.gather(body(&[b"abcdef"]), None).await, Err(Failure::Disk(_))));
+        assert!(matches!(gathering.gather(body(&[b"abcdef"]), None, None).await, Err(Failure::Disk(_))));
         assert_eq!(gathering.taken().0, 0);
     }
 
@@ -325,7 +452,7 @@ mod tests {
         for (limit, front, is_whole) in
             [(7, "abcdef", true), (6, "abcdef", true), (5, "abcdef", false), (4, "abcde", false), (0, "abc", false)]
         {
-            let gathered = gathering(limit, 100, 0).gather(body(&[b"abc", b"de", b"f"]), None).await.unwrap();
+            let gathered = gathering(limit, 100, 0).gather(body(&[b"abc", b"de", b"f"]), None, None).await.unwrap();
             let found = (&gathered.front[..], gathered.rest.is_none(), gathered.length.is_some());
             assert_eq!(found, (front.as_bytes(), is_whole, is_whole), "for a limit of {limit}");
             assert_eq!(whole(gathered).await, b"abcdef", "for a limit of {limit}");
@@ -335,17 +462,17 @@ mod tests {
     #[tokio::test]
     async fn without_a_disk_a_body_that_may_go_on_does_when_the_memory_is_taken() {
         let gathering = gathering(100, 4, 0);
-        let gathered = gathering.gather(body(&[b"abc", b"def", b"g"]), Some(7)).await.unwrap();
+        let gathered = gathering.gather(body(&[b"abc", b"def", b"g"]), Some(7), None).await.unwrap();
         assert_eq!((&gathered.front[..], gathered.length), (&b"abcdef"[..], None));
         assert_eq!(whole(gathered).await, b"abcdefg");
-        assert!(matches!(gathering.gather(body(&[b"abc", b"def"]), None).await, Err(Failure::MemoryTaken)));
+        assert!(matches!(gathering.gather(body(&[b"abc", b"def"]), None, None).await, Err(Failure::MemoryTaken)));
         assert_eq!(gathering.taken().0, 0);
     }
 
     #[tokio::test]
     async fn the_memory_is_given_back_with_the_last_of_the_bytes() {
         let gathering = gathering(100, 10, 0);
-        let gathered = gathering.gather(body(&[b"abc", b"defg"]), None).await.unwrap();
+        let gathered = gathering.gather(body(&[b"abc", b"defg"]), None, None).await.unwrap();
         let copy = gathered.front.slice(1..2);
         drop(gathered);
         assert_eq!(gathering.taken().0, 7);
@@ -359,7 +486,7 @@ mod tests {
             let gathering = gathering(10, 10, 100);
             let frame = Ok::<_, BodyError>(Frame::data(Bytes::from(first)));
             let endless = stream::iter([frame]).chain(stream::pending());
-            let mut gathered = Box::pin(gathering.gather(Body::stream(StreamBody::new(endless)), None));
+            let mut gathered = Box::pin(gathering.gather(Body::stream(StreamBody::new(endless)), None, None));
             while gathering.taken() != taken {
                 assert!(gathered.as_mut().now_or_never().is_none());
                 tokio::task::yield_now().await;
@@ -372,7 +499,7 @@ mod tests {
     #[tokio::test]
     async fn bytes_that_come_one_by_one_take_no_more_than_one_body_may() {
         let gathering = gathering(5, 100, 100);
-        let gathered = gathering.gather(body(&[&b"a"[..]; 5]), None).await.unwrap();
+        let gathered = gathering.gather(body(&[&b"a"[..]; 5]), None, None).await.unwrap();
         assert!(gathered.front == "aaaaa" && gathered.rest.is_none());
         assert_eq!(gathering.taken(), (5, 0));
     }
@@ -380,7 +507,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_of_another_length_than_announced_is_the_clients_fault() {
         for announced in [5, 7] {
-            let gathered = gathering(100, 100, 100).gather(body(&[b"abc", b"def"]), Some(announced)).await;
+            let gathered = gathering(100, 100, 100).gather(body(&[b"abc", b"def"]), Some(announced), None).await;
             assert!(matches!(gathered, Err(Failure::Client(ClientFault::Broken))), "for {announced}");
         }
     }
@@ -399,7 +526,7 @@ mod tests {
                 let mut taken_by_others = gathering.storage.memory.share();
                 let others = if taken_by_others.grow(others) { others } else { 0 };
                 let borrowed: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-                match gathering.gather(body(&borrowed), None).await {
+                match gathering.gather(body(&borrowed), None, None).await {
                     Ok(gathered) => {
                         assert!(gathered.length.is_none_or(|length| length == pieces.concat().len() as u64));
                         assert!(gathered.length.is_some() || disk == 0);

@@ -61,6 +61,7 @@ use self::gather::Gathering;
 use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
+use self::request::Told;
 use self::sent::{Length, Outgoing, Sent};
 use self::servers::{InUse, Server, Servers};
 use self::standing::Checked;
@@ -114,6 +115,7 @@ struct Prepared {
     length: Length,
     client: Client,
     id: RequestId,
+    told: Told,
     /// The protocol that the client wants to go on with, and its side of the connection.
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
@@ -231,7 +233,7 @@ impl Upstream {
         let body = match streams {
             _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
             true => Outgoing::streamed(body, announced),
-            false => Outgoing::gathered(self.gathering.gather(body, announced).await?, announced),
+            false => Outgoing::gathered(self.gathering.gather(body, announced, client.network()).await?, announced),
         };
         if self.speaks_uwsgi() && body.length == Length::Chunked {
             return Err(Failure::LengthRequired);
@@ -242,7 +244,8 @@ impl Upstream {
             }
             _ => None,
         };
-        Ok((Prepared { head, length: body.length, client, id, upgrade }, body))
+        let told = Told::now(&self.config, &head);
+        Ok((Prepared { head, length: body.length, client, id, told, upgrade }, body))
     }
 
     /// Sends the request: on an idle connection if there is one, else on a fresh one; and again, as
@@ -331,7 +334,7 @@ impl Upstream {
 
     fn headers(&self, request: &Prepared) -> ::http::HeaderMap {
         let upgrade = request.upgrade.as_ref().map(|(protocol, _)| protocol);
-        request::headers(&request.head, &request.client, request.id, request.length, upgrade)
+        request::headers(&request.head, &request.client, request.id, &request.told, request.length, upgrade)
     }
 
     /// Turns what the application answered into what the client gets.

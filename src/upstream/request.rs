@@ -1,12 +1,16 @@
-//! What of a request the application gets to see. Pure: from one head to another.
+//! What of a request the application gets to see: from one head to another.
 //!
 //! The target goes on byte for byte, as does `Host`; how the body is framed is decided anew.
+
+use std::time::SystemTime;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
 use ::http::{Method, Request, Uri, Version};
 
 use super::sent::{Length, Sent};
+use crate::config::UpstreamConfig;
+use crate::http::forwarded::RequestStart;
 use crate::http::{Client, RequestId, forwarded, hop_by_hop};
 
 /// The request for the application.
@@ -26,6 +30,29 @@ fn origin_form(uri: &Uri) -> Uri {
     uri.path_and_query().cloned().map(Uri::from).unwrap_or_else(|| Uri::from_static("/"))
 }
 
+/// What else the application is told, if the operator wants it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Told {
+    /// Who the client is, in `Forwarded`.
+    forwarded: bool,
+    /// When the request was here.
+    start: Option<RequestStart>,
+}
+
+impl Told {
+    /// Of a request that is whole now: its body has been gathered, and what it waits for from here on is a worker.
+    pub(super) fn now(config: &UpstreamConfig, head: &Parts) -> Self {
+        let start = || head.extensions.get().cloned().unwrap_or_else(|| start(SystemTime::now()));
+        Self { forwarded: config.forwarded, start: config.request_start.then(start) }
+    }
+}
+
+fn start(now: SystemTime) -> RequestStart {
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let value = HeaderValue::try_from(format!("t={}", since.as_millis()));
+    RequestStart(value.expect("letters and digits are a header value"))
+}
+
 /// The header fields for the application: the client's, without what ends at this hop and without
 /// what only a proxy may say, and then what this proxy says.
 ///
@@ -35,11 +62,12 @@ pub(super) fn headers(
     head: &Parts,
     client: &Client,
     id: RequestId,
+    told: &Told,
     length: Length,
     upgrade: Option<&HeaderValue>,
 ) -> HeaderMap {
     let named = hop_by_hop::named_by_connection(&head.headers);
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + 8);
+    let mut headers = HeaderMap::with_capacity(head.headers.len() + 9);
     for (name, value) in &head.headers {
         let is_ours = hop_by_hop::ends_here(name) || *name == EXPECT || *name == CONTENT_LENGTH;
         if !is_ours && !named.contains(name) && !forwarded::is_claim(name) {
@@ -47,6 +75,12 @@ pub(super) fn headers(
         }
     }
     forwarded::write(&mut headers, client, id);
+    if told.forwarded {
+        forwarded::write_forwarded(&mut headers, client);
+    }
+    if let Some(start) = &told.start {
+        forwarded::write_start(&mut headers, start.clone());
+    }
     match length {
         Length::None => {}
         Length::Known(length) => _ = headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),

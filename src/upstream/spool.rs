@@ -42,7 +42,7 @@ pub(super) fn spool(storage: &Arc<Storage>, length: Option<u64>) -> (Writer, Rea
         back: Vec::new(),
         is_writing: false,
         memory: storage.memory.share(),
-        disk: storage.disk_share(),
+        disk: storage.disk_share(None),
         has_disk: storage.has_disk(),
         limit: storage.limit,
         end: None,

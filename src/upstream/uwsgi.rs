@@ -461,7 +461,7 @@ mod tests {
             }
             let (mut head, ()) = request.body(()).unwrap().into_parts();
             crate::http::request_rules::admit(&mut head).unwrap();
-            let headers = request::headers(&head, &CLIENT, RequestId(1), Length::None, None);
+            let headers = request::headers(&head, &CLIENT, RequestId(1), &request::Told::default(), Length::None, None);
             let packet = packet(&head, &headers, &CLIENT, UwsgiPath::Decoded).unwrap();
             let (variables, _) = read_packet(&packet).unwrap();
             let variables: Vec<_> = variables.into_iter().map(|(name, value)| {
