@@ -31,6 +31,8 @@ pub(super) struct Server {
     state: ServerState,
     /// The hash of its address.
     hash: u64,
+    /// What the access log calls it.
+    pub(super) name: Arc<str>,
     /// Which of the addresses of its name is next.
     turn: AtomicUsize,
 }
@@ -69,7 +71,8 @@ impl Drop for InUse {
 impl Server {
     fn new(number: usize, config: &ServerConfig, known: &[&Self]) -> Self {
         let standing = known.iter().find(|server| *server.address == config.address);
-        let digest = Sha256::digest(config.address.to_string());
+        let name = config.address.to_string();
+        let digest = Sha256::digest(&name);
         Self {
             number,
             address: Arc::new(config.address.clone()),
@@ -77,6 +80,7 @@ impl Server {
             weight: config.weight,
             state: config.state,
             hash: digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)),
+            name: name.into(),
             turn: AtomicUsize::new(0),
         }
     }
