@@ -193,7 +193,7 @@ impl Upstream {
     /// # Errors
     /// Why none does.
     pub async fn probe(&self) -> Result<(), Failure> {
-        self.servers.connect(None, None, Set::default()).await?;
+        self.servers.probe().await?;
         self.hold.is_there();
         Ok(())
     }

@@ -190,6 +190,22 @@ impl Servers {
         Err(outcome.expect("there is a server that does not drain"))
     }
 
+    /// Whether one of them accepts a connection, those first that have not failed lately. It is no request: nobody's turn
+    /// is over, and it does not try a server for others.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let mut list: Vec<_> = self.iter().filter(|server| !server.drains()).collect();
+        list.sort_by_key(|server| server.standing.is_out(now, self.patience));
+        let mut outcome = None;
+        for server in list {
+            match server.connect(self.connect_timeout).await {
+                Ok(_) => return Ok(()),
+                Err(failure) => outcome = Some(failure),
+            }
+        }
+        Err(outcome.expect("there is a server that does not drain"))
+    }
+
     /// Counts a failure, if it is the server's.
     pub(super) fn failed(&self, server: &Server, failure: &Failure) {
         if self.only().is_some() || !failure.is_servers_fault() {
@@ -238,6 +254,17 @@ mod tests {
         assert_eq!(tried, [0, 1, 1, 1]);
         servers.answered(&servers.list[0]);
         assert!(given(&servers, "", 2).contains(&0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn to_look_whether_one_is_there_takes_nobodys_turn() {
+        let servers = servers("servers = [\"unix:/no/such/a\", \"unix:/no/such/b\"]");
+        servers.failed(&servers.list[0], &REFUSED);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(servers.probe().await.is_err());
+        let mut tried = given(&servers, "", 2);
+        tried.sort_unstable();
+        assert_eq!(tried, [0, 1], "the one whose time is over is still to be tried");
     }
 
     #[test]
