@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
 use vestibule::config::UpstreamConfig;
-use vestibule::config::values::{HumanDuration, ServerConfig};
+use vestibule::config::values::{Balance, HumanDuration, ServerConfig};
 use vestibule::serve::Order;
 
 use crate::proxy::{Upstream, get as request_for, request, text};
@@ -93,6 +93,19 @@ async fn what_somebody_may_have_read_goes_to_another_only_if_that_does_no_harm()
         assert_eq!(response.status(), 200, "for {method}");
         assert_eq!(dying.connections(), 1);
     }
+}
+
+#[tokio::test]
+async fn what_failed_at_the_server_of_its_client_goes_to_another() {
+    let (dying, well) = (App::closing_after("").await, App::answering(HELLO).await);
+    let config = UpstreamConfig { balance: Balance::ClientAddress, max_fails: 0, ..servers(&[&dying, &well]) };
+    let upstream = Upstream::of(&config);
+    for client in 1..=20 {
+        let mut request = request_for("/");
+        request.client.address = Some([192, 0, 2, client].into());
+        assert_eq!(upstream.forward(request).await.status(), 200, "for client {client}");
+    }
+    assert!(dying.connections() > 0, "it is left out for nothing");
 }
 
 #[tokio::test]

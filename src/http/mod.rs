@@ -20,6 +20,7 @@ pub mod request_rules;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::http::HeaderValue;
@@ -113,6 +114,10 @@ impl fmt::Display for RequestId {
 /// access log. `upstream` puts it into the extensions of every response that it makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UpstreamTime(pub Duration);
+
+/// Which of several servers of the application was asked last, for the access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamServer(pub Arc<str>);
 
 /// The file that an application names in its answer, to be sent in place of the answer's body. `upstream`
 /// takes it out of the headers and puts it into the extensions.

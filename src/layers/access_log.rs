@@ -26,7 +26,7 @@ use tracing::warn;
 
 use crate::config::values::AccessLog as Form;
 use crate::http::body::{Body, BodyError};
-use crate::http::{Client, Request, RequestId, Response, Scheme, UpstreamTime};
+use crate::http::{Client, Request, RequestId, Response, Scheme, UpstreamServer, UpstreamTime};
 
 /// How many bytes of lines may wait for the writer.
 const BOUND: usize = 4 << 20;
@@ -130,6 +130,7 @@ impl AccessLog {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST),
             encoding: None,
             upstream: None,
+            server: None,
             bytes: 0,
             complete: true,
             error: Some(reason.to_owned()),
@@ -324,6 +325,7 @@ struct Entry {
     status: StatusCode,
     encoding: Option<HeaderValue>,
     upstream: Option<Duration>,
+    server: Option<Arc<str>>,
     bytes: u64,
     complete: bool,
     error: Option<String>,
@@ -348,6 +350,7 @@ impl Entry {
             status: StatusCode::from_u16(499).expect("499 has three digits"),
             encoding: None,
             upstream: None,
+            server: None,
             bytes: 0,
             complete: false,
             error: None,
@@ -358,6 +361,7 @@ impl Entry {
         self.status = response.status();
         self.encoding = response.headers().get(CONTENT_ENCODING).cloned();
         self.upstream = response.extensions().get::<UpstreamTime>().map(|time| time.0);
+        self.server = response.extensions().get::<UpstreamServer>().map(|server| Arc::clone(&server.0));
         // These have no body to complete, whatever their headers announce.
         self.complete = self.method == Method::HEAD
             || matches!(
@@ -387,6 +391,7 @@ impl Entry {
             bytes: self.bytes,
             duration: seconds(self.started.elapsed()),
             upstream: self.upstream.map(seconds),
+            server: self.server.as_deref(),
             encoding: text(self.encoding.as_ref()),
             request_id: self.id,
             user_agent: text(self.user_agent.as_ref()),
@@ -404,7 +409,8 @@ impl Entry {
         write!(out, "{} {on}{}{off} {} {}", &time[11..19], self.status.as_u16(), self.method, self.target())?;
         write!(out, " {} B {:.1} ms", self.bytes, self.started.elapsed().as_secs_f64() * 1e3)?;
         if let Some(time) = self.upstream {
-            write!(out, " (application {:.1} ms)", time.as_secs_f64() * 1e3)?;
+            let (at, server) = self.server.as_deref().map_or(("", ""), |server| (" at ", server));
+            write!(out, " (application{at}{server} {:.1} ms)", time.as_secs_f64() * 1e3)?;
         }
         if let Some(coding) = self.encoding.as_ref().and_then(|value| value.to_str().ok()) {
             write!(out, " {coding}")?;
@@ -532,6 +538,8 @@ struct JsonLine<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     encoding: Option<Lossy<'a>>,
     #[serde(serialize_with = "shown")]
     request_id: RequestId,
@@ -598,6 +606,20 @@ mod tests {
             assert_eq!(object[key], expected, "{line}");
         }
         assert_eq!(object["status"], 404);
+    }
+
+    #[test]
+    fn the_server_is_told_where_there_are_several() {
+        let mut entry = entry("/");
+        let mut response = ::http::Response::new(Body::Empty);
+        response.extensions_mut().insert(UpstreamTime(Duration::from_millis(20)));
+        entry.answered(&response);
+        let text = |entry: &Entry| line(entry, Line::Text { colour: false });
+        assert!(text(&entry).contains(" (application 20.0 ms)") && !line(&entry, Line::Json).contains("server"));
+        response.extensions_mut().insert(UpstreamServer("unix:/a".into()));
+        entry.answered(&response);
+        assert!(text(&entry).contains(" (application at unix:/a 20.0 ms)"));
+        assert!(line(&entry, Line::Json).contains(r#""server":"unix:/a""#));
     }
 
     #[test]

@@ -46,10 +46,11 @@ impl Upstream {
         }
     }
 
-    /// Tries each server once: whether it accepts a connection, and whether it is well, if that is asked.
+    /// Tries each server once: whether it accepts a connection, and whether it is well, if that is asked. One that drains
+    /// may have been stopped.
     pub async fn probe_each(&self) -> Vec<(UpstreamAddress, Result<(), Ailment>)> {
         let mut found = Vec::new();
-        for server in self.servers.iter() {
+        for server in self.servers.iter().filter(|server| !server.drains()) {
             let result = match (server.connect(self.config.connect_timeout.0).await, &self.config.check_path) {
                 (Err(failure), _) => Err(Ailment::Away(failure)),
                 (Ok(_), Some(path)) => self.check(server, &path.0).await.map_err(Ailment::Ill),

@@ -69,10 +69,10 @@ use self::storage::Storage;
 use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
 use crate::config::header_rule;
-use crate::config::values::{HostName, UpstreamAddress, UpstreamProtocol};
+use crate::config::values::{HostName, UpstreamProtocol};
 use crate::http::body::Body;
 use crate::http::path;
-use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamTime};
+use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamServer, UpstreamTime};
 
 /// The application, as seen from here.
 #[derive(Debug)]
@@ -135,7 +135,7 @@ struct Attempts {
 struct Trace {
     started: Option<Instant>,
     /// The server that was asked last.
-    server: Option<Arc<UpstreamAddress>>,
+    server: Option<Arc<Server>>,
 }
 
 /// How long to wait before what nobody read is sent again: its application is just being stopped.
@@ -177,13 +177,16 @@ impl Upstream {
         let result = self.try_forward(request, &mut trace).await;
         let mut response = result.unwrap_or_else(|failure| {
             match &trace.server {
-                Some(server) => failure.log(server, id),
+                Some(server) => failure.log(&server.address, id),
                 None => failure.log(self, id),
             }
             failure.answer()
         });
         let elapsed = trace.started.map(|started| started.elapsed()).unwrap_or_default();
         response.extensions_mut().insert(UpstreamTime(elapsed));
+        if let (Some(server), None) = (trace.server, self.servers.only()) {
+            response.extensions_mut().insert(UpstreamServer(Arc::clone(&server.name)));
+        }
         response
     }
 
@@ -192,7 +195,7 @@ impl Upstream {
     /// # Errors
     /// Why none does.
     pub async fn probe(&self) -> Result<(), Failure> {
-        self.servers.connect(None, None, Set::default()).await?;
+        self.servers.probe().await?;
         self.hold.is_there();
         Ok(())
     }
@@ -271,7 +274,7 @@ impl Upstream {
                     self.open(request, first, attempts.asked).await?
                 }
             };
-            trace.server = Some(Arc::clone(&in_use.server.address));
+            trace.server = Some(Arc::clone(&in_use.server));
             let failure = match self.send(exchange, request, body).await {
                 Ok((exchange, answer)) => {
                     self.servers.answered(&in_use.server);

@@ -31,6 +31,8 @@ pub(super) struct Server {
     state: ServerState,
     /// The hash of its address.
     hash: u64,
+    /// What the access log calls it.
+    pub(super) name: Arc<str>,
     /// Which of the addresses of its name is next.
     turn: AtomicUsize,
 }
@@ -69,7 +71,8 @@ impl Drop for InUse {
 impl Server {
     fn new(number: usize, config: &ServerConfig, known: &[&Self]) -> Self {
         let standing = known.iter().find(|server| *server.address == config.address);
-        let digest = Sha256::digest(config.address.to_string());
+        let name = config.address.to_string();
+        let digest = Sha256::digest(&name);
         Self {
             number,
             address: Arc::new(config.address.clone()),
@@ -77,6 +80,7 @@ impl Server {
             weight: config.weight,
             state: config.state,
             hash: digest.iter().take(8).fold(0, |hash, byte| hash << 8 | u64::from(*byte)),
+            name: name.into(),
             turn: AtomicUsize::new(0),
         }
     }
@@ -186,6 +190,22 @@ impl Servers {
         Err(outcome.expect("there is a server that does not drain"))
     }
 
+    /// Whether one of them accepts a connection, those first that have not failed lately. It is no request: nobody's turn
+    /// is over, and it does not try a server for others.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        let now = Instant::now();
+        let mut list: Vec<_> = self.iter().filter(|server| !server.drains()).collect();
+        list.sort_by_key(|server| server.standing.is_out(now, self.patience));
+        let mut outcome = None;
+        for server in list {
+            match server.connect(self.connect_timeout).await {
+                Ok(_) => return Ok(()),
+                Err(failure) => outcome = Some(failure),
+            }
+        }
+        Err(outcome.expect("there is a server that does not drain"))
+    }
+
     /// Counts a failure, if it is the server's.
     pub(super) fn failed(&self, server: &Server, failure: &Failure) {
         if self.only().is_some() || !failure.is_servers_fault() {
@@ -234,6 +254,17 @@ mod tests {
         assert_eq!(tried, [0, 1, 1, 1]);
         servers.answered(&servers.list[0]);
         assert!(given(&servers, "", 2).contains(&0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn to_look_whether_one_is_there_takes_nobodys_turn() {
+        let servers = servers("servers = [\"unix:/no/such/a\", \"unix:/no/such/b\"]");
+        servers.failed(&servers.list[0], &REFUSED);
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert!(servers.probe().await.is_err());
+        let mut tried = given(&servers, "", 2);
+        tried.sort_unstable();
+        assert_eq!(tried, [0, 1], "the one whose time is over is still to be tried");
     }
 
     #[test]
