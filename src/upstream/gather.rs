@@ -25,6 +25,8 @@ use crate::http::body::{Body, BodyError, FileSlice};
 
 /// How much is written to a file at once.
 const BATCH: usize = 256 * 1024;
+/// What has come of a body when its length is believed. Who only announces one takes no memory for it.
+const FAR: usize = 64 * 1024;
 
 /// How long a body is that may use the memory for small ones: a form, without its files.
 const SMALL: u64 = 16 * 1024;
@@ -145,14 +147,15 @@ impl<'s> Held<'s> {
     }
 
     /// Adds to what is in memory, if it may; what it takes is at least doubled each time, so that bytes that come
-    /// one by one are not copied over and over.
+    /// one by one are not copied over and over. A body that has come far takes all that it announced.
     fn keep(&mut self, data: &[u8]) -> bool {
         let (taken, needed, room) = (self.memory.size(), self.bytes.len() + data.len(), self.room());
         if needed > room {
             return false;
         }
         if needed as u64 > taken {
-            if !self.take(needed as u64, (needed as u64).max((room as u64).min(taken * 2))) {
+            let announced = self.announced.filter(|_| needed >= FAR).unwrap_or(taken * 2);
+            if !self.take(needed as u64, (needed as u64).max((room as u64).min(announced))) {
                 return false;
             }
             let size = usize::try_from(self.memory.size()).expect("it is no more than one may have");
