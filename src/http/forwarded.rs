@@ -216,7 +216,7 @@ pub fn write(headers: &mut HeaderMap, client: &Client, id: RequestId) {
     headers.insert(X_REQUEST_ID, value(id.to_string()));
 }
 
-/// Tells the application the same in `Forwarded`, as one element. To be called after [`write`].
+/// Tells the application the same in `Forwarded`, as one element. To be called after [`write()`].
 pub fn write_forwarded(headers: &mut HeaderMap, client: &Client) {
     let node = match client.address.map(|address| address.to_canonical()) {
         Some(IpAddr::V4(address)) => address.to_string(),

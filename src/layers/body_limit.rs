@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Limited;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tower_http::timeout::{TimeoutBody, TimeoutError};
 
 use crate::config::{LimitsConfig, TimeoutsConfig};
 use crate::http::body::{Body, BodyError, SlowBody};
@@ -38,14 +39,15 @@ pub fn bound(request: Request, limits: &LimitsConfig, timeouts: &TimeoutsConfig)
         return Err(Box::new(answers::status(StatusCode::PAYLOAD_TOO_LARGE)));
     }
     let pace = Pace::new(timeouts.body.0, limits.body_rate.0);
-    let paced = Paced { body: request.body, pace, waiting_since: None, alarm: None };
+    let body = TimeoutBody::new(timeouts.body.0, request.body);
+    let paced = Paced { body, pace, waiting_since: None, alarm: None };
     Ok(Request { body: Body::stream(Limited::new(paced, limit)), ..request })
 }
 
 /// What is known of the pace of one body.
 #[derive(Debug)]
 struct Pace {
-    /// How long a pause may be, and how long the span is in which bytes are counted.
+    /// How long the span is in which bytes are counted.
     span: Duration,
     /// How many bytes must come in one.
     least: u64,
@@ -63,14 +65,10 @@ impl Pace {
         Self { span, least, waited: Duration::ZERO, paused: Duration::ZERO, came: 0 }
     }
 
-    /// Notes that nothing has come for `pause` by now. Tells after how long a pause to look again.
-    fn nothing_came(&mut self, pause: Duration) -> Result<Duration, SlowBody> {
+    /// Notes that nothing has come for `pause` by now. Tells after how long a pause to look again, if ever.
+    fn nothing_came(&mut self, pause: Duration) -> Result<Option<Duration>, SlowBody> {
         self.wait(pause)?;
-        if pause >= self.span {
-            return Err(SlowBody::Paused);
-        }
-        let left = if self.least > 0 { self.span - self.waited } else { self.span };
-        Ok((pause + left).min(self.span))
+        Ok((self.least > 0).then(|| pause + self.span - self.waited))
     }
 
     /// Notes that bytes have come, after a pause.
@@ -85,7 +83,7 @@ impl Pace {
         self.waited += pause.saturating_sub(self.paused);
         self.paused = pause;
         if self.waited >= self.span {
-            if self.came < self.least && pause < self.span {
+            if self.came < self.least {
                 return Err(SlowBody::BelowRate);
             }
             (self.waited, self.came) = (Duration::ZERO, 0);
@@ -97,7 +95,8 @@ impl Pace {
 pin_project_lite::pin_project! {
     /// A body that is given up when it comes too slowly.
     struct Paced {
-        body: Body,
+        #[pin]
+        body: TimeoutBody<Body>,
         pace: Pace,
         // When the wait for the next bytes began, if it has.
         waiting_since: Option<Instant>,
@@ -112,11 +111,14 @@ impl HttpBody for Paced {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut this = self.project();
-        if let Poll::Ready(frame) = Pin::new(&mut *this.body).poll_frame(cx) {
+        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
             this.alarm.set(None);
             let pause = this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
             let bytes = match &frame {
                 Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(error)) if error.is::<TimeoutError>() => {
+                    return Poll::Ready(Some(Err(SlowBody::Paused.into())));
+                }
                 _ => return Poll::Ready(frame),
             };
             return Poll::Ready(match this.pace.bytes_came(bytes, pause) {
@@ -130,7 +132,8 @@ impl HttpBody for Paced {
                 ready!(alarm.poll(cx));
             }
             match this.pace.nothing_came(since.elapsed()) {
-                Ok(pause) => this.alarm.set(Some(sleep_until(since + pause))),
+                Ok(Some(pause)) => this.alarm.set(Some(sleep_until(since + pause))),
+                Ok(None) => return Poll::Pending,
                 Err(slow) => return Poll::Ready(Some(Err(slow.into()))),
             }
         }
@@ -160,8 +163,9 @@ mod tests {
             sleep(Duration::from_secs(*seconds)).await;
             Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; *bytes])))
         });
-        let body = Body::stream(StreamBody::new(Box::pin(frames)));
+        let body = TimeoutBody::new(Duration::from_secs(60), Body::stream(StreamBody::new(Box::pin(frames))));
         let pace = Pace::new(Duration::from_secs(60), rate);
+        let body = TimeoutBody::new(Duration::from_secs(60), body);
         let mut body = Box::pin(Paced { body, pace, waiting_since: None, alarm: None });
         let (began, mut length) = (Instant::now(), 0);
         let end = loop {

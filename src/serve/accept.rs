@@ -26,6 +26,7 @@ use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
+use tracing::field::display;
 use tracing::{debug, warn};
 
 use super::gather::{Gathered, gather};
@@ -275,9 +276,10 @@ impl<S: Stack> Door<S> {
         drop(site);
         if beginning.has_header {
             // It has a buffer, which no other connection shall pay for.
-            peer = Box::pin(self.introduced(&mut stream, peer, bounds.timeouts.handshake.0)).await.map_err(|reason| {
-                warn!(peer = ?peer.address, %reason, "closed a connection to an address of [listen] proxy_protocol");
-                reason
+            let introduced = Box::pin(self.introduced(&mut stream, peer, bounds.timeouts.handshake.0)).await;
+            peer = introduced.inspect_err(|reason| {
+                let peer = peer.address.map(display);
+                warn!(peer, %reason, "closed a connection to an address of [listen] proxy_protocol");
             })?;
         }
         match beginning.security {

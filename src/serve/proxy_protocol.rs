@@ -1,7 +1,7 @@
 //! The header with which a balancer that hands connections through says who is at their other end: the PROXY protocol,
 //! versions 1 and 2 (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>, called "the text" here).
 //!
-//! [`read_on`] decides from what has come so far, and asks for no byte that could lie behind the header, so what comes
+//! `read_on` decides from what has come so far, and asks for no byte that could lie behind the header, so what comes
 //! next, TLS or HTTP, finds its first byte. Nothing is guessed: where a header must come, whatever else comes is
 //! refused, since the text forbids to look whether there is one.
 
