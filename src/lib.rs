@@ -16,7 +16,8 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   (django) -> folders -> scan -> bundler -> link (find_links, resolve) -> name (order, rewrite, fingerprint)
+//!   (django) -> folders -> scan -> bundler -> twins -> link (find_links, resolve)
+//!   -> name (order, rewrite, fingerprint)
 //!   -> compress (cache) -> plan (carry, deltas) -> publish -> manifest; then the report
 //! ```
 //! What is made on the way lies in `collect::staging` until it is published. `collect --check` goes the other way:
@@ -26,7 +27,8 @@
 //! A static request:
 //! ```text
 //! serve::accept -> (tls) -> hyper -> serve::stack -> layers inward
-//!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
+//!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::accept, encoding, conditional, range)
+//!        -> respond
 //! -> layers outward -> hyper -> socket
 //! ```
 //! A proxied request:

@@ -23,6 +23,7 @@ mod files;
 mod gate;
 mod header_rules;
 mod house;
+mod images;
 mod integrity;
 mod mounts;
 mod overlap;

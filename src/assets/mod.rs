@@ -32,12 +32,12 @@ use tracing::warn;
 
 use self::asset::{Asset, Policy};
 use self::catalog::{Catalog, Entry};
-use self::inventory::{Inventory, Listed};
+use self::inventory::{Inventory, Listed, TwinsWanted};
 use self::made::Made;
 use self::marks::Mark;
 use self::missing::{Missing, News, Notice};
 pub use self::mounts::{Found, Mounts, Signs};
-use crate::config::AssetsConfig;
+use crate::config::{AssetsConfig, header_rule};
 use crate::http::header_rules::HeaderRules;
 use crate::http::{Client, Response};
 use crate::manifest::json::ManifestError;
@@ -156,7 +156,11 @@ impl Folder {
         // Often a link to the current release. What is read later must come from the release that was
         // opened, wherever the link points by then.
         let path = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
-        let Inventory { mut files, marks } = inventory::take(&path, role)?;
+        let wanted = TwinsWanted {
+            paths: header_rule::path_set(&config.image_twins).unwrap_or_default(),
+            prefix: config.prefix.as_str().to_owned(),
+        };
+        let Inventory { mut files, marks } = inventory::take(&path, role, &wanted)?;
         if !config.deltas {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }

@@ -589,6 +589,7 @@ mod tests {
             ("static", "max_ranges", "1000", "1001"),
             ("static", "max_ranges", "1", "0"),
             ("static", "missing_names", "0", "100001"),
+            ("static", "image_twins", "[\"*.jpg\"]", "[\"img/*\"]"),
             ("compression", "gzip_level", "9", "10"),
             ("compression", "gzip_level", "1", "0"),
             ("compression", "brotli_level", "11", "12"),

@@ -144,6 +144,11 @@ impl Rules<'_> {
         self.within(("limits", "threads"), limits.threads, 0..=1024);
         self.within(("upstream", "connections"), upstream.connections.get(), 1..=1_000_000);
         self.within(("static", "max_ranges"), config.assets.max_ranges.get(), 1..=1000);
+        self.refuse(
+            header_rule::path_set(&config.assets.image_twins).is_err(),
+            &[("static", "image_twins")],
+            "has patterns that are too large together; write simpler ones",
+        );
         self.within(("static", "missing_names"), config.assets.missing_names, 0..=100_000);
         self.within(("compression", "gzip_level"), config.compression.gzip_level, 1..=9);
         self.within(("compression", "brotli_level"), config.compression.brotli_level, 0..=11);
