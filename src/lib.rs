@@ -16,7 +16,7 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   (django) -> folders -> scan -> bundler -> twins -> link (find_links, resolve)
+//!   (django) -> folders -> scan -> bundler -> twins -> link (find_links, resolve) -> needs
 //!   -> name (order, rewrite, fingerprint)
 //!   -> compress (cache) -> plan (carry, deltas) -> publish -> manifest; then the report
 //! ```
@@ -39,6 +39,7 @@
 //!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
 //!   -> files::send_file: if the answer names a file instead of being one; else layers::compression
+//!   -> header rules -> assets::preloads: what a page announces with its stylesheets
 //! -> layers outward -> hyper -> socket
 //! ```
 //! Before either, [`gate`] decides who may come in at all.

@@ -27,6 +27,7 @@ mod images;
 mod integrity;
 mod mounts;
 mod overlap;
+mod preload;
 mod proof;
 mod proxy;
 mod proxy_exchanges;

@@ -126,6 +126,7 @@ mod tests {
     use crate::config::AssetsConfig;
     use crate::http::Scheme;
     use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
+    use crate::manifest::Needs;
 
     const TAG: &str = "\"abababababababababababababababab\"";
     const BR_TAG: &str = "\"abababababababababababababababab-br\"";
@@ -149,6 +150,7 @@ mod tests {
             dictionary_for: None,
             is_fingerprinted: false,
             twins: Vec::new(),
+            needs: Needs::default(),
         };
         let config = AssetsConfig { allow_all_origins: false, ..AssetsConfig::default() };
         Asset::new(&file, &[], &Contents::zeros(&[&file]), &Policy::new(&config, &Arc::default()))
@@ -452,6 +454,7 @@ mod tests {
             dictionary_for: None,
             is_fingerprinted: false,
             twins: Vec::new(),
+            needs: Needs::default(),
         };
         let all = [file("jpeg", "0", 1000), file("webp", "1", 400), file("avif", "2", 300), file("new", "3", 1100)];
         let all: Vec<_> = all.iter().collect();

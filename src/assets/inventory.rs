@@ -22,7 +22,7 @@ use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
 use crate::manifest::json::{ManifestError, hex};
-use crate::manifest::{Entry, FILE_NAME, Manifest, twins};
+use crate::manifest::{Entry, FILE_NAME, Manifest, Needs, twins};
 
 /// From how many dictionaries a file may have deltas: `[collect] delta_versions` allows no more. Each
 /// takes a few hundred bytes of headers.
@@ -82,6 +82,8 @@ pub(super) struct Listed {
     pub(super) is_fingerprinted: bool,
     /// The files that may be sent in its place, by name.
     pub(super) twins: Vec<String>,
+    /// What it loads by itself, if it is a stylesheet.
+    pub(super) needs: Needs,
 }
 
 impl Listed {
@@ -107,6 +109,7 @@ impl Listed {
             dictionary_for: None,
             is_fingerprinted: other.is_fingerprinted,
             twins: Vec::new(),
+            needs: Needs::default(),
         }
     }
 }
@@ -117,6 +120,8 @@ pub(super) struct Inventory {
     pub(super) files: Vec<Listed>,
     /// By path below the folder.
     pub(super) marks: BTreeMap<String, Mark>,
+    /// Plain name to the name that pages use.
+    pub(super) paths: BTreeMap<String, String>,
 }
 
 /// Which images of a folder without a list may have twins.
@@ -177,7 +182,7 @@ pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<In
     }
     check_twins(&files, &mut seen.problems);
     seen.problems.stop(folder)?;
-    Ok(Inventory { files, marks: seen.marks })
+    Ok(Inventory { files, marks: seen.marks, paths: manifest.paths })
 }
 
 /// Enters the twins of images where nobody has said which there are.
@@ -272,6 +277,7 @@ fn check(
         dictionary_for: entry.dictionary_for,
         is_fingerprinted,
         twins: entry.twins,
+        needs: entry.needs,
     }))
 }
 

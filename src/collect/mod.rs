@@ -31,6 +31,7 @@ mod globs;
 mod link;
 mod name;
 mod name_set;
+mod needs;
 mod order;
 mod plan;
 mod progress;
@@ -124,6 +125,7 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
     let before = Release::in_output(output)?;
     let elsewhere = config.previous.as_deref().map(Release::named).transpose()?;
     let last = elsewhere.as_ref().or(before.as_ref());
+    let needs = needs::Needs::find(&linked)?;
     let mut named = if config.hash { name::hash_names(linked, &twins, &staging)? } else { name::keep_names(linked) };
     if !config.keep_originals {
         named.drop_originals();
@@ -137,6 +139,7 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
     let remembered = cache.taken();
     let mut plan = plan::plan(&compressed);
     twins.enter(&mut plan.manifest);
+    needs.enter(&mut plan.manifest);
     plan.manifest.rewriting = Some(rewriting(config, prefix));
     let carriage = match last {
         Some(last) => last.carry_into(&plan.manifest, Limits::new(config, now))?,

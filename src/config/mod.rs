@@ -292,6 +292,18 @@ pub struct AssetsConfig {
     /// A smaller `photo.jpg.avif` or `photo.avif` beside such a `photo.jpg`, or `.webp`, is sent in its place to browsers
     /// that name its type in `Accept`. Where there is such a manifest, `[collect] image_twins` decides.
     pub image_twins: Vec<header_rule::PathGlob>,
+    /// What to announce with a page that preloads a stylesheet in a `Link` header: the "styles" that this imports, its
+    /// "fonts", or both. Default: nothing.
+    ///
+    /// Browsers then load them at once, and not when they have read the stylesheet. `collect` has found out which they
+    /// are; a font counts if it is WOFF2, without `local()`, and for all characters (no `unicode-range`).
+    pub preload: Vec<values::Preload>,
+    /// How many of them one page may be given. Default: 8; 1 to 100.
+    pub max_preloads: NonZeroUsize,
+    /// How long the header with them may become. Default: 2 KiB; 64 KiB at most.
+    ///
+    /// Proxies before vestibule have bounds for all headers together, 4 or 8 KiB often.
+    pub max_preload_size: ByteSize,
     /// How many bytes of files, compressed copies included, to hold in memory, those of all mounts together.
     /// Default: 64 MiB.
     ///
@@ -327,6 +339,9 @@ impl Default for AssetsConfig {
             allow_all_origins: true,
             deltas: true,
             image_twins: Vec::new(),
+            preload: Vec::new(),
+            max_preloads: NonZeroUsize::new(8).expect("8 is not zero"),
+            max_preload_size: ByteSize(2 << 10),
             memory: ByteSize::mebibytes(64),
             max_ranges: NonZeroUsize::new(32).expect("32 is not zero"),
             missing_names: 1000,

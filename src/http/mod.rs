@@ -13,6 +13,7 @@ pub mod fields;
 pub mod forwarded;
 pub mod header_rules;
 pub mod hop_by_hop;
+pub mod links;
 pub mod media_type;
 pub mod multipart;
 pub mod navigation;
