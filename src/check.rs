@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::runtime::Runtime;
@@ -102,7 +101,8 @@ fn assets(reading: &Reading) -> Vec<Finding> {
 fn wrong_folders(reading: &Reading) -> Vec<Finding> {
     let config = &reading.loaded.config;
     let wrong = |config: Config, origin: Option<Origin>| {
-        let error = Mounts::open(&config, &Arc::default()).err()?;
+        let error = Mounts::open(&config, &site::header_rules(&config.headers)).err()?;
+        let origin = error.unknown_name().map_or(origin, |name| rule_with(reading, name));
         let place = origin.map(|origin| format!("{origin}: ")).unwrap_or_default();
         Some(Finding::Wrong(format!("{place}{}", chain(&error))))
     };
@@ -114,6 +114,13 @@ fn wrong_folders(reading: &Reading) -> Vec<Finding> {
         findings.extend(wrong(one, reading.loaded.origin_in_list("mounts", n, "directory")));
     }
     findings
+}
+
+/// Where the first rule for headers stands that names a file.
+fn rule_with(reading: &Reading, name: &str) -> Option<Origin> {
+    let rules = &reading.loaded.config.headers;
+    let number = rules.iter().position(|rule| rule.names_file(name))?;
+    reading.loaded.origin_in_list("headers", number, "set")
 }
 
 /// The uploads, and the files that the application may hand over.

@@ -74,6 +74,8 @@ pub enum Rule {
     FileForFolder,
     /// Two names that differ in case only.
     NamesDifferInCase,
+    /// An image without the same picture in another format, or with one that is of no use.
+    ImageTwin,
     /// What Django's settings and the configuration say of each other.
     Settings,
     /// An app that is not there, or has no folder of its own.
@@ -101,6 +103,7 @@ impl Rule {
             Self::NotAFile => "not-a-file",
             Self::FileForFolder => "file-for-folder",
             Self::NamesDifferInCase => "names-differ-in-case",
+            Self::ImageTwin => "image-twin",
             Self::Settings => "settings",
             Self::UnknownApp => "unknown-app",
             Self::BundlerManifest => "bundler-manifest",
@@ -123,6 +126,10 @@ impl Rule {
             }
             Self::Unreadable => {
                 "let the user that runs this read the files, or leave them out with a pattern under [collect] ignore"
+            }
+            Self::ImageTwin => {
+                "put an AVIF or WebP file beside each image, or set [collect] missing_image_twin to \"warn\" or \"ignore\", \
+                 for all images or some: missing_image_twin = [\"img/icons/*=ignore\", \"error\"]"
             }
             Self::Settings => "correct the setting, or the option of the configuration",
             Self::UnknownApp => "write it as in INSTALLED_APPS",

@@ -16,7 +16,8 @@
 //! `collect`, each arrow a value handed on:
 //! ```text
 //! main -> cli -> config::load -> collect
-//!   (django) -> folders -> scan -> bundler -> link (find_links, resolve) -> name (order, rewrite, fingerprint)
+//!   (django) -> folders -> scan -> bundler -> twins -> link (find_links, resolve) -> needs
+//!   -> name (order, rewrite, fingerprint)
 //!   -> compress (cache) -> plan (carry, deltas) -> publish -> manifest; then the report
 //! ```
 //! What is made on the way lies in `collect::staging` until it is published. `collect --check` goes the other way:
@@ -26,7 +27,8 @@
 //! A static request:
 //! ```text
 //! serve::accept -> (proxy_protocol, tls) -> hyper -> serve::stack -> layers inward
-//!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::encoding, conditional, range) -> respond
+//!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::accept, encoding, conditional, range)
+//!        -> respond
 //! -> layers outward -> hyper -> socket
 //! ```
 //! A proxied request:
@@ -38,6 +40,7 @@
 //!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
 //!   -> files::send_file: if the answer names a file instead of being one; else layers::compression
+//!   -> header rules -> assets::preloads: what a page announces with its stylesheets
 //! -> layers outward -> hyper -> socket
 //! ```
 //! Before either, [`gate`] decides who may come in at all.

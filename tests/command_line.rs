@@ -123,6 +123,24 @@ fn check_tells_everything_at_once() {
 }
 
 #[test]
+fn check_tells_where_a_rule_names_a_file_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::create_dir(folder.path().join("public")).unwrap();
+    fs_err::write(folder.path().join("public/base.css"), "a{}").unwrap();
+    let rule = |name: &str| format!("[[headers]]\npath = \"*\"\nset = {{ Link = \"<{{static:{name}}}>\" }}\n");
+    for (files, rule, expected) in [
+        ("[static]\ndirectory = \"public\"\n", rule("bas.css"), "v.toml:5:1: [[headers]] names {static:bas.css}"),
+        ("", rule("base.css"), "v.toml:3:1: [[headers]] set: names a static file, and there are none"),
+        ("", rule("base.css").replace("css}>", "css>"), "names no static file; write it as in"),
+    ] {
+        fs_err::write(folder.path().join("v.toml"), format!("{files}{rule}")).unwrap();
+        let output = vestibule(&["check", "--config", "v.toml"], folder.path());
+        let report = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && report.contains(expected), "{expected}: {report}");
+    }
+}
+
+#[test]
 fn check_tells_mistakes_in_the_configuration_beside_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let config = "[static]\nprefx = \"/a/\"\ndirectory = \"absent\"\n[timeouts]\nidle = 0\nbody = \"soon\"\n\

@@ -161,6 +161,12 @@ type Reason = (&'static str, &'static [&'static str], &'static str);
 const ANSWERS: &[Reason] = &[
     (
         "nginx",
+        &["images: "],
+        "both: 12.5.1; nginx sends what the name says, unless a `map` of $http_accept tells it otherwise",
+    ),
+    ("WhiteNoise", &["images: "], "both: 12.5.1; WhiteNoise knows no formats of images"),
+    (
+        "nginx",
         &["where there is one form only", "the date in the form of RFC 850 (5.6.7): 200"],
         "both: a date is right to the second only, and a range may be passed over (14.2)",
     ),
@@ -304,6 +310,16 @@ const ANSWERS: &[Reason] = &[
 const WRONG_DAY: &str = "both: 5.6.7 asks to be lenient with dates, 13.1.3 to pass over what is none";
 
 const FIELDS: &[Reason] = &[
+    (
+        "nginx",
+        &["vary: Accept: none", "image/avif: image/jpeg", "length: 14: 41: 200"],
+        "both: 12.5.5; nginx has one format only, unless told otherwise",
+    ),
+    (
+        "WhiteNoise",
+        &["vary: Accept: none", "image/avif: image/jpeg", "length: 14: 41: 200"],
+        "both: 12.5.5; WhiteNoise has one format only",
+    ),
     ("nginx", &["content-length: "], "both: what parts the parts is as long as one likes"),
     ("WhiteNoise", &["allow: "], "both: what is allowed is what is there; WhiteNoise does not know OPTIONS"),
     ("nginx", &["content-type: text/javascript"], "vestibule: RFC 9239; and nginx does not know .mjs"),

@@ -48,6 +48,13 @@ pub(crate) fn site() -> TempDir {
         ("img/my photo.png", b"\x89PNG photo"),
         ("img/\u{fc}berblick.png", b"\x89PNG view"),
         ("img/100%.svg", b"<svg/>"),
+        ("img/photo.jpg", b"\xff\xd8\xff JPEG, forty bytes long in this case.."),
+        ("img/photo.webp", b"RIFF WebP, rather short"),
+        ("img/photo.avif", b"ftypavif short"),
+        // The AVIF twin is longer than the image.
+        ("img/icon.png", b"\x89PNG icon"),
+        ("img/icon.png.avif", b"ftypavif, longer"),
+        ("img/icon.png.webp", b"RIFF"),
         ("fonts/icons.woff2", b"wOF2\0"),
         ("data/list.json", b"[]"),
         ("site.webmanifest", b"{}"),
@@ -72,7 +79,8 @@ pub(crate) fn site() -> TempDir {
 
 /// vestibule with that site.
 pub(crate) async fn serve(folder: &Path) -> TestServer {
-    TestServer::start(&format!("[static]\ndirectory = {folder:?}\nmemory = \"64 KiB\"\n")).await
+    let twins = "[\"/static/img/photo.*\", \"*/icon.png\"]";
+    TestServer::start(&format!("[static]\ndirectory = {folder:?}\nmemory = \"64 KiB\"\nimage_twins = {twins}\n")).await
 }
 
 /// A request of an exchange, taken apart.

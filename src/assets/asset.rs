@@ -14,6 +14,7 @@ use super::contents::{Content, Contents};
 use super::inventory::{Form, Listed};
 use crate::config::AssetsConfig;
 use crate::http::Response;
+use crate::http::accept::{self, Said};
 use crate::http::conditional::Validators;
 use crate::http::dictionary::{self, Digest, USE_AS_DICTIONARY};
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
@@ -95,6 +96,16 @@ pub(super) struct Asset {
     /// The headers of every answer about this file, errors included.
     always: HeaderMap,
     most_ranges: usize,
+    twins: Option<Box<Twins>>,
+}
+
+/// The same picture in other formats, each as a file of its own with the URL of the one that has them.
+#[derive(Debug)]
+struct Twins {
+    /// Of the image itself.
+    media_type: HeaderValue,
+    /// By media type, the smallest first, and each smaller than the image.
+    others: Vec<(HeaderValue, Asset)>,
 }
 
 /// One representation of a file.
@@ -113,16 +124,35 @@ pub(super) struct Variant {
 }
 
 impl Asset {
-    pub(super) fn new(file: &Listed, contents: &Contents, policy: &Policy) -> Self {
+    /// The answers for a file, or for one of those that may be sent in its place.
+    pub(super) fn new(file: &Listed, twins: &[&Listed], contents: &Contents, policy: &Policy) -> Self {
+        // Another format is worth nothing but its fewer bytes.
+        let mut twins: Vec<&Listed> = twins.iter().copied().filter(|twin| twin.size < file.size).collect();
+        twins.sort_by_key(|twin| (twin.size, &twin.name));
         let mut always = policy.always.clone();
-        // On every answer of such a file: a cache that has a plain one must not give it to all.
-        match (file.deltas.is_empty(), file.variants.is_empty()) {
-            (false, _) => always.insert(VARY, HeaderValue::from_static("Accept-Encoding, Available-Dictionary")),
-            (true, false) => always.insert(VARY, HeaderValue::from_static("Accept-Encoding")),
-            (true, true) => None,
-        };
+        if let Some(vary) = vary(file, &twins) {
+            always.insert(VARY, HeaderValue::from_static(vary));
+        }
         let edits = policy.edits(file);
         edits.apply(StatusCode::BAD_REQUEST, &mut always);
+        let mut asset = Self::with_headers(file, contents, policy, always, &edits);
+        if !twins.is_empty() {
+            let other = |twin: &&Listed| {
+                let twin = twin.in_place_of(file);
+                let mut other = Self::with_headers(&twin, contents, policy, asset.always.clone(), &edits);
+                // A rule for the image's type says nothing of another format.
+                for variant in &mut other.variants {
+                    variant.headers.insert(CONTENT_TYPE, twin.media_type.clone());
+                }
+                (twin.media_type, other)
+            };
+            let others = twins.iter().map(other).collect();
+            asset.twins = Some(Box::new(Twins { media_type: file.media_type.clone(), others }));
+        }
+        asset
+    }
+
+    fn with_headers(file: &Listed, contents: &Contents, policy: &Policy, always: HeaderMap, edits: &Edits) -> Self {
         let variant = |(form, size)| {
             let mut variant = Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
             edits.apply(StatusCode::OK, &mut variant.headers);
@@ -132,7 +162,27 @@ impl Asset {
         let mut all: Vec<_> = file.bodies().map(variant).collect();
         all.sort_by_key(|variant| (variant.size, variant.form));
         let (deltas, variants) = all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
-        Self { variants, deltas, modified: file.modified, always, most_ranges: policy.most_ranges }
+        Self { variants, deltas, modified: file.modified, always, most_ranges: policy.most_ranges, twins: None }
+    }
+
+    /// The file, or the twin that suits a client better.
+    ///
+    /// A twin is for those that name its type: old browsers say `image/*` and cannot show it, and who says `*/*` wants
+    /// what the name promises. The image itself is the answer where nothing suits, as it would be if there were no
+    /// choice (RFC 9110, section 12.5.1). No `Content-Location` tells which one was sent: a cache has its tag and `Vary`.
+    pub(super) fn suited(&self, headers: &HeaderMap) -> &Self {
+        let Some(twins) = &self.twins else { return self };
+        let mut best = (0, self);
+        for (media_type, twin) in &twins.others {
+            if let Said::ByName(quality) = accept::said_of(headers, media_type.as_bytes())
+                && quality > best.0
+            {
+                best = (quality, twin);
+            }
+        }
+        // It is the largest, and so the last among equals.
+        let own = accept::said_of(headers, twins.media_type.as_bytes()).quality();
+        if own.is_some_and(|quality| quality > best.0) { self } else { best.1 }
     }
 
     /// The headers of every answer about this file, errors included.
@@ -210,6 +260,19 @@ impl Variant {
         }
         Self { form, size, content, tag, headers, not_modified }
     }
+}
+
+/// On what the answers for a file depend. It stands on every one of them: a cache that has a plain one must not give
+/// it to all.
+fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
+    Some(match (file.deltas.is_empty(), file.variants.is_empty(), twins.is_empty()) {
+        (true, true, true) => return None,
+        (true, true, false) => "Accept",
+        (true, false, true) => "Accept-Encoding",
+        (true, false, false) => "Accept-Encoding, Accept",
+        (false, _, true) => "Accept-Encoding, Available-Dictionary",
+        (false, _, false) => "Accept-Encoding, Available-Dictionary, Accept",
+    })
 }
 
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did

@@ -32,7 +32,13 @@ pub(super) enum Entry<'a> {
 
 impl Catalog {
     pub(super) fn build(files: &[Listed], contents: &Contents, policy: &Policy, index: Option<&str>) -> Self {
-        let entry = |file: &Listed| (file.name.clone(), Asset::new(file, contents, policy));
+        let has_twins = files.iter().any(|file| !file.twins.is_empty());
+        let by_name: HashMap<&str, &Listed> =
+            files.iter().filter(|_| has_twins).map(|file| (file.name.as_str(), file)).collect();
+        let entry = |file: &Listed| {
+            let twins: Vec<_> = file.twins.iter().filter_map(|twin| by_name.get(twin.as_str()).copied()).collect();
+            (file.name.clone(), Asset::new(file, &twins, contents, policy))
+        };
         let assets: Vec<_> = files.par_iter().map(entry).collect();
         let index = |file: &Listed| Some((folder_of(&file.name, index?)?.to_owned(), file.name.clone()));
         Self { assets: assets.into_iter().collect(), indexes: files.iter().filter_map(index).collect() }

@@ -39,6 +39,7 @@ pub(super) enum Choice<'a> {
 /// Chooses the answer.
 pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Choice<'a> {
     let headers = &head.headers;
+    let asset = asset.suited(headers);
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
         Method::GET => range::requested(headers, asset.most_ranges()),
@@ -125,6 +126,7 @@ mod tests {
     use crate::config::AssetsConfig;
     use crate::http::Scheme;
     use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
+    use crate::manifest::Needs;
 
     const TAG: &str = "\"abababababababababababababababab\"";
     const BR_TAG: &str = "\"abababababababababababababababab-br\"";
@@ -147,9 +149,11 @@ mod tests {
             deltas: deltas.to_vec(),
             dictionary_for: None,
             is_fingerprinted: false,
+            twins: Vec::new(),
+            needs: Needs::default(),
         };
         let config = AssetsConfig { allow_all_origins: false, ..AssetsConfig::default() };
-        Asset::new(&file, &Contents::zeros(&file), &Policy::new(&config, &Arc::default()))
+        Asset::new(&file, &[], &Contents::zeros(&[&file]), &Policy::new(&config, &Arc::default()))
     }
 
     /// 1000 bytes, 200 with brotli; 20 and 30 from one dictionary, 40 from another.
@@ -434,6 +438,115 @@ mod tests {
                 (&[BROWSER, one, ("if-modified-since", MODIFIED)], "304 dcb"),
             ],
         );
+    }
+
+    /// 1000 bytes as JPEG, 300 as AVIF, 400 as WebP, and 1100 as something newer.
+    fn picture() -> Asset {
+        let file = |kind: &str, digit: &str, size| Listed {
+            location: kind.into(),
+            name: kind.into(),
+            sha256: digit.repeat(64),
+            media_type: format!("image/{kind}").try_into().expect("a header value"),
+            size,
+            modified: None,
+            variants: Vec::new(),
+            deltas: Vec::new(),
+            dictionary_for: None,
+            is_fingerprinted: false,
+            twins: Vec::new(),
+            needs: Needs::default(),
+        };
+        let all = [file("jpeg", "0", 1000), file("webp", "1", 400), file("avif", "2", 300), file("new", "3", 1100)];
+        let all: Vec<_> = all.iter().collect();
+        Asset::new(all[0], &all[1..], &Contents::zeros(&all), &Policy::new(&AssetsConfig::default(), &Arc::default()))
+    }
+
+    /// Status and format of an answer.
+    fn format_of(method: &str, fields: &[(&str, &str)]) -> String {
+        let kind = |variant: &Variant| variant.headers["content-type"].to_str().expect("text")[6..].to_owned();
+        match choose(&picture(), &head(method, fields), &client()) {
+            Choice::Whole(variant) => format!("200 {}", kind(variant)),
+            Choice::Part(variant, part) => format!("206 {} {}-{}", kind(variant), part.start, part.end - 1),
+            Choice::Parts(variant, parts) => format!("206 {} {}", kind(variant), parts.len()),
+            Choice::NotModified(variant) => format!("304 {}", kind(variant)),
+            Choice::Unsatisfiable(variant) => format!("416 {}", kind(variant)),
+            Choice::PreconditionFailed => "412".into(),
+            Choice::NotAcceptable => "406".into(),
+            Choice::Options => "204".into(),
+            Choice::MethodNotAllowed => "405".into(),
+        }
+    }
+
+    #[test]
+    fn a_picture_is_sent_in_the_smallest_format_that_the_client_names() {
+        for (accept, expected) in [
+            ("image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8", "avif"), // Chromium
+            ("image/avif,image/webp,image/png,image/svg+xml,image/*;q=0.8,*/*;q=0.5", "avif"), // Firefox
+            (
+                "image/webp,image/avif,image/jxl,image/heic,image/heic-sequence,video/*;q=0.8,image/png,*/*;q=0.5",
+                "avif",
+            ),
+            ("image/webp,*/*", "webp"), // Firefox 65
+            ("image/png,image/svg+xml,image/*;q=0.8,video/*;q=0.8,*/*;q=0.5", "jpeg"), // Safari 13, which knows neither
+            ("*/*", "jpeg"),            // curl, and Safari for its downloads
+            ("image/*", "jpeg"),
+            ("text/html", "jpeg"),
+            ("image/new", "jpeg"), // it is larger
+            ("image/avif;q=0, image/webp;q=0", "jpeg"),
+            ("image/avif;q=0.5, image/webp;q=0.5", "avif"),
+            ("image/avif;q=0.5, image/webp", "webp"),
+            ("image/avif;q=0.5, image/jpeg", "jpeg"),
+            ("image/avif;q=0.8, image/*;q=0.8", "avif"),
+            ("image/avif;q=0.7, image/*;q=0.8", "jpeg"),
+            ("image/avif;q=0.001, image/jpeg;q=0", "avif"),
+            ("image/jpeg;q=0", "jpeg"), // as if there were no choice
+            ("image/avif;q=2", "jpeg"),
+            ("IMAGE/WEBP", "webp"),
+        ] {
+            assert_eq!(format_of("GET", &[("accept", accept)]), format!("200 {expected}"), "for {accept}");
+            assert_eq!(format_of("HEAD", &[("accept", accept)]), format!("200 {expected}"), "for {accept}");
+        }
+        assert_eq!(format_of("GET", &[]), "200 jpeg");
+        assert_eq!(format_of("GET", &[("accept", "text/css"), ("accept", "image/avif")]), "200 avif");
+        assert_eq!(format_of("POST", &[("accept", "image/avif")]), "405");
+    }
+
+    #[test]
+    fn conditions_and_ranges_are_about_the_format_that_is_chosen() {
+        let tag = |digit: &str| format!("\"{}\"", digit.repeat(32));
+        let (jpeg, avif) = (tag("0"), tag("2"));
+        let wants = ("accept", "image/avif");
+        for (fields, expected) in [
+            (&[wants, ("if-none-match", &*avif)][..], "304 avif"),
+            (&[wants, ("if-none-match", &jpeg)], "200 avif"),
+            (&[("if-none-match", &jpeg)], "304 jpeg"),
+            (&[("if-none-match", &avif)], "200 jpeg"),
+            (&[wants, ("if-match", &jpeg)], "412"),
+            (&[wants, ("range", "bytes=0-9")], "206 avif 0-9"),
+            (&[wants, ("range", "bytes=0-0,5-6")], "206 avif 2"),
+            (&[wants, ("range", "bytes=10-"), ("if-range", &avif)], "206 avif 10-299"),
+            (&[wants, ("range", "bytes=10-"), ("if-range", &jpeg)], "200 avif"),
+            (&[("range", "bytes=10-"), ("if-range", &jpeg)], "206 jpeg 10-999"),
+            (&[wants, ("range", "bytes=300-")], "416 avif"),
+            (&[("range", "bytes=300-")], "206 jpeg 300-999"),
+            (&[wants, ("accept-encoding", "identity;q=0")], "406"),
+        ] {
+            assert_eq!(format_of("GET", fields), expected, "for {fields:?}");
+        }
+    }
+
+    #[test]
+    fn every_answer_about_a_picture_in_several_formats_depends_on_accept() {
+        let picture = picture();
+        assert_eq!(picture.always()["vary"], "Accept");
+        for accept in ["image/avif", "image/webp", "*/*"] {
+            let Choice::Whole(variant) = choose(&picture, &head("GET", &[("accept", accept)]), &client()) else {
+                panic!("all of it");
+            };
+            assert_eq!(variant.headers["vary"], "Accept", "for {accept}");
+            assert_eq!(variant.not_modified["vary"], "Accept", "for {accept}");
+        }
+        assert!(!asset(&[]).always().contains_key("vary"));
     }
 
     /// Field values that are nearly right, and some that are nothing.

@@ -101,11 +101,12 @@ pub(super) struct Contents {
 pub(super) type Key = (String, Form, u64);
 
 impl Contents {
-    /// Every body of a file, all zeros: enough to decide with.
+    /// Every body of some files, all zeros: enough to decide with.
     #[cfg(test)]
-    pub(super) fn zeros(file: &Listed) -> Self {
-        let body = |(form, size)| ((file.sha256.clone(), form, size), Content::Memory(vec![0; size as usize].into()));
-        Self { bodies: file.bodies().map(body).collect(), bytes_in_memory: 0, has_changed: Arc::default() }
+    pub(super) fn zeros(files: &[&Listed]) -> Self {
+        let all = files.iter().flat_map(|file| file.bodies().map(|(form, size)| (file.sha256.clone(), form, size)));
+        let body = |key: Key| (key.clone(), Content::Memory(vec![0; key.2 as usize].into()));
+        Self { bodies: all.map(body).collect(), bytes_in_memory: 0, has_changed: Arc::default() }
     }
 
     /// The body of a listed file in one of its forms.

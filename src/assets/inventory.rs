@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::http::HeaderValue;
 use fs_err::File;
+use globset::GlobSet;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
@@ -21,7 +22,7 @@ use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
 use crate::manifest::json::{ManifestError, hex};
-use crate::manifest::{Entry, FILE_NAME, Manifest};
+use crate::manifest::{Entry, FILE_NAME, Manifest, Needs, twins};
 
 /// From how many dictionaries a file may have deltas: `[collect] delta_versions` allows no more. Each
 /// takes a few hundred bytes of headers.
@@ -79,6 +80,10 @@ pub(super) struct Listed {
     pub(super) dictionary_for: Option<String>,
     /// Whether its name changes with its content.
     pub(super) is_fingerprinted: bool,
+    /// The files that may be sent in its place, by name.
+    pub(super) twins: Vec<String>,
+    /// What it loads by itself, if it is a stylesheet.
+    pub(super) needs: Needs,
 }
 
 impl Listed {
@@ -88,6 +93,25 @@ impl Listed {
         let deltas = self.deltas.iter().map(|(coding, dictionary, size)| (Form::Delta(*coding, *dictionary), *size));
         std::iter::once((Form::Whole, self.size)).chain(copies).chain(deltas)
     }
+
+    /// The same bytes under the name of another file, and for as long.
+    pub(super) fn in_place_of(&self, other: &Self) -> Self {
+        Self {
+            name: other.name.clone(),
+            location: self.location.clone(),
+            sha256: self.sha256.clone(),
+            media_type: self.media_type.clone(),
+            size: self.size,
+            modified: self.modified,
+            // Nothing is gained by compressing what is compressed.
+            variants: Vec::new(),
+            deltas: Vec::new(),
+            dictionary_for: None,
+            is_fingerprinted: other.is_fingerprinted,
+            twins: Vec::new(),
+            needs: Needs::default(),
+        }
+    }
 }
 
 /// Every file that may be asked for, and each body's file as it was when it was listed.
@@ -96,6 +120,16 @@ pub(super) struct Inventory {
     pub(super) files: Vec<Listed>,
     /// By path below the folder.
     pub(super) marks: BTreeMap<String, Mark>,
+    /// Plain name to the name that pages use.
+    pub(super) paths: BTreeMap<String, String>,
+}
+
+/// Which images of a folder without a list may have twins.
+#[derive(Debug, Default)]
+pub(super) struct TwinsWanted {
+    /// URL paths.
+    pub(super) paths: GlobSet,
+    pub(super) prefix: String,
 }
 
 /// What was found on the way.
@@ -115,7 +149,7 @@ impl Seen {
 }
 
 /// Lists every file of the folder that may be served. The folder's path must be free of links.
-pub(super) fn take(folder: &Path, role: Role) -> Result<Inventory, AssetsError> {
+pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<Inventory, AssetsError> {
     let manifest = match Manifest::load(folder) {
         Err(ManifestError::Missing(_)) => Manifest::default(),
         manifest => manifest?,
@@ -123,7 +157,11 @@ pub(super) fn take(folder: &Path, role: Role) -> Result<Inventory, AssetsError> 
     let mut seen = Seen::default();
     let entries = match manifest.files {
         Some(entries) => entries,
-        None => walk(folder, role, &mut seen)?,
+        None => {
+            let mut entries = walk(folder, role, &mut seen)?;
+            find_twins(&mut entries, wanted);
+            entries
+        }
     };
     let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut seen.problems);
     let public: Vec<_> = entries.into_iter().filter(|(name, _)| is_public(name, role)).collect();
@@ -142,8 +180,40 @@ pub(super) fn take(folder: &Path, role: Role) -> Result<Inventory, AssetsError> 
             seen.note(&name, mark);
         }
     }
+    check_twins(&files, &mut seen.problems);
     seen.problems.stop(folder)?;
-    Ok(Inventory { files, marks: seen.marks })
+    Ok(Inventory { files, marks: seen.marks, paths: manifest.paths })
+}
+
+/// Enters the twins of images where nobody has said which there are.
+fn find_twins(entries: &mut BTreeMap<String, Entry>, wanted: &TwinsWanted) {
+    if wanted.paths.is_empty() {
+        return;
+    }
+    let names: BTreeSet<&str> = entries.keys().map(String::as_str).collect();
+    let found = twins::find(&names, |name| wanted.paths.is_match(format!("{}{name}", wanted.prefix)));
+    for (twin, [one, other]) in found.unclear {
+        warn!("{twin} could be the twin of {one} and of {other}, and is not sent for either; call it {one}.EXTENSION");
+    }
+    let own = |(image, twins): (&str, Vec<&str>)| (image.to_owned(), twins.into_iter().map(str::to_owned).collect());
+    for (image, twins) in found.of.into_iter().map(own).collect::<Vec<(String, Vec<String>)>>() {
+        if let Some(entry) = entries.get_mut(&image) {
+            entry.twins = twins;
+        }
+    }
+}
+
+/// A twin must be a file that may be asked for by itself.
+fn check_twins(files: &[Listed], problems: &mut Problems) {
+    if files.iter().all(|file| file.twins.is_empty()) {
+        return;
+    }
+    let names: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    for file in files {
+        for twin in file.twins.iter().filter(|twin| !names.contains(twin.as_str())) {
+            problems.0.push(format!("{twin}, a twin of {}, is not there", file.name));
+        }
+    }
 }
 
 /// The names that a page asks for because of their content: the targets of `paths` that differ from
@@ -206,6 +276,8 @@ fn check(
         deltas: deltas.into_iter().filter(|(.., size)| *size < smallest).collect(),
         dictionary_for: entry.dictionary_for,
         is_fingerprinted,
+        twins: entry.twins,
+        needs: entry.needs,
     }))
 }
 

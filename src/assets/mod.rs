@@ -14,6 +14,7 @@ mod made;
 mod marks;
 mod missing;
 mod mounts;
+mod preloads;
 mod respond;
 
 use std::borrow::Cow;
@@ -32,12 +33,13 @@ use tracing::warn;
 
 use self::asset::{Asset, Policy};
 use self::catalog::{Catalog, Entry};
-use self::inventory::{Inventory, Listed};
+use self::inventory::{Inventory, Listed, TwinsWanted};
 use self::made::Made;
 use self::marks::Mark;
 use self::missing::{Missing, News, Notice};
 pub use self::mounts::{Found, Mounts, Signs};
-use crate::config::AssetsConfig;
+use self::preloads::Preloads;
+use crate::config::{AssetsConfig, header_rule};
 use crate::http::header_rules::HeaderRules;
 use crate::http::{Client, Response};
 use crate::manifest::json::ManifestError;
@@ -65,6 +67,18 @@ pub enum AssetsError {
         /// The page.
         name: String,
     },
+    /// A rule for headers names a file that is not there.
+    #[error(
+        "[[headers]] names {{static:{name}}}, and there is no {name} in {}{}", .folder.display(), meant(.nearest.as_deref())
+    )]
+    UnknownName {
+        /// The folder.
+        folder: PathBuf,
+        /// The name.
+        name: String,
+        /// The name that was perhaps meant.
+        nearest: Option<String>,
+    },
     /// Its manifest cannot be used.
     #[error(transparent)]
     Manifest(#[from] ManifestError),
@@ -81,7 +95,16 @@ pub enum AssetsError {
     Unreadable(#[source] io::Error),
 }
 
+fn meant(nearest: Option<&str>) -> String {
+    nearest.map_or_else(String::new, |nearest| format!(" (is {nearest:?} meant?)"))
+}
+
 impl AssetsError {
+    /// The file that a rule for headers names, if that is what is wrong.
+    pub fn unknown_name(&self) -> Option<&str> {
+        if let Self::UnknownName { name, .. } = self { Some(name) } else { None }
+    }
+
     /// Whether something else must be written or collected, as opposed to what the system refuses.
     pub fn is_operators_mistake(&self) -> bool {
         !matches!(self, Self::Unreadable(_) | Self::Manifest(ManifestError::Unreadable(_)))
@@ -143,6 +166,8 @@ struct Folder {
     path: PathBuf,
     files: Vec<Listed>,
     marks: BTreeMap<String, Mark>,
+    /// Plain name to the name that pages use.
+    paths: BTreeMap<String, String>,
     /// The copies that are not on the disk.
     made: Made,
 }
@@ -156,11 +181,34 @@ impl Folder {
         // Often a link to the current release. What is read later must come from the release that was
         // opened, wherever the link points by then.
         let path = fs_err::canonicalize(folder).map_err(AssetsError::Unreadable)?;
-        let Inventory { mut files, marks } = inventory::take(&path, role)?;
+        let wanted = TwinsWanted {
+            paths: header_rule::path_set(&config.image_twins).unwrap_or_default(),
+            prefix: config.prefix.as_str().to_owned(),
+        };
+        let Inventory { mut files, marks, paths } = inventory::take(&path, role, &wanted)?;
         if !config.deltas {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }
-        Ok(Self { config: config.clone(), index, path, files, marks, made: Made::new() })
+        Ok(Self { config: config.clone(), index, path, files, marks, paths, made: Made::new() })
+    }
+
+    /// The operator's rules with the names of this release in them.
+    fn name_in(&self, rules: &Arc<HeaderRules>) -> Result<Arc<HeaderRules>, AssetsError> {
+        let listed = |name: &str| self.files.iter().find(|file| file.name == name).map(|file| file.name.as_str());
+        let url = |name: &str| {
+            let file = self.paths.get(name).map(String::as_str).or_else(|| listed(name));
+            file.map(|file| preloads::url(self.config.prefix.as_str(), file)).ok_or_else(|| AssetsError::UnknownName {
+                folder: self.path.clone(),
+                name: name.to_owned(),
+                nearest: self.nearest(name),
+            })
+        };
+        rules.with_names(header_rule::FILE, url)
+    }
+
+    fn nearest(&self, name: &str) -> Option<String> {
+        let names = self.paths.keys().chain(self.files.iter().map(|file| &file.name));
+        nearest::nearest(names.map(String::as_str), name).map(str::to_owned)
     }
 }
 
@@ -174,6 +222,7 @@ pub struct Assets {
     bytes_in_memory: u64,
     missing: Missing,
     has_changed: Arc<AtomicBool>,
+    preloads: Preloads,
 }
 
 impl Assets {
@@ -193,6 +242,7 @@ impl Assets {
         let prepared = folders.into_iter().zip(contents).map(|(folder, contents)| {
             let policy = Policy::new(&folder.config, rules);
             Self {
+                preloads: Preloads::new(&folder.files, &folder.config),
                 catalog: Catalog::build(&folder.files, &contents, &policy, folder.index.as_deref()),
                 folder: folder.path,
                 prefix: folder.config.prefix.as_str().to_owned(),

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ::http::Method;
 use ::http::header::{ACCEPT, VARY};
 use ::http::request::Parts;
-use ::http::{HeaderValue, Uri};
+use ::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::asset::Asset;
 use super::catalog::{self, Entry};
@@ -38,6 +38,8 @@ pub struct Mounts {
     signs: Signs,
     /// What development needs besides; nothing otherwise.
     watched: Watched,
+    /// The operator's rules, with the names of this release in them.
+    rules: Arc<HeaderRules>,
 }
 
 /// What there was in the folders before they were read, and the copies that were made of it.
@@ -132,6 +134,10 @@ impl Mounts {
         for mount in &config.mounts {
             folders.push(Folder::list(&as_assets(mount, &config.assets), Role::Mount, mount.index.0.clone())?);
         }
+        let rules = match (assets, folders.first()) {
+            (Some(_), Some(folder)) => folder.name_in(rules)?,
+            _ => Arc::clone(rules),
+        };
         let mut made = Made::new();
         if config.assets.watch {
             let mut budget = config.assets.memory.0;
@@ -140,7 +146,7 @@ impl Mounts {
                 made.extend(folder.made.clone());
             }
         }
-        let mut prepared = Assets::prepare(folders, config.assets.memory.0, rules)?.into_iter();
+        let mut prepared = Assets::prepare(folders, config.assets.memory.0, &rules)?.into_iter();
         let assets = assets.and_then(|_| prepared.next());
         let mounts = prepared.zip(&config.mounts).map(|(assets, mount)| Mount::new(assets, mount));
         let mut all = Self {
@@ -148,6 +154,7 @@ impl Mounts {
             mounts: mounts.collect::<Result<_, _>>()?,
             signs,
             watched: Watched { seen, made },
+            rules,
             ..Self::default()
         };
         all.place(&config.mounts);
@@ -219,6 +226,18 @@ impl Mounts {
         self.signs == *now && !self.folders().any(Assets::has_changed)
     }
 
+    /// The operator's rules for headers. What they say of files, these have already.
+    pub fn header_rules(&self) -> &HeaderRules {
+        &self.rules
+    }
+
+    /// Adds to the head of a page what its stylesheets need, as `[static] preload` says.
+    pub fn add_preloads(&self, status: StatusCode, headers: &mut HeaderMap) {
+        if let Some(assets) = &self.assets {
+            assets.preloads.add(status, headers);
+        }
+    }
+
     /// Every folder: that of `[static]` first, and then the mounts in their order.
     pub fn folders(&self) -> impl Iterator<Item = &Assets> {
         self.assets.iter().chain(self.mounts.iter().map(|mount| &mount.assets))
@@ -233,7 +252,8 @@ impl Mounts {
 /// A mount's options, with those of `[static]` that hold for every folder.
 fn as_assets(mount: &MountConfig, assets: &AssetsConfig) -> AssetsConfig {
     let prefix = mount.path.0.clone();
-    AssetsConfig { directory: mount.directory.clone(), prefix, max_age: mount.max_age, ..assets.clone() }
+    let preload = Vec::new();
+    AssetsConfig { directory: mount.directory.clone(), prefix, max_age: mount.max_age, preload, ..assets.clone() }
 }
 
 impl Mount {

@@ -31,6 +31,7 @@ mod globs;
 mod link;
 mod name;
 mod name_set;
+mod needs;
 mod order;
 mod plan;
 mod progress;
@@ -43,6 +44,7 @@ mod scan;
 mod severity;
 mod staging;
 mod summary;
+mod twins;
 mod verify;
 
 use std::path::Path;
@@ -116,13 +118,15 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
     bundler::mark(&mut scanned, folders, config, prefix, &mut findings)?;
     let (files, shadowed) = (scanned.files.len(), scanned.shadowed);
     let bundled = scanned.files.iter().filter(|file| file.is_prehashed).count();
+    let twins = twins::Twins::find(&scanned, config, &mut findings)?;
     let linked = link::link(scanned, config, prefix, &severities, &mut findings)?;
     let target = publish::Target::lock(output)?;
     let staging = Staging::create(output)?;
     let before = Release::in_output(output)?;
     let elsewhere = config.previous.as_deref().map(Release::named).transpose()?;
     let last = elsewhere.as_ref().or(before.as_ref());
-    let mut named = if config.hash { name::hash_names(linked, &staging)? } else { name::keep_names(linked) };
+    let needs = needs::Needs::find(&linked)?;
+    let mut named = if config.hash { name::hash_names(linked, &twins, &staging)? } else { name::keep_names(linked) };
     if !config.keep_originals {
         named.drop_originals();
     }
@@ -134,6 +138,8 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
     let compressed = compress::compress(named, &workshop)?;
     let remembered = cache.taken();
     let mut plan = plan::plan(&compressed);
+    twins.enter(&mut plan.manifest);
+    needs.enter(&mut plan.manifest);
     plan.manifest.rewriting = Some(rewriting(config, prefix));
     let carriage = match last {
         Some(last) => last.carry_into(&plan.manifest, Limits::new(config, now))?,
@@ -151,6 +157,7 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
     }
     findings.extend(carriage.findings.iter().chain(&own.findings).cloned());
     let deltas = deltas::add(&mut plan, &compressed, &carriage, output, &workshop)?;
+    twins::settle(&mut plan.manifest);
     if let Some(before) = &before {
         plan.let_go(&before.manifest);
     }

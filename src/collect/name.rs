@@ -13,6 +13,7 @@ use super::link::{Linked, LinkedFile, ResolvedLink};
 use super::order::{Group, order};
 use super::rewrite::rewrite;
 use super::staging::Staging;
+use super::twins::{Twins, fingerprint_with_twins};
 use crate::manifest::ORIGINALS;
 use crate::manifest::json::hex;
 use crate::manifest::packed::Name;
@@ -71,10 +72,10 @@ pub(super) fn keep_names(linked: Linked) -> Named {
 }
 
 /// Names with a content hash. What is rewritten is made ready in `staging`.
-pub(super) fn hash_names(linked: Linked, staging: &Staging) -> Result<Named, CollectError> {
+pub(super) fn hash_names(linked: Linked, twins: &Twins, staging: &Staging) -> Result<Named, CollectError> {
     let named: Vec<Vec<usize>> = linked.files.iter().map(rewritten_targets).collect();
     let references = named.iter().map(Vec::len).sum();
-    let mut names = Names { files: &linked.files, staging, hashed: vec![None; linked.files.len()] };
+    let mut names = Names { files: &linked.files, twins, staging, hashed: vec![None; linked.files.len()] };
     let mut rewritten: BTreeMap<usize, Contents> = BTreeMap::new();
     for group in order(&named) {
         match group {
@@ -114,6 +115,7 @@ fn needed(linked: &Linked) -> BTreeSet<Name> {
 
 struct Names<'a> {
     files: &'a [LinkedFile],
+    twins: &'a Twins,
     staging: &'a Staging,
     hashed: Vec<Option<Name>>,
 }
@@ -127,12 +129,25 @@ impl Names<'_> {
             return Ok(None);
         }
         if file.rewritten_links().next().is_none() {
-            self.give(index, &file.contents.fingerprint);
+            self.give(index, &self.with_twins(file));
             return Ok(None);
         }
         let bytes = self.rewritten(index)?;
         self.give(index, &fingerprint(&bytes));
         self.stage(index, &bytes).map(Some)
+    }
+
+    /// The fingerprint of a file and its twins. Those name no files, so that theirs are final.
+    fn with_twins(&self, file: &LinkedFile) -> Fingerprint {
+        let own = file.contents.fingerprint;
+        let found = |twin: &Name| {
+            let at = self.files.binary_search_by(|file| file.source.name.cmp(twin)).ok()?;
+            Some(self.files[at].contents.fingerprint)
+        };
+        match self.twins.of(&file.source.name) {
+            [] => own,
+            twins => fingerprint_with_twins(&own, twins.iter().filter_map(found).collect()),
+        }
     }
 
     fn ring(&mut self, members: &[usize]) -> Result<Vec<(usize, Contents)>, CollectError> {

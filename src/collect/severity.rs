@@ -37,22 +37,23 @@ impl Severities {
     }
 }
 
+/// One option.
 #[derive(Debug)]
-struct Patterns {
+pub(super) struct Patterns {
     set: GlobSet,
     severities: Vec<Severity>,
     otherwise: Severity,
 }
 
 impl Patterns {
-    fn read(key: &'static str, option: &values::Severities) -> Result<Self, CollectError> {
+    pub(super) fn read(key: &'static str, option: &values::Severities) -> Result<Self, CollectError> {
         let set = glob_set(key, option.rules.iter().map(|(glob, _)| glob))?;
         let severities = option.rules.iter().map(|(_, severity)| *severity).collect();
         Ok(Self { set, severities, otherwise: option.otherwise })
     }
 
     /// The first pattern that fits decides.
-    fn of(&self, referrer: &str, missing: Option<&str>) -> Severity {
+    pub(super) fn of(&self, referrer: &str, missing: Option<&str>) -> Severity {
         let names = [Some(referrer), missing].into_iter().flatten();
         let forms = names.flat_map(|name| [name, name.rsplit('/').next().unwrap_or(name)]);
         let first = forms.flat_map(|name| self.set.matches(name)).min();

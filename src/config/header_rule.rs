@@ -25,6 +25,9 @@ pub struct HeaderRule {
     pub path: PathGlob,
     /// Headers to set, in place of those that are there. `Vary` is added to what is there. Default: none.
     ///
+    /// `{static:css/base.css}` in a value is the URL of that static file in the release that is served, as in
+    /// `Link = "<{static:css/base.css}>; rel=preload; as=style"`. A release without the file is not taken over.
+    ///
     /// `Cache-Control`, `Expires` and what describes the content go on answers with content (and the first two
     /// on 304), all others on every answer. A `Cache-Control` counts for files with a content hash too.
     #[serde(default)]
@@ -37,6 +40,9 @@ pub struct HeaderRule {
 /// A pattern for URL paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathGlob(Glob);
+
+/// What begins the name of a static file in a value; a brace ends it.
+pub const FILE: &str = "{static:";
 
 /// Headers to set.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -71,6 +77,17 @@ impl HeaderRule {
     pub fn edits(&self) -> Vec<(HeaderName, Option<HeaderValue>)> {
         let set = self.set.0.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
         set.chain(self.remove.iter().map(|removed| (removed.0.clone(), None))).collect()
+    }
+
+    /// Whether it names static files.
+    pub(super) fn names_files(&self) -> bool {
+        self.set.0.iter().any(|(_, value)| value.to_str().is_ok_and(|text| text.contains(FILE)))
+    }
+
+    /// Whether it names this static file.
+    pub fn names_file(&self, name: &str) -> bool {
+        let named = format!("{FILE}{name}}}");
+        self.set.0.iter().any(|(_, value)| value.to_str().is_ok_and(|text| text.contains(&named)))
     }
 
     /// What is wrong with it as a whole: the key to blame, and what to write instead.
@@ -151,6 +168,11 @@ impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let is_line = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if text.split(FILE).skip(1).any(|name| !name.contains('}') || name.starts_with('}')) {
+            return Err(de::Error::custom(format!(
+                "{text:?} names no static file; write it as in \"<{{static:css/base.css}}>; rel=preload; as=style\""
+            )));
+        }
         let value = HeaderValue::try_from(&text).ok().filter(|_| is_line && text.trim() == text);
         value.map(Self).ok_or_else(|| {
             de::Error::custom(format!(

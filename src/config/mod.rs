@@ -306,6 +306,23 @@ pub struct AssetsConfig {
     pub allow_all_origins: bool,
     /// Answer with deltas from versions that a browser has (RFC 9842), where `collect` made some. Default: true.
     pub deltas: bool,
+    /// URL paths of images in folders without a manifest of `collect`, mounts too, as patterns. Default: none.
+    ///
+    /// A smaller `photo.jpg.avif` or `photo.avif` beside such a `photo.jpg`, or `.webp`, is sent in its place to browsers
+    /// that name its type in `Accept`. Where there is such a manifest, `[collect] image_twins` decides.
+    pub image_twins: Vec<header_rule::PathGlob>,
+    /// What to announce with a page that preloads a stylesheet in a `Link` header: the "styles" that this imports, its
+    /// "fonts", or both. Default: nothing.
+    ///
+    /// Browsers then load them at once, and not when they have read the stylesheet. `collect` has found out which they
+    /// are; a font counts if it is WOFF2, without `local()`, and for all characters (no `unicode-range`).
+    pub preload: Vec<values::Preload>,
+    /// How many of them one page may be given. Default: 8; 1 to 100.
+    pub max_preloads: NonZeroUsize,
+    /// How long the header with them may become. Default: 2 KiB; 64 KiB at most.
+    ///
+    /// Proxies before vestibule have bounds for all headers together, 4 or 8 KiB often.
+    pub max_preload_size: ByteSize,
     /// How many bytes of files, compressed copies included, to hold in memory, those of all mounts together.
     /// Default: 64 MiB.
     ///
@@ -340,6 +357,10 @@ impl Default for AssetsConfig {
             max_age: HumanDuration::seconds(60),
             allow_all_origins: true,
             deltas: true,
+            image_twins: Vec::new(),
+            preload: Vec::new(),
+            max_preloads: NonZeroUsize::new(8).expect("8 is not zero"),
+            max_preload_size: ByteSize(2 << 10),
             memory: ByteSize::mebibytes(64),
             max_ranges: NonZeroUsize::new(32).expect("32 is not zero"),
             missing_names: 1000,
@@ -996,6 +1017,14 @@ pub struct CollectConfig {
     pub missing_reference: values::Severities,
     /// The same for source maps, which many packages name but do not ship. Default: "warn".
     pub missing_source_map: values::Severities,
+    /// Images of which an AVIF or WebP twin is sent to browsers that name its type in `Accept`, as globs. Default: none.
+    ///
+    /// A twin is `photo.jpg.avif` or `photo.avif` beside `photo.jpg`, with the same picture, and smaller. An image's hash
+    /// is then one of its twins too, since browsers keep under its name what they got. A CDN in front must heed
+    /// `Vary: Accept`, or it gives one browser's format to all.
+    pub image_twins: Vec<String>,
+    /// What it means that such an image has no twin at all, as for `missing_reference`. Default: "ignore".
+    pub missing_image_twin: values::Severities,
     /// The compressed copies to make. Default: "gzip", "brotli" and "zstd".
     pub encodings: Vec<values::Encoding>,
     /// 1 to 12. Default: 10.
@@ -1056,6 +1085,8 @@ impl Default for CollectConfig {
             bundler_manifests: Vec::new(),
             missing_reference: values::Severity::Error.into(),
             missing_source_map: values::Severity::Warn.into(),
+            image_twins: Vec::new(),
+            missing_image_twin: values::Severity::Ignore.into(),
             encodings: vec![values::Encoding::Gzip, values::Encoding::Brotli, values::Encoding::Zstd],
             gzip_level: 10,
             brotli_level: 11,

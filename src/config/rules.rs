@@ -168,6 +168,14 @@ impl Rules<'_> {
         self.within(("limits", "threads"), limits.threads, 0..=1024);
         self.within(("upstream", "connections"), upstream.connections.get(), 1..=1_000_000);
         self.within(("static", "max_ranges"), config.assets.max_ranges.get(), 1..=1000);
+        self.within(("static", "max_preloads"), config.assets.max_preloads.get(), 1..=100);
+        let is_long = config.assets.max_preload_size.0 > 64 << 10;
+        self.refuse(is_long, &[("static", "max_preload_size")], "must be \"64 KiB\" or less");
+        self.refuse(
+            header_rule::path_set(&config.assets.image_twins).is_err(),
+            &[("static", "image_twins")],
+            "has patterns that are too large together; write simpler ones",
+        );
         self.within(("static", "missing_names"), config.assets.missing_names, 0..=100_000);
         self.within(("compression", "gzip_level"), config.compression.gzip_level, 1..=9);
         self.within(("compression", "brotli_level"), config.compression.brotli_level, 0..=11);
@@ -210,7 +218,14 @@ impl Rules<'_> {
     }
 
     fn headers(&mut self, config: &Config) {
+        let has_files = config.assets.directory.is_some() || self.doubts.covers("static", "directory");
         for (number, rule) in config.headers.iter().enumerate() {
+            self.refuse_in_list(
+                !has_files && rule.names_files(),
+                ("headers", "set"),
+                number,
+                "names a static file, and there are none; set [static] directory",
+            );
             if let Some((key, fault)) = rule.fault() {
                 self.refuse_in_list(true, ("headers", key), number, &fault);
             }

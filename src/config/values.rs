@@ -973,6 +973,16 @@ enum TextOrList {
     List(Vec<String>),
 }
 
+/// What a stylesheet loads that can be announced before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Preload {
+    /// The stylesheets that it imports.
+    Styles,
+    /// Its fonts.
+    Fonts,
+}
+
 /// A compressed copy that `collect` can make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

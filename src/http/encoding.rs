@@ -221,7 +221,7 @@ fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
 }
 
 /// `0`, `1`, or one of them with a point and up to three digits, and never more than 1.
-fn parse_quality(text: &[u8]) -> Option<u16> {
+pub(super) fn parse_quality(text: &[u8]) -> Option<u16> {
     let (whole, fraction): (_, &[u8]) = match text {
         [whole] => (whole, &[]),
         [whole, b'.', fraction @ ..] if fraction.len() <= 3 => (whole, fraction),

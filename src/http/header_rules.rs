@@ -4,6 +4,8 @@
 //! made ready; for an answer of the application, per request. Which headers may be set at all is the
 //! configuration's business.
 
+use std::sync::Arc;
+
 use ::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LANGUAGE, CONTENT_LOCATION, CONTENT_TYPE, EXPIRES, PRAGMA, VARY,
 };
@@ -64,6 +66,36 @@ impl HeaderRules {
     /// Rules of which the path of each is in `paths`, at its place.
     pub fn new(paths: GlobSet, edits: Vec<Vec<Edit>>) -> Self {
         Self { paths, edits }
+    }
+
+    /// The same with the URL of each file that is named in a value, behind `opening` and before a brace.
+    ///
+    /// # Errors
+    /// The first error of `url`.
+    pub fn with_names<E>(
+        self: &Arc<Self>,
+        opening: &str,
+        url: impl Fn(&str) -> Result<String, E>,
+    ) -> Result<Arc<Self>, E> {
+        let names_file = |value: &HeaderValue| value.to_str().is_ok_and(|text| text.contains(opening));
+        if !self.edits.iter().flatten().filter_map(|(_, value)| value.as_ref()).any(names_file) {
+            return Ok(Arc::clone(self));
+        }
+        let mut edits = self.edits.clone();
+        for value in edits.iter_mut().flatten().filter_map(|(_, value)| value.as_mut()) {
+            let text = value.to_str().unwrap_or_default();
+            let mut parts = text.split(opening);
+            let mut named = parts.next().unwrap_or_default().to_owned();
+            for part in parts {
+                let (name, rest) = part.split_once('}').unwrap_or((part, ""));
+                named.push_str(&url(name)?);
+                named.push_str(rest);
+            }
+            if let Ok(named) = HeaderValue::try_from(named) {
+                *value = named;
+            }
+        }
+        Ok(Arc::new(Self { paths: self.paths.clone(), edits }))
     }
 
     /// What is to be done for a path as it stands in a request.
@@ -185,6 +217,24 @@ mod tests {
         }
         assert_eq!(rules.for_raw_path("/st%61tic/%66onts/x"), rules.for_path("/static/fonts/x"));
         assert_eq!(HeaderRules::default().for_raw_path("/static/x"), Edits::default());
+    }
+
+    #[test]
+    fn the_name_of_a_file_becomes_its_url() {
+        let of = |lines: &[(&str, &[&str])]| Arc::new(rules(lines));
+        let rules = of(&[
+            ("/x", &["link: <{static:a.css}>; rel=preload, <{static:b.css}>; rel=preload", "x-a: {static}"]),
+            ("/y", &["-link"]),
+        ]);
+        let url = |name: &str| if name == "gone.css" { Err(name.to_owned()) } else { Ok(format!("/s/{name}?1")) };
+        let named = rules.with_names("{static:", url).expect("known names");
+        let expected = ["link: </s/a.css?1>; rel=preload, </s/b.css?1>; rel=preload", "x-a: {static}"];
+        assert_eq!(edited(&named.for_path("/x"), 200, &[]), expected);
+        assert!(edited(&named.for_path("/y"), 200, &["link: z"]).is_empty());
+        let rules = of(&[("*", &["link: <{static:gone.css}>"])]);
+        assert_eq!(rules.with_names("{static:", url).expect_err("no such file"), "gone.css");
+        let rules = of(&[("*", &["a: 1"])]);
+        assert!(Arc::ptr_eq(&rules, &rules.with_names("{static:", url).expect("nothing to name")));
     }
 
     #[test]

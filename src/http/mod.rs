@@ -3,14 +3,17 @@
 //!
 //! Nothing here has state, reads a clock or knows the configuration. Only [`body`] does I/O.
 
+pub mod accept;
 pub mod answers;
 pub mod body;
 pub mod conditional;
 pub mod dictionary;
 pub mod encoding;
+pub mod fields;
 pub mod forwarded;
 pub mod header_rules;
 pub mod hop_by_hop;
+pub mod links;
 pub mod media_type;
 pub mod multipart;
 pub mod navigation;

@@ -1,7 +1,8 @@
 //! Whether somebody opens a page, as opposed to a page that loads something. Pure.
 
 use ::http::HeaderMap;
-use ::http::header::ACCEPT;
+
+use super::accept;
 
 /// Whether the request names HTML among what it takes.
 ///
@@ -9,25 +10,14 @@ use ::http::header::ACCEPT;
 /// script, a style, an image, a `fetch`. `*/*` is therefore not enough. A dot in the last segment says
 /// nothing: `/users/jo.doe` is a page, and a missing `app.js` is not asked for as HTML.
 pub fn opens_page(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(ACCEPT).into_iter();
-    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).any(is_html)
-}
-
-/// Whether a member of `Accept` is HTML, and not with a weight of zero (RFC 9110, section 12.5.1).
-fn is_html(member: &[u8]) -> bool {
-    let mut parts = member.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-    let is_html = parts.next().is_some_and(|range| range.eq_ignore_ascii_case(b"text/html"));
-    let is_zero = |weight: &[u8]| {
-        let [b'q' | b'Q', b'=', b'0', rest @ ..] = weight else { return false };
-        rest.iter().all(|byte| matches!(byte, b'.' | b'0'))
-    };
-    is_html && !parts.any(is_zero)
+    accept::members(headers).any(|member| member.range.eq_ignore_ascii_case(b"text/html") && member.quality > 0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ::http::HeaderValue;
+    use ::http::header::ACCEPT;
 
     #[test]
     fn a_browser_that_opens_an_address_asks_for_html_by_name() {

@@ -165,7 +165,6 @@ mod tests {
         });
         let body = TimeoutBody::new(Duration::from_secs(60), Body::stream(StreamBody::new(Box::pin(frames))));
         let pace = Pace::new(Duration::from_secs(60), rate);
-        let body = TimeoutBody::new(Duration::from_secs(60), body);
         let mut body = Box::pin(Paced { body, pace, waiting_since: None, alarm: None });
         let (began, mut length) = (Instant::now(), 0);
         let end = loop {
@@ -200,7 +199,12 @@ mod tests {
         let frames = stream::iter(0..5).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))));
         let pace = Pace::new(Duration::from_secs(60), 10);
         let body = Body::stream(StreamBody::new(frames));
-        let mut body = Box::pin(Paced { body, pace, waiting_since: None, alarm: None });
+        let mut body = Box::pin(Paced {
+            body: TimeoutBody::new(Duration::from_secs(60), body),
+            pace,
+            waiting_since: None,
+            alarm: None,
+        });
         for _ in 0..5 {
             assert!(body.frame().await.expect("a piece").is_ok());
             sleep(Duration::from_secs(100)).await;

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::packed::{Files, Packed, Packing};
-use super::{Carried, Clock, Entry, FILE_NAME, Manifest, Rewriting};
+use super::{Carried, Clock, Entry, FILE_NAME, Manifest, Needs, Rewriting};
 use crate::http::encoding::{Coding, DictionaryCoding};
 
 /// The version of the `vestibule` key that this program writes and reads.
@@ -194,6 +194,10 @@ struct EntryOnDisk {
     deltas: BTreeMap<String, BTreeMap<String, u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     carried: Option<CarriedOnDisk>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    twins: Vec<String>,
+    #[serde(default, skip_serializing_if = "Needs::is_empty")]
+    needs: Needs,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -245,7 +249,9 @@ impl Manifest {
     fn names(&self) -> impl Iterator<Item = &str> {
         let listed = self.files.iter().flat_map(BTreeMap::keys);
         let stored = self.files.iter().flat_map(BTreeMap::values).filter_map(|entry| entry.stored.as_ref());
-        self.paths.values().chain(listed).chain(stored).chain(&self.leaving).map(String::as_str)
+        let beside = self.files.iter().flat_map(BTreeMap::values);
+        let beside = beside.flat_map(|entry| entry.twins.iter().chain(entry.needs.names()));
+        self.paths.values().chain(listed).chain(stored).chain(beside).chain(&self.leaving).map(String::as_str)
     }
 
     fn dictionaries(&self) -> impl Iterator<Item = &str> {
@@ -409,6 +415,8 @@ impl From<EntryOnDisk> for Entry {
             dictionary_for: entry.dictionary_for,
             deltas,
             carried,
+            twins: entry.twins,
+            needs: entry.needs,
         }
     }
 }
@@ -438,6 +446,8 @@ impl From<&Entry> for EntryOnDisk {
             dictionary_for: entry.dictionary_for.clone(),
             deltas,
             carried,
+            twins: entry.twins.clone(),
+            needs: entry.needs.clone(),
         }
     }
 }
@@ -468,6 +478,8 @@ mod tests {
                 since: 1,
                 clock: Clock::SourceDate,
             }),
+            twins: vec!["a.avif".into(), "a.webp".into()],
+            needs: Needs { styles: vec!["b.css".into()], fonts: vec!["c.woff2".into()] },
         };
         Manifest {
             paths: [("a.css".into(), "a.0123456789ab.css".into())].into(),
@@ -537,6 +549,31 @@ mod tests {
         let ours = r#"{"paths": {}, "version": "1.1", "vestibule": {"version": 99, "files": {}}}"#;
         for text in [django, ours] {
             assert!(matches!(parse(text), Err(ManifestError::OtherVersion { .. })), "for {text}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_before_there_were_twins_is_read() {
+        let text = r#"{"paths": {}, "version": "1.1", "vestibule": {"version": 1, "files":
+            {"a.jpg": {"size": 1, "type": "image/jpeg", "sha256": ""}}}}"#;
+        let files = parse(text).expect("a manifest of ours").files.expect("files");
+        assert!(files["a.jpg"].twins.is_empty() && files["a.jpg"].needs.is_empty());
+        let written = Manifest { files: Some(files), ..Manifest::default() }.to_json();
+        assert!(!written.contains("twins") && !written.contains("needs"), "{written}");
+    }
+
+    #[test]
+    fn a_name_beside_an_entry_that_leaves_the_folder_is_refused() {
+        for beside in [r#""twins": ["../a.avif"]"#, r#""needs": {"styles": ["/b"]}"#, r#""needs": {"fonts": ["a//b"]}"#]
+        {
+            let text = format!(
+                r#"{{"paths": {{}}, "version": "1.1", "vestibule": {{"version": 1, "files":
+                {{"a": {{"size": 1, "type": "x/y", "sha256": "", {beside}}}}}}}}}"#
+            );
+            assert!(matches!(parse(&text), Err(ManifestError::BadName { .. })), "for {beside}");
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            fs_err::write(folder.path().join(FILE_NAME), &text).expect("written");
+            assert!(matches!(Packed::load(folder.path()), Err(ManifestError::BadName { .. })), "for {beside}");
         }
     }
 

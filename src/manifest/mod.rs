@@ -7,6 +7,7 @@
 pub mod json;
 pub mod nearest;
 pub mod packed;
+pub mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,6 +84,34 @@ pub struct Entry {
     pub deltas: BTreeMap<String, BTreeMap<DictionaryCoding, u64>>,
     /// Set for a file of an earlier release that the present one does not use.
     pub carried: Option<Carried>,
+    /// For an image: the listed files with the same picture in another format, which may be sent in its place.
+    pub twins: Vec<String>,
+    /// For a stylesheet: what it loads by itself, whatever the page.
+    pub needs: Needs,
+}
+
+/// The listed files that a stylesheet names and a browser loads as soon as it has read it. What those need in turn
+/// stands with them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
+    /// The stylesheets that it imports.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub styles: Vec<String>,
+    /// The fonts that every browser takes that knows of preloading.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fonts: Vec<String>,
+}
+
+impl Needs {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.styles.is_empty() && self.fonts.is_empty()
+    }
+
+    /// Every name.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.styles.iter().chain(&self.fonts)
+    }
 }
 
 impl Entry {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::{Carried, Entry, Manifest, Rewriting};
+use super::{Carried, Entry, Manifest, Needs, Rewriting};
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::http::media_type;
 use crate::manifest::json::{hex, sha256_of};
@@ -76,6 +76,8 @@ struct Rest {
     dictionary_for: Option<Box<str>>,
     deltas: BTreeMap<String, BTreeMap<DictionaryCoding, u64>>,
     carried: Option<Box<Carried>>,
+    twins: Vec<String>,
+    needs: Option<Box<Needs>>,
 }
 
 /// The compressed copies of a file, with their sizes in bytes.
@@ -180,14 +182,26 @@ impl Files {
         self.items.is_empty()
     }
 
-    /// Every name, and every file that holds bytes under another one.
+    /// Every name, every file that holds bytes under another one, and every file that an entry speaks of.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.items.iter().flat_map(|item| [Some(&*item.name), item.stored.as_deref()]).flatten()
+        let rests = self.items.iter().filter_map(|item| item.rest.as_deref());
+        let beside = rests.flat_map(|rest| {
+            let needed = rest.needs.iter().flat_map(|needs| needs.names());
+            rest.twins.iter().chain(needed).map(String::as_str)
+        });
+        self.items.iter().flat_map(|item| [Some(&*item.name), item.stored.as_deref()]).flatten().chain(beside)
     }
 
     /// The SHA-256 of each dictionary, as part of the names of deltas.
     pub(super) fn dictionaries(&self) -> impl Iterator<Item = &str> {
         self.items.iter().filter_map(|item| item.rest.as_ref()).flat_map(|rest| rest.deltas.keys()).map(String::as_str)
+    }
+
+    /// The names of the entries that speak of other files beside their own.
+    pub fn that_speak_of_others(&self) -> Vec<Name> {
+        let speaks = |rest: &Rest| !rest.twins.is_empty() || rest.needs.is_some();
+        let items = self.items.iter().filter(|item| item.rest.as_deref().is_some_and(speaks));
+        items.map(|item| item.name.clone()).collect()
     }
 
     /// Changes an entry, if there is one of that name.
@@ -235,6 +249,8 @@ impl Files {
             dictionary_for: entry.dictionary_for.map(Into::into),
             deltas: entry.deltas,
             carried: entry.carried.map(Box::new),
+            twins: entry.twins,
+            needs: Some(entry.needs).filter(|needs| !needs.is_empty()).map(Box::new),
         };
         let content = Content {
             size: entry.size,
@@ -282,6 +298,8 @@ impl Files {
             dictionary_for: rest.and_then(|rest| text(&rest.dictionary_for)),
             deltas: rest.map(|rest| rest.deltas.clone()).unwrap_or_default(),
             carried: rest.and_then(|rest| rest.carried.as_deref().cloned()),
+            twins: rest.map(|rest| rest.twins.clone()).unwrap_or_default(),
+            needs: rest.and_then(|rest| rest.needs.as_deref().cloned()).unwrap_or_default(),
         }
     }
 }
@@ -378,6 +396,8 @@ mod tests {
                 Entry { media_type: "x/y".into(), sha256: String::new(), integrity: String::new(), ..entry("f") },
             ),
             ("g.css", Entry { sha256: "AB".repeat(32), integrity: "sha512-x".into(), ..entry("g") }),
+            ("h.png", Entry { twins: vec!["h.avif".into()], ..entry("h") }),
+            ("i.css", Entry { needs: Needs { styles: vec!["a.css".into()], ..Needs::default() }, ..entry("i") }),
         ];
         Manifest {
             paths: [("a.css".to_owned(), "a.1.css".to_owned())].into(),
@@ -421,7 +441,7 @@ mod tests {
         assert_eq!(files.get("a.1.css").map(|entry| entry.size), Some(3), "it shared its bytes until then");
         assert_eq!((files.get("0.css"), files.get("c.css")), (Some(entry("0")), Some(entry("1"))));
         let names: Vec<&str> = files.iter().map(|(name, _)| name.as_ref()).collect();
-        assert!(names.is_sorted() && names.len() == files.len() && files.len() == 9, "{names:?}");
+        assert!(names.is_sorted() && names.len() == files.len() && files.len() == 11, "{names:?}");
     }
 
     #[test]

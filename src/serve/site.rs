@@ -55,7 +55,7 @@ pub struct Site {
     pub error_pages: Arc<ErrorPages>,
     /// The paths that have moved.
     pub redirects: Arc<Redirects>,
-    /// What is set and removed of the application's headers. The static files have theirs already.
+    /// What is set and removed of headers, as the operator wrote it. [`Mounts`] has it with the names of a release.
     pub header_rules: Arc<HeaderRules>,
     /// Permits for answers that are compressed.
     pub encoders: Arc<Semaphore>,

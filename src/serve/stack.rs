@@ -13,7 +13,7 @@
 //!   files               of [static] and [[mounts]], if one of them answers
 //!   maintenance         the application rests; files do not
 //!   body limit          only the application reads bodies
-//!   header rules        for the application's answers; the static files were given theirs at start
+//!   header rules        for the application's answers; the static files were given theirs at start. Then preloads
 //!   compression         of the application's answers
 //!   file handed over    in place of an answer's body, if the application names one
 //!   application         the one whose route it is
@@ -201,7 +201,7 @@ async fn ask(site: &Site, request: Request, whom: Whom) -> Response {
 }
 
 async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> Response {
-    let edits = site.header_rules.for_raw_path(request.head.uri.path());
+    let edits = site.assets.header_rules().for_raw_path(request.head.uri.path());
     let depends_on_accept = site.assets.depends_on_accept(&request.head);
     let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
         Ok(request) => forward(site, upstream, request).await,
@@ -213,6 +213,7 @@ async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> 
     // What is switched to another protocol has no headers to speak of.
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         edits.apply(response.status(), response.headers_mut());
+        site.assets.add_preloads(response.status(), response.headers_mut());
     }
     response
 }

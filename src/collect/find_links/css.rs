@@ -17,15 +17,19 @@ use super::{Form, Found, Link, Purpose, source_map};
 /// Finds every URL of a stylesheet, or of the declarations of a `style` attribute.
 pub(super) fn find(text: &str) -> Found {
     let mut walk = Walk { text, blocks: Vec::new(), level: Level::default(), links: Vec::new() };
+    each_token(text, |token, start, end| walk.token(token, start, end));
+    Found { links: walk.links, refusal: None }
+}
+
+/// Hands out every token with where it begins and ends. The answer is whether it opens a block.
+pub(super) fn each_token(text: &str, mut take: impl FnMut(&Token<'_>, usize, usize) -> bool) {
     let (mut parser, mut base) = (Parser::new(text), 0);
     loop {
         let start = base + parser.position().byte_index();
-        let Ok(token) = parser.next_including_whitespace_and_comments() else {
-            return Found { links: walk.links, refusal: None };
-        };
+        let Ok(token) = parser.next_including_whitespace_and_comments() else { return };
         let token = token.clone();
         let end = base + parser.position().byte_index();
-        if walk.token(&token, start, end) {
+        if take(&token, start, end) {
             // The parser would skip the block that begins here. A new one does not know of it.
             (parser, base) = (Parser::new(&text[end..]), end);
         }

@@ -7,6 +7,7 @@
 //! calls the inner one and moves what it found to its place.
 
 mod css;
+pub(super) mod css_needs;
 mod form;
 mod html;
 mod javascript;

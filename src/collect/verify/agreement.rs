@@ -39,6 +39,9 @@ pub(super) fn agrees_with_itself(
         if entry.stored.as_ref().is_some_and(|home| !is_home(home, entry, listed)) {
             findings.error(Finding::about(name, "its bytes are kept under a name that is not theirs"));
         }
+        for problem in problems_beside(entry, listed) {
+            findings.error(Finding::about(name, problem));
+        }
         let is_used = used.contains_key(name.as_str());
         let plain = entry.carried.as_ref().map(|carried| &*carried.plain).or(used.get(name.as_str()).copied());
         let media_type = media_type::content_type(plain.unwrap_or(name));
@@ -56,6 +59,30 @@ pub(super) fn agrees_with_itself(
         };
         findings.error(Finding::about(name, message));
     }
+}
+
+/// What an entry says of other files: its twins, and what it needs. Those have entries of their own, so that their bytes
+/// are proved as any others.
+fn problems_beside(entry: &Entry, listed: &BTreeMap<String, Entry>) -> Vec<String> {
+    let is_image = |entry: &Entry| entry.media_type.starts_with("image/");
+    let mut problems = Vec::new();
+    for name in entry.twins.iter().chain(entry.needs.names()) {
+        match listed.get(name) {
+            // A page of that release announces one file less, and that reference has its own finding.
+            None if entry.carried.is_some() && entry.needs.names().any(|needed| needed == name) => {}
+            None => problems.push(format!("it goes with {name:?}, which files does not list")),
+            Some(other) if other.carried.is_some() && entry.carried.is_none() => {
+                problems.push(format!("it goes with {name:?}, which only an earlier release uses"));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, twin) in entry.twins.iter().filter_map(|name| Some((name, listed.get(name)?))) {
+        if !is_image(entry) || !is_image(twin) || twin.media_type == entry.media_type {
+            problems.push(format!("its twin {name:?} is no image in another format"));
+        }
+    }
+    problems
 }
 
 /// Bytes are kept under the name of their hash, or under a listed name of the same bytes.
@@ -128,6 +155,9 @@ mod tests {
             "a.1.css: it is listed as",
         );
         one(&|m| files(m).get_mut("a.css").expect("there").stored = Some("b.css".into()), "a.css: its bytes are kept");
+        let beside = |twin: &str| Entry { twins: vec![twin.to_owned()], ..Entry::default() };
+        one(&|m| drop(files(m).insert("a.css".into(), beside("b.css"))), "a.css: it goes with \"b.css\", which files");
+        one(&|m| drop(files(m).insert("a.css".into(), beside("a.1.css"))), "a.css: its twin \"a.1.css\" is no image");
         let found = findings(|_| {}, Some("0123"));
         assert!(found.len() == 1 && found[0].starts_with("staticfiles.json: its hash is \"0123\""), "{found:?}");
     }

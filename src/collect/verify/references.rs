@@ -27,6 +27,7 @@ use crate::collect::order::{Group, order};
 use crate::collect::resolve::{Reference, Resolution, Tree, resolve};
 use crate::collect::rewrite::rewrite;
 use crate::collect::severity::Severities;
+use crate::collect::twins::fingerprint_with_twins;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
 use crate::finding::{Finding, Position};
@@ -172,17 +173,30 @@ impl<'a> Site<'a> {
         }
         let Some(bytes) = self.read(node.name, node.entry) else { return look };
         look.is_whole = true;
+        let mut reached = BTreeSet::new();
         for link in self.links(node.plain, &bytes) {
             match resolve(&link.url, node.name, self.prefix, &self.listed_tree) {
                 Resolution::Elsewhere => {}
-                Resolution::File(target, _) => self.arrive(node, &bytes, &link, self.listed_names[target], &mut look),
+                Resolution::File(target, _) => {
+                    reached.insert(self.listed_names[target]);
+                    self.arrive(node, &bytes, &link, self.listed_names[target], &mut look);
+                }
                 Resolution::Missing { name } => self.miss(node, &bytes, &link, Some(&name), &mut look),
                 Resolution::AboveRoot => self.miss(node, &bytes, &link, None, &mut look),
             }
         }
+        self.look_for_needs(node, &reached, &mut look);
         self.look_for_plain_names(node, &bytes, &mut look);
         self.compare_with_original(node, Some(&bytes), &mut look);
         look
+    }
+
+    /// What a page would load early with a stylesheet, that must name.
+    fn look_for_needs(&self, node: &Node<'_>, reached: &BTreeSet<&str>, look: &mut Look) {
+        for name in node.entry.needs.names().filter(|name| !node.is_carried() && !reached.contains(name.as_str())) {
+            look.findings
+                .error(Finding::about(node.name, format!("it is said to need {name:?}, and does not name it")));
+        }
     }
 
     /// Imports that are not rewritten need the files under their plain names.
@@ -280,7 +294,7 @@ impl<'a> Site<'a> {
             let digest = sha256_of(&node.entry.sha256);
             // What is no SHA-256 at all is told as no hash of the bytes.
             !node.has_our_hash()
-                || digest.is_none_or(|digest| hashed_name(node.plain, &digest) == node.name)
+                || digest.is_none_or(|digest| hashed_name(node.plain, &self.with_twins(node, digest)) == node.name)
                 || (node.is_carried() && self.has_hash_of_django(node))
         };
         let wrong: Vec<usize> = match group {
@@ -318,6 +332,13 @@ impl<'a> Site<'a> {
             }
         }
         findings
+    }
+
+    /// The digest of a file and its twins.
+    fn with_twins(&self, node: &Node<'_>, digest: [u8; 32]) -> [u8; 32] {
+        let twins = node.entry.twins.iter();
+        let digests: Vec<_> = twins.filter_map(|twin| sha256_of(&self.listed.get(twin)?.sha256)).collect();
+        if digests.is_empty() { digest } else { fingerprint_with_twins(&digest, digests) }
     }
 
     /// A release of Django's own `collectstatic` may have come before.
