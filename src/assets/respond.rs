@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, LOCATION, ORIGIN, RETRY_AFTER,
+    CONTENT_TYPE, LOCATION, ORIGIN, RETRY_AFTER, VARY,
 };
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -67,7 +67,7 @@ pub(super) fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Result
             return Ok(assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty));
         }
         Choice::PreconditionFailed => return Ok(refuse(StatusCode::PRECONDITION_FAILED)),
-        Choice::NotAcceptable => return Ok(refuse(StatusCode::NOT_ACCEPTABLE)),
+        Choice::NotAcceptable => return Ok(depending_on_coding(refuse(StatusCode::NOT_ACCEPTABLE))),
         Choice::Unsatisfiable(variant) => {
             let size = content_range("*", variant.size);
             return Ok(with(refuse(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, size));
@@ -145,6 +145,16 @@ fn refuse(status: StatusCode, always: &HeaderMap, head: &Parts) -> Response {
     response.headers_mut().extend(always.clone());
     if head.method == Method::HEAD {
         *response.body_mut() = Body::Empty;
+    }
+    response
+}
+
+/// A file that has only one form is refused to who does not take that one: this answer depends on the request, though
+/// no other about the file does.
+fn depending_on_coding(mut response: Response) -> Response {
+    let names_it = |value: &HeaderValue| value.to_str().is_ok_and(|value| value.contains("Accept-Encoding"));
+    if !response.headers().get_all(VARY).iter().any(names_it) {
+        response.headers_mut().append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     response
 }

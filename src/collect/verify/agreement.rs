@@ -155,9 +155,9 @@ mod tests {
             "a.1.css: it is listed as",
         );
         one(&|m| files(m).get_mut("a.css").expect("there").stored = Some("b.css".into()), "a.css: its bytes are kept");
-        let beside = |twin: &str| Entry { twins: vec![twin.to_owned()], ..Entry::default() };
-        one(&|m| drop(files(m).insert("a.css".into(), beside("b.css"))), "a.css: it goes with \"b.css\", which files");
-        one(&|m| drop(files(m).insert("a.css".into(), beside("a.1.css"))), "a.css: its twin \"a.1.css\" is no image");
+        let beside = |m: &mut Manifest, twin: &str| files(m).get_mut("a.css").expect("there").twins.push(twin.into());
+        one(&|m| beside(m, "b.css"), "a.css: it goes with \"b.css\", which files");
+        one(&|m| beside(m, "a.1.css"), "a.css: its twin \"a.1.css\" is no image");
         let found = findings(|_| {}, Some("0123"));
         assert!(found.len() == 1 && found[0].starts_with("staticfiles.json: its hash is \"0123\""), "{found:?}");
     }
