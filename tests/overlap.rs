@@ -1,5 +1,6 @@
 //! Deploys that overlap: files of earlier releases stay, and at any moment there is one whole release.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -192,15 +193,18 @@ fn a_release_before_that_was_named_must_be_there() {
 
 #[test]
 fn what_djangos_storage_has_hashed_is_carried_over() {
+    let mut copy = Vec::new();
+    flate2::read::GzEncoder::new(&b"old"[..], flate2::Compression::fast()).read_to_end(&mut copy).unwrap();
     let site = Site::new()
         .file("a.css", "a{}")
         .file_at("out/a.0123456789ab.css", "old")
-        .file_at("out/a.0123456789ab.css.gz", "gz")
+        .file_at("out/a.0123456789ab.css.gz", &copy)
+        .file_at("out/a.0123456789ab.css.br", "damaged")
         .file_at("out/strange.txt", "not in the manifest")
         .file_at("out/staticfiles.json", r#"{"paths": {"a.css": "a.0123456789ab.css"}, "version": "1.1", "hash": ""}"#);
     assert_eq!(collected_at(&site, 0).carried, 1);
     let files = site.manifest().files.unwrap();
-    assert_eq!(files["a.0123456789ab.css"].variants, [(Coding::Gzip, 2)].into());
+    assert_eq!(files["a.0123456789ab.css"].variants, [(Coding::Gzip, copy.len() as u64)].into());
     assert!(site.output().join("strange.txt").exists());
 }
 

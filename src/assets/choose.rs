@@ -10,7 +10,7 @@ use super::inventory::Form;
 use crate::http::Client;
 use crate::http::conditional::{self, Outcome};
 use crate::http::dictionary::{self, Digest};
-use crate::http::encoding::Accepted;
+use crate::http::encoding::{Accepted, ContentCoding};
 use crate::http::range::{self, Requested, Selected};
 
 /// What to answer.
@@ -39,7 +39,9 @@ pub(super) enum Choice<'a> {
 /// Chooses the answer.
 pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Choice<'a> {
     let headers = &head.headers;
-    let asset = asset.suited(headers);
+    let accepted = Accepted::read(headers);
+    // A twin has no copies.
+    let asset = if accepted.allows(ContentCoding::Identity) { asset.suited(headers) } else { asset };
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
         Method::GET => range::requested(headers, asset.most_ranges()),
@@ -47,7 +49,6 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
         Method::OPTIONS => return Choice::Options,
         _ => return Choice::MethodNotAllowed,
     };
-    let accepted = Accepted::read(headers);
     // Whoever asks for a range counts bytes of what it has seen, and that was no delta.
     let dictionary = if range.is_none() { usable_dictionary(asset, headers, client) } else { None };
     let selected = select(asset, headers, range, &accepted, dictionary.as_ref());
@@ -125,7 +126,7 @@ mod tests {
     use crate::assets::inventory::Listed;
     use crate::config::AssetsConfig;
     use crate::http::Scheme;
-    use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
+    use crate::http::encoding::{Coding, DictionaryCoding};
     use crate::manifest::Needs;
 
     const TAG: &str = "\"abababababababababababababababab\"";

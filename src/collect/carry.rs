@@ -15,13 +15,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::codecs;
 use super::contents::Contents;
 use super::error::CollectError;
 use super::plan::{entry, names_of};
 use crate::config::CollectConfig;
 use crate::finding::{Finding, Rule};
 use crate::http::encoding::{Coding, DictionaryCoding};
-use crate::manifest::json::{ManifestError, hex};
+use crate::manifest::json::{ManifestError, hex, sha256_of};
 use crate::manifest::packed::{Copies, Packed};
 use crate::manifest::{Carried, Clock, Entry};
 
@@ -130,6 +131,13 @@ impl Release {
         Contents::on_disk(self.folder.join(name)).is_ok_and(|found| hex(&found.fingerprint) == entry.sha256)
     }
 
+    /// Whether a copy decodes to its file.
+    fn has_copy(&self, name: &str, coding: Coding, sha256: &str, size: u64) -> bool {
+        let copy = fs_err::read(self.folder.join(Entry::copy_name(name, coding)));
+        let fingerprint = sha256_of(sha256);
+        copy.ok().zip(fingerprint).is_some_and(|(copy, of)| codecs::decodes_to(&copy, coding, size, &of))
+    }
+
     /// The files that stay in `next`.
     pub(super) fn carry_into(&self, next: &Packed, limits: Limits) -> Result<Carriage, CollectError> {
         let mut carriage = Carriage { folder: self.folder.clone(), ..Carriage::default() };
@@ -179,6 +187,7 @@ impl Loading<'_> {
             return;
         }
         let path = || self.release.folder.join(name);
+        let listed = entry.variants.len();
         let Some(mut entry) = still_there(&self.release.folder, name, entry) else {
             if !is_the_same {
                 carriage.findings.push(damaged(&path(), name));
@@ -197,6 +206,11 @@ impl Loading<'_> {
         match carried.filter(|carried| !self.limits.has_passed(carried)) {
             Some(_) if !self.release.is_whole(name, &entry) => carriage.findings.push(damaged(&path(), name)),
             Some(carried) => {
+                entry.variants.retain(|coding, _| self.release.has_copy(name, *coding, &entry.sha256, entry.size));
+                if entry.variants.len() < listed {
+                    let message = "a compressed copy of it is gone or damaged, and is not kept";
+                    carriage.findings.push(Finding::warning(Rule::Discrepancy, name, message).on_disk(path()));
+                }
                 carriage.kept.insert(name.to_owned(), Entry { carried: Some(carried), ..entry });
             }
             None => carriage.dropped += 1,
@@ -265,6 +279,7 @@ fn still_there(folder: &Path, name: &str, mut entry: Entry) -> Option<Entry> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::io::Write as _;
 
     use super::*;
     use crate::collect::fingerprint::fingerprint;
@@ -429,17 +444,24 @@ mod tests {
         assert_eq!(carriage.kept.keys().collect::<Vec<_>>(), ["c.1.css"]);
         assert!(carriage.kept["c.1.css"].variants.is_empty());
         let told: Vec<_> = carriage.findings.iter().map(|finding| finding.file.as_str()).collect();
-        assert_eq!(told, ["a.1.css", "b.1.css"]);
+        assert_eq!(told, ["a.1.css", "b.1.css", "c.1.css"]);
     }
 
     #[test]
     fn the_hashed_files_of_a_manifest_by_django_are_carried_with_their_copies() {
         let (folder, mut release) = release(&[("a.css", "a.1.css"), ("b.css", "b.css")]);
-        fs_err::write(folder.path().join("a.1.css.gz"), "zip").expect("written");
+        let mut copy = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        copy.write_all(b"x").expect("a vector takes everything");
+        let copy = copy.finish().expect("a copy");
+        fs_err::write(folder.path().join("a.1.css.gz"), &copy).expect("written");
+        fs_err::write(folder.path().join("a.1.css.br"), "damaged").expect("written");
         release.manifest.files = None;
         let carriage = release.carry_into(&packed(&[]), limits(1, 1, 0)).expect("carried");
         assert_eq!(carriage.kept.keys().collect::<Vec<_>>(), ["a.1.css"]);
         let entry = &carriage.kept["a.1.css"];
-        assert_eq!((entry.size, entry.sha256.len(), &entry.variants), (1, 64, &[(Coding::Gzip, 3)].into()));
+        assert_eq!(
+            (entry.size, entry.sha256.len(), &entry.variants),
+            (1, 64, &[(Coding::Gzip, copy.len() as u64)].into())
+        );
     }
 }

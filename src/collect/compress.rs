@@ -61,6 +61,8 @@ pub struct Totals {
 struct Task {
     codec: Codec,
     outputs: Members,
+    /// Whether it is the first with this content and codec, by which the content is counted.
+    is_first: bool,
 }
 
 /// The outputs of a task. There is one of nearly every content, and of the tasks there are many.
@@ -172,10 +174,10 @@ fn tasks(named: &Named, codecs: &[Codec], published: &Published<'_>, skipped: &[
             // One that is published has its own copy already.
             let (alone, together): (Vec<usize>, Vec<usize>) =
                 free.partition(|&index| published.size(&named.outputs[index], codec.coding).is_some());
-            tasks.extend(alone.into_iter().map(|index| Task { codec, outputs: Members::One(index) }));
-            if !together.is_empty() {
-                tasks.push(Task { codec, outputs: together.into() });
-            }
+            let alone = alone.into_iter().map(Members::One);
+            let together = Some(together).filter(|together| !together.is_empty()).map(Members::from);
+            let members = alone.chain(together).enumerate();
+            tasks.extend(members.map(|(number, outputs)| Task { codec, outputs, is_first: number == 0 }));
         }
     }
     tasks.sort_by_key(|task| (std::cmp::Reverse(named.outputs[task.outputs[0]].contents.size), task.outputs[0]));
@@ -207,9 +209,11 @@ fn gather(named: Named, codings: &BTreeSet<Coding>, copies: Vec<(Task, Option<u6
     for (task, copy) in copies {
         let totals = totals.entry(task.codec.coding).or_default();
         let Some(copy) = copy else { continue };
-        totals.copies += 1;
-        totals.before += outputs[task.outputs[0]].0.contents.size;
-        totals.after += copy;
+        if task.is_first {
+            totals.copies += 1;
+            totals.before += outputs[task.outputs[0]].0.contents.size;
+            totals.after += copy;
+        }
         for &index in &*task.outputs {
             outputs[index].1.insert(task.codec.coding, copy);
         }

@@ -831,7 +831,7 @@ pub struct LimitsConfig {
     /// for all but files.
     pub body_size: ByteSize,
     /// The least that must come of a request's body, in bytes per second, on average over `timeouts.body`.
-    /// Default: 500; 0 for no such bound. Then 408.
+    /// Default: 100; 0 for no such bound. Then 408. Each body is counted by itself, also where several share a link.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,
@@ -854,7 +854,7 @@ impl Default for LimitsConfig {
             header_size: ByteSize::kibibytes(32),
             header_count: NonZeroUsize::new(100).expect("100 is not zero"),
             body_size: ByteSize::mebibytes(100),
-            body_rate: ByteSize(500),
+            body_rate: ByteSize(100),
             http2_streams: 100,
             rate_limit_clients: NonZeroUsize::new(100_000).expect("100,000 is not zero"),
             password_checks: 64,

@@ -51,20 +51,22 @@ pub fn origin(peer: Option<IpAddr>, is_trusted: impl Fn(Option<IpAddr>) -> bool,
     if !is_trusted(peer) {
         return Origin { address: peer, scheme: None, id: None, start: None };
     }
-    let is_in_older_fields = headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(X_FORWARDED_PROTO);
-    let (address, scheme) = if is_in_older_fields || !headers.contains_key(FORWARDED) {
-        let entries = lines_from_the_end(headers, &X_FORWARDED_FOR).flat_map(|line| line.rsplit(','));
-        let nearest = lines_from_the_end(headers, &X_FORWARDED_PROTO).flat_map(|line| line.rsplit(',')).next();
-        let address = nearest_stranger(peer, is_trusted, entries.map(|entry| parse_address(entry.trim())));
-        (address, nearest.and_then(|entry| parse_scheme(entry.trim())))
-    } else {
-        let lines = lines_from_the_end(headers, &FORWARDED);
-        let mut hops = lines.flat_map(|line| outside_quotes(line, b',')).map(parse_hop).peekable();
+    let [addresses, schemes, elements] =
+        [X_FORWARDED_FOR, X_FORWARDED_PROTO, FORWARDED].map(|name| lines(headers, &name));
+    let (address, scheme) = if addresses.is_empty() && schemes.is_empty() {
+        let hops = elements.iter().rev().flat_map(|line| outside_quotes(line, b',')).map(parse_hop);
+        let mut hops = hops.peekable();
         let scheme = hops.peek().and_then(|nearest| nearest.scheme);
         (nearest_stranger(peer, is_trusted, hops.map(|hop| hop.address)), scheme)
+    } else {
+        let nearest = entries(&schemes).next();
+        let address = nearest_stranger(peer, is_trusted, entries(&addresses).map(parse_address));
+        (address, nearest.and_then(parse_scheme))
     };
-    let id = headers.get(X_REQUEST_ID).and_then(|value| parse_request_id(value.as_bytes()));
-    let start = headers.get(X_REQUEST_START).filter(|value| is_time(value.as_bytes()));
+    // The last is the proxy's, if it adds one and leaves the client's.
+    let last = |name: &HeaderName| headers.get_all(name).into_iter().next_back();
+    let id = last(&X_REQUEST_ID).and_then(|value| parse_request_id(value.as_bytes()));
+    let start = last(&X_REQUEST_START).filter(|value| is_time(value.as_bytes()));
     Origin { address, scheme, id, start: start.cloned().map(RequestStart) }
 }
 
@@ -87,9 +89,23 @@ fn nearest_stranger(
     address
 }
 
-fn lines_from_the_end<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    let lines: Vec<_> = headers.get_all(name).into_iter().map(|value| value.to_str().unwrap_or_default()).collect();
-    lines.into_iter().rev()
+/// The lines of a field. What is no text in one is the client's, and spoils only the entry in which it stands: a proxy
+/// has put its own behind it.
+fn lines(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let line = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.get_all(name).into_iter().map(line).collect()
+}
+
+/// What stands between the commas, from the end.
+fn entries(lines: &[String]) -> impl Iterator<Item = &str> {
+    lines.iter().rev().flat_map(|line| line.rsplit(',')).map(str::trim)
+}
+
+/// Takes out all that [`origin`] would believe of a trusted peer: this one hands through what others say.
+pub fn forget(headers: &mut HeaderMap) {
+    for name in [X_FORWARDED_FOR, X_FORWARDED_PROTO, FORWARDED, X_REQUEST_ID, X_REQUEST_START] {
+        headers.remove(name);
+    }
 }
 
 /// The parts of a text between separators that stand in no quoted string, from its end. What a client has begun to
@@ -155,8 +171,7 @@ fn unquoted(value: &str) -> Option<Cow<'_, str>> {
 fn parse_node(text: &str) -> Option<IpAddr> {
     let without_port = text.rsplit_once(":_").map_or(text, |(node, _)| node);
     // RFC 7239, section 6: an IPv6 address stands in brackets.
-    without_port.starts_with(|first: char| first == '[' || first.is_ascii_digit()).then_some(())?;
-    parse_address(without_port)
+    parse_address(without_port).filter(|address| address.is_ipv4() || without_port.starts_with('['))
 }
 
 /// A time as `X-Request-Start` has it: a number of seconds, milliseconds or microseconds, with `t=` or without.
@@ -418,6 +433,22 @@ mod tests {
     }
 
     #[test]
+    fn bytes_that_are_no_text_spoil_nothing_that_a_proxy_has_put_behind_them() {
+        for name in ["x-forwarded-for", "forwarded"] {
+            let (own, others): (&[u8], &[&[u8]]) = match name {
+                "forwarded" => (b"for=198.51.100.1", &[b"for=\xff, ", b"for=10.0.0.9;host=\xc2\xa0, "]),
+                _ => (b"198.51.100.1", &[b"\xff, ", b"10.0.0.9\xc2\xa0, "]),
+            };
+            for before in others {
+                let value = HeaderValue::from_bytes(&[before, own].concat()).expect("a value");
+                let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
+                let found = origin(address("10.0.0.1"), ours, &headers).address;
+                assert_eq!(found, address("198.51.100.1"), "for {name} {before:?}");
+            }
+        }
+    }
+
+    #[test]
     fn the_client_is_found_in_forwarded_too() {
         let here = address("10.0.0.1");
         for (forwarded, expected, scheme) in [
@@ -438,7 +469,7 @@ mod tests {
             ("for=203.0.113.5;for=\"x, for=198.51.100.1", address("198.51.100.1"), None),
             ("for=\"203.0.113.5, for=\"[2001:db8::1]\"", address("2001:db8::1"), None),
             ("for=198.51.100.1, for=\"203.0.113.5", here, None),
-            ("for=2001:db8::1", address("2001:db8::1"), None),
+            ("for=2001:db8::1", here, None),
             ("for=db8::1", here, None),
             ("host=\"a,b;for=203.0.113.5\";for=198.51.100.1", address("198.51.100.1"), None),
             ("host=\"a\\\",for=203.0.113.5\";for=198.51.100.1", address("198.51.100.1"), None),

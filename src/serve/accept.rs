@@ -39,7 +39,7 @@ use super::watch::{Activity, Heads, REST, Verdict, Watched, WatchedBody};
 use super::workers::Place;
 use crate::config::TimeoutsConfig;
 use crate::http::body::{Body, BodyError};
-use crate::http::{Client, Request, RequestId, Scheme};
+use crate::http::{Client, Request, RequestId, Scheme, forwarded};
 use crate::layers::access_log::{AccessLog, LoggedBody};
 
 /// What an HTTP/2 connection in the clear begins with (RFC 9113, section 3.4).
@@ -329,7 +329,7 @@ impl<S: Stack> Door<S> {
         }
         let origin = self.within(time, proxy_protocol::read(stream)).await;
         let origin = origin.ok_or("the PROXY protocol header took too long")?.map_err(|error| error.to_string())?;
-        Ok(Peer { address: origin.or(peer.address), ..peer })
+        Ok(Peer { address: origin.or(peer.address), is_opaque: origin.is_none(), ..peer })
     }
 
     /// What comes of a client's first words, unless they take too long. When the server stops, only what
@@ -368,7 +368,10 @@ impl<S: Stack> Door<S> {
         let logged = client.clone();
         let mut stream = Watched::new(stream, first, activity.clone());
         let (stack, requests, linger) = (self.stack.clone(), activity.clone(), bounds.timeouts.linger.0);
-        let mut service = service_fn(move |request: ::http::Request<Incoming>| {
+        let mut service = service_fn(move |mut request: ::http::Request<Incoming>| {
+            if peer.is_opaque {
+                forwarded::forget(request.headers_mut());
+            }
             let in_flight = requests.request();
             if !request.body().is_end_stream() {
                 requests.body_comes();

@@ -92,6 +92,9 @@ pub struct Peer {
     pub address: Option<SocketAddr>,
     /// The port it came to; 0 on a unix socket.
     pub local_port: u16,
+    /// Whether it is a balancer that hands a connection through and does not know whose. What stands in the requests is
+    /// then nobody's word but the client's.
+    pub is_opaque: bool,
 }
 
 impl Listener {
@@ -159,12 +162,12 @@ impl Accepting {
                 let (stream, address) = listener.accept().await?;
                 // Answers go out in few large writes; waiting for more would only delay the last one.
                 stream.set_nodelay(true)?;
-                let peer = Peer { address: Some(canonical(address)), local_port: *local_port };
+                let peer = Peer { address: Some(canonical(address)), local_port: *local_port, is_opaque: false };
                 Ok((Either::Left(stream), peer))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Either::Right(stream), Peer { address: None, local_port: 0 }))
+                Ok((Either::Right(stream), Peer { address: None, local_port: 0, is_opaque: false }))
             }
         }
     }

@@ -70,9 +70,7 @@ fn read_on(header: &[u8]) -> Result<ControlFlow<Origin, Next>, Malformed> {
         return Err(Malformed::Absent);
     }
     match header.strip_suffix(b"\r\n") {
-        Some(line) => {
-            std::str::from_utf8(line).ok().and_then(origin_in_line).map(ControlFlow::Break).ok_or(Malformed::Line)
-        }
+        Some(line) => origin_in_line(&String::from_utf8_lossy(line)).map(ControlFlow::Break).ok_or(Malformed::Line),
         None if header.ends_with(b"\n") || header.len() >= LONGEST_LINE => Err(Malformed::Line),
         None => Ok(ControlFlow::Continue(Next::Line(LONGEST_LINE - header.len()))),
     }

@@ -198,11 +198,13 @@ impl<'s> Held<'s> {
             Some(OnDisk { file, length, share }) => (file, length, share),
             None => (self.storage.file().await.map_err(Failure::Disk)?.0, 0, self.storage.disk_share(self.network)),
         };
-        if !self.storage.take_disk(&mut share, bytes.len() as u64) {
-            return Err(if share.size() + bytes.len() as u64 > self.storage.longest() {
+        let length = offset + bytes.len() as u64;
+        let more = length.max(self.storage.least_on_disk()).saturating_sub(share.size());
+        if !self.storage.take_disk(&mut share, more) {
+            return Err(if length > self.storage.longest() {
                 Failure::TooLongToHold
             } else {
-                share.bound_by(bytes.len() as u64).map_or(Failure::DiskTaken, Failure::ShareTaken)
+                share.bound_by(more).map_or(Failure::DiskTaken, Failure::ShareTaken)
             });
         }
         if std::mem::take(&mut self.is_in_reserve) {

@@ -138,6 +138,10 @@ struct Trace {
     server: Option<Arc<Server>>,
 }
 
+/// How many fresh connections one request is sent on that nobody seems to read, where there is one server. While one
+/// stops, two are likely; who meets more has a server that drops what it has.
+const MOST_TRIES: u32 = 5;
+
 /// How long to wait before what nobody read is sent again: its application is just being stopped.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -295,12 +299,13 @@ impl Upstream {
         }
     }
 
-    /// What nobody has read may be sent as long as requests wait for the application, and once to each of its servers.
+    /// What nobody has read may be sent as long as requests wait for the application, a few times at most, and once to
+    /// each of its servers.
     /// What may have been read is sent again only if that does no harm, and on one fresh connection after the first: it
     /// may be this request that ends the worker.
     fn may_send_again(&self, request: &Prepared, failure: &Failure, attempts: Attempts) -> bool {
         let is_harmless = request::can_repeat(&request.head.method, request.length);
-        let may_wait = || attempts.started.elapsed() < self.config.hold.0;
+        let may_wait = || attempts.started.elapsed() < self.config.hold.0 && attempts.fresh < MOST_TRIES;
         failure.is_unread() && (attempts.fresh == 0 || self.servers.has_another(attempts.asked) || may_wait())
             || is_harmless && failure.may_retry() && attempts.fresh < 2
     }

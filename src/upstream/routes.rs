@@ -147,8 +147,9 @@ fn target(config: &Config, route: &RouteConfig) -> Option<UpstreamConfig> {
 fn has_same_buffers(one: &UpstreamConfig, other: &UpstreamConfig) -> bool {
     let room = |config: &UpstreamConfig| {
         let requests = (config.request_buffer, config.request_buffer_memory);
+        let for_all = (config.request_buffer_share, config.request_buffer_reserve);
         let answers = (config.response_buffer, config.response_buffer_memory);
-        (requests, answers, config.buffer_disk, config.buffer_directory.clone())
+        (requests, for_all, answers, config.buffer_disk, config.buffer_directory.clone())
     };
     room(one) == room(other)
 }

@@ -174,6 +174,8 @@ impl Servers {
         client: Option<IpAddr>,
         asked: Set,
     ) -> Result<(InUse, Socket), Failure> {
+        // Where two say nothing, no more are asked: the request has waited long enough.
+        let enough = Instant::now() + self.connect_timeout * 2;
         let (mut refused, mut outcome) = (Set::default(), None);
         let mut next = first.or_else(|| self.choose(client, asked, refused));
         while let Some(chosen) = next {
@@ -185,7 +187,7 @@ impl Servers {
                     outcome = outcome.filter(|before: &Failure| !before.is_absence()).or(Some(failure));
                 }
             }
-            next = self.choose(client, asked, refused);
+            next = if Instant::now() < enough { self.choose(client, asked, refused) } else { None };
         }
         Err(outcome.expect("there is a server that does not drain"))
     }
@@ -196,8 +198,11 @@ impl Servers {
         let now = Instant::now();
         let mut list: Vec<_> = self.iter().filter(|server| !server.drains()).collect();
         list.sort_by_key(|server| server.standing.is_out(now, self.patience));
-        let mut outcome = None;
+        let (mut outcome, enough) = (None, now + self.connect_timeout * 2);
         for server in list {
+            if Instant::now() >= enough {
+                break;
+            }
             match server.connect(self.connect_timeout).await {
                 Ok(_) => return Ok(()),
                 Err(failure) => outcome = Some(failure),

@@ -223,6 +223,11 @@ impl Storage {
         self.disk.taken()
     }
 
+    /// What a file takes of the disk however little is in it: so their number has a bound as well.
+    pub(super) fn least_on_disk(&self) -> u64 {
+        (64 << 10).min(self.disk_ceiling / 1024)
+    }
+
     /// A share of nothing of the disk, for a body of a client network.
     pub(super) fn disk_share(&self, network: Option<IpAddr>) -> Share {
         self.disk.share_for(network)

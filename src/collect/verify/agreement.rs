@@ -54,6 +54,9 @@ pub(super) fn agrees_with_itself(
         let message = match &entry.carried {
             Some(_) if is_used => "it is listed as of an earlier release, but paths leads to it",
             None if !is_used && !manifest.paths.contains_key(name) => "it is listed, but paths has it on neither side",
+            None if !entry.is_immutable && !manifest.paths.contains_key(name) => {
+                "its name has its hash, but browsers are not told to keep it"
+            }
             None if entry.is_immutable && !is_used => "browsers keep it for ever, but its name has no hash",
             _ => continue,
         };

@@ -184,18 +184,20 @@ fn present(folder: &Path, findings: &mut Findings) -> BTreeMap<String, Present> 
             continue;
         };
         let is_reserved = name == FILE_NAME || name.starts_with(".vestibule");
-        if let Ok(found) = entry.metadata()
-            && found.is_file()
-            && !is_reserved
-        {
-            let identity = (found.dev(), found.ino());
-            present.insert(name.to_owned(), Present { size: found.len(), identity });
+        match entry.metadata() {
+            _ if is_reserved => {}
+            Ok(found) if found.is_file() => {
+                let identity = (found.dev(), found.ino());
+                present.insert(name.to_owned(), Present { size: found.len(), identity });
+            }
+            Ok(found) if !found.is_dir() => findings.error(Finding::about(name, "it is neither a file nor a folder")),
+            _ => {}
         }
     }
     present
 }
 
-/// Files that the manifest does not speak of. Hidden ones belong to other tools.
+/// Files that the manifest does not speak of.
 fn strays(
     listed: &BTreeMap<String, Entry>,
     leaving: &BTreeSet<String>,
@@ -204,8 +206,7 @@ fn strays(
 ) {
     let mut beside = contents::names(listed);
     beside.extend(leaving.iter().cloned());
-    let is_hidden = |name: &str| name.split('/').any(|part| part.starts_with('.'));
-    let is_stray = |name: &&String| !beside.contains(*name) && !is_hidden(name);
+    let is_stray = |name: &&String| !beside.contains(*name);
     let strays: Vec<&String> = present.keys().filter(is_stray).collect();
     for name in strays.iter().take(STRAYS_TOLD) {
         let original = Coding::ALL
