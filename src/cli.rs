@@ -18,7 +18,7 @@ A Django site, from its source to the browser:
       --cert fullchain.pem --key privkey.pem \\
       --static public --upstream unix:/run/mysite.sock
 
-Every flag but --format and those for asking Django is also an option of the configuration file
+Every flag but those that say what to do and how to print is also an option of the configuration file
 (--config FILE) and an environment variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
 
 Exit codes: 0 done, 1 failed, 2 a mistake in the flags, the file or the environment.";
@@ -56,8 +56,8 @@ Examples:
   vestibule serve --listen-tls 127.0.0.1:8443 --self-signed --upstream http://127.0.0.1:8000
 
 Signals: SIGHUP reads configuration, certificate and static files again and changes over if all
-are sound; addresses, [limits] connections and [log] change at a restart only. SIGTERM and SIGINT
-stop accepting, let running requests finish, and exit.";
+are sound; where it listens, [limits] connections and threads, and [log] change at a restart only.
+SIGTERM and SIGINT stop accepting, let running requests finish, and exit.";
 
 const CHECK_EXAMPLES: &str = "\
 Example:

@@ -60,15 +60,17 @@
 //!    [`files`] opens what is named, once, and only below its folder. For development there is `[static] watch`, and
 //!    then `serve::fresh` looks before a request is answered.
 //! 3. [`http`] has no state and reads no clock; times are passed in.
-//! 4. Tasks are spawned in `serve` (listeners and connections; `streams` of HTTP/2; signals; reload; `releases`;
-//!    `linger`, for what is left of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with
-//!    its head; `pool`, to close what stays idle; `checks`, one for each server) only. The connection to the application has none: whoever waits for
-//!    something on it drives it. Blocking work on files is handed to tokio's threads where a file is read
-//!    (`assets::respond`, `files::respond`, `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and
-//!    `releases` and `fresh` in it), and so is bcrypt (`gate`); the access log and standard error have a thread each.
-//!    `collect`, [`audit`] and [`assets`], at start,
-//!    have rayon's threads; `collect` a few of its own that end where they begin. The page of `gate::maintenance` is read
-//!    where it is looked for, once a second at most. Connections live on `serve::workers`, a runtime for each core.
+//! 4. Who does what at the same time:
+//!    - Connections live on `serve::workers`, a runtime for each core. Tasks are spawned in `serve` (listeners and
+//!      connections; `streams` of HTTP/2; signals; reload; `releases`; `linger`, for what is left of a body) and
+//!      `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to close what stays
+//!      idle; `checks`, one for each server) only. The connection to the application has none: whoever waits for
+//!      something on it drives it.
+//!    - Blocking work on files is handed to tokio's threads where a file is read (`assets::respond`, `files::respond`,
+//!      `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and `releases` and `fresh` in it), and
+//!      so is bcrypt (`gate`). The page of `gate::maintenance` is read where it is looked for, once a second at most.
+//!    - The access log and standard error have a thread each. `collect`, [`audit`] and [`assets`], at start, have
+//!      rayon's threads; `collect` a few of its own that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.
 //! 6. Assets, files and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard

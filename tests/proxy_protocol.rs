@@ -56,7 +56,7 @@ async fn the_client_is_the_one_of_whom_the_balancer_speaks() {
         (version_2(0x21, 0x00, &[]), "127.0.0.1 http"),
     ] {
         // What a client says of itself is not believed: it is not a trusted proxy, whoever connects for it.
-        let claims = if expected.starts_with("127") { "" } else { "X-Forwarded-For: 203.0.113.9\r\n" };
+        let claims = "X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n";
         let request = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{claims}\r\n");
         for pieces in [vec![[&header, request.as_bytes()].concat()], vec![header.clone(), request.clone().into_bytes()]]
         {
