@@ -1,5 +1,6 @@
 //! Shares of memory, so that a machine with many cores does not compress as many large files at once as it could.
 
+use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// An amount of memory that tasks take shares of, each for as long as it works.
@@ -16,12 +17,20 @@ impl Budget {
         Self { total, free: Mutex::new(total), returned: Condvar::new() }
     }
 
-    /// Waits until so much is free. A task that needs more than there is gets all of it, and works alone.
-    pub(super) fn take(&self, amount: u64) -> Share<'_> {
-        let amount = amount.min(self.total);
-        let waited = self.returned.wait_while(self.free(), |free| *free < amount);
-        *waited.unwrap_or_else(PoisonError::into_inner) -= amount;
-        Share { budget: self, amount }
+    /// Takes the first task for which enough is free; waits while there is none. One that needs more than there is gets
+    /// all of it, and works alone.
+    pub(super) fn take_first<T>(&self, tasks: &mut VecDeque<T>, needs: impl Fn(&T) -> u64) -> Option<(T, Share<'_>)> {
+        let needs = |task: &T| needs(task).min(self.total);
+        let mut free = self.free();
+        while !tasks.is_empty() {
+            if let Some(task) = tasks.iter().position(|task| needs(task) <= *free).and_then(|at| tasks.remove(at)) {
+                let amount = needs(&task);
+                *free -= amount;
+                return Some((task, Share { budget: self, amount }));
+            }
+            free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
     }
 
     fn free(&self) -> MutexGuard<'_, u64> {
@@ -60,7 +69,7 @@ mod tests {
                 scope.spawn(move || {
                     for turn in 0..100 {
                         let amount = (thread * 7 + turn) % 15; // up to more than there is
-                        let _share = budget.take(amount);
+                        let _share = budget.take_first(&mut [amount].into(), |amount| *amount).expect("a task");
                         let now = taken.fetch_add(amount.min(10), Ordering::SeqCst) + amount.min(10);
                         assert!(now <= 10, "{now} of 10");
                         turns.fetch_add(1, Ordering::SeqCst);
@@ -71,5 +80,21 @@ mod tests {
         });
         assert_eq!(turns.into_inner(), 400);
         assert_eq!(*budget.free(), 10);
+    }
+
+    #[test]
+    fn what_does_not_fit_now_lets_others_go_first() {
+        let budget = Budget::new(10);
+        let mut tasks = VecDeque::from([8, 7, 2, 30]);
+        let needs = |task: &u64| *task;
+        let (first, share) = budget.take_first(&mut tasks, needs).expect("a task");
+        let (second, other) = budget.take_first(&mut tasks, needs).expect("a task");
+        assert_eq!((first, second), (8, 2));
+        drop((share, other));
+        let (third, share) = budget.take_first(&mut tasks, needs).expect("a task");
+        drop(share);
+        let (last, _share) = budget.take_first(&mut tasks, needs).expect("a task");
+        assert_eq!((third, last), (7, 30));
+        assert!(budget.take_first(&mut tasks, needs).is_none());
     }
 }

@@ -6,7 +6,7 @@
 //! Each copy goes into the staging folder as soon as it is made, so that only those in the making are in
 //! memory, and of large ones only so many at a time as a [`Budget`] allows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rayon::prelude::*;
 
@@ -102,15 +102,16 @@ pub(super) fn compress(named: Named, workshop: &Workshop<'_>) -> Result<Compress
     progress.begin(tasks.iter().map(|task| named.outputs[task.outputs[0]].contents.size).sum());
     let threads = rayon::current_num_threads() as u64;
     let budget = Budget::new(MEMORY.max(threads * MEMORY_OF_A_THREAD));
+    let mut tasks = VecDeque::from(tasks);
+    let memory = |task: &Task| task.codec.memory(named.outputs[task.outputs[0]].contents.size);
     // `par_bridge` hands the tasks out in this order; an indexed iterator would cut them in halves.
-    let copies: Vec<(Task, Option<u64>)> = tasks
-        .into_iter()
+    let copies: Vec<(Task, Option<u64>)> = std::iter::from_fn(|| budget.take_first(&mut tasks, memory))
         .par_bridge()
-        .map(|task| {
+        .map(|(task, _share)| {
             let output = &named.outputs[task.outputs[0]];
             let copy = match published.copy(output, task.codec.coding) {
                 Some(copy) => Some(copy),
-                None => remembered_or_made(output, task.codec, config.keep_ratio, cache, &budget)?,
+                None => remembered_or_made(output, task.codec, config.keep_ratio, cache)?,
             };
             if let Some(copy) = &copy {
                 write(copy, &task, &named, staging)?;
@@ -247,7 +248,6 @@ fn remembered_or_made(
     codec: Codec,
     keep_ratio: f64,
     cache: &Cache,
-    budget: &Budget,
 ) -> Result<Option<Vec<u8>>, CollectError> {
     let contents = &output.contents;
     let size = contents.size;
@@ -261,7 +261,6 @@ fn remembered_or_made(
         Some(Answer::NotWorthKeeping(copy)) if !is_worth_keeping(copy) => return Ok(None),
         Some(Answer::NotWorthKeeping(_)) | None => {}
     }
-    let _share = budget.take(codec.memory(size));
     let copy = codec.encode(contents, output.name())?;
     let is_kept = is_worth_keeping(copy.len() as u64);
     cache.keep(&key, &if is_kept { Answer::Copy(&copy) } else { Answer::NotWorthKeeping(copy.len() as u64) });
