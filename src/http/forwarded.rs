@@ -91,13 +91,12 @@ fn nearest_stranger(
 
 /// The lines of a field. What is no text in one is the client's, and spoils only the entry in which it stands: a proxy
 /// has put its own behind it.
-fn lines(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
-    let line = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    headers.get_all(name).into_iter().map(line).collect()
+fn lines<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Vec<Cow<'h, str>> {
+    headers.get_all(name).into_iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect()
 }
 
 /// What stands between the commas, from the end.
-fn entries(lines: &[String]) -> impl Iterator<Item = &str> {
+fn entries<'l>(lines: &'l [Cow<'_, str>]) -> impl Iterator<Item = &'l str> {
     lines.iter().rev().flat_map(|line| line.rsplit(',')).map(str::trim)
 }
 
