@@ -36,7 +36,8 @@
 //! serve::accept -> (proxy_protocol, tls) -> hyper -> serve::stack -> layers inward
 //!   -> upstream: routes (which application) -> gather (the whole body) -> pool -> servers (balance, standing)
 //!        -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
-//!        -> exchange (sent: the request's body) -> response (received: the answer's body; tunnel: after 101)
+//!        -> exchange (sent: the request; answer_head, framing: the answer) -> response (received: the answer's body;
+//!           tunnel: after 101)
 //!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
 //!   -> files::send_file: if the answer names a file instead of being one; else layers::compression

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 
 use ::http::Method;
 use ::http::header::{HOST, HeaderValue, USER_AGENT};
+use ::http::request::Parts;
 use ::http::uri::PathAndQuery;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
@@ -79,12 +80,14 @@ impl Upstream {
     }
 
     async fn status_of(&self, server: &Server, path: &PathAndQuery) -> Result<u16, Failure> {
-        let request = request(path, &self.check_host.0);
-        let packet = self.packet(&request)?;
+        let (head, client) = request(path, &self.check_host.0);
+        let (id, length) = (RequestId(fastrand::u128(..)), Length::None);
+        let text = self.text(&head, &client, id, &Told::default(), length, None)?;
+        let request = Prepared { method: head.method, text, length, address: client.address, id, upgrade: None };
         let socket = server.connect(self.config.check_timeout.0).await?;
-        let exchange = Exchange::new(socket, packet, &self.config).await?;
+        let exchange = Exchange::new(socket, self.servers.protocol(), &self.config);
         let (_exchange, answer) = self.send(exchange, &request, Outgoing::nothing(false)).await?;
-        Ok(answer.status().as_u16())
+        Ok(answer.status.as_u16())
     }
 }
 
@@ -111,7 +114,7 @@ fn note(server: &Server, result: Result<(), String>) {
     }
 }
 
-fn request(path: &PathAndQuery, host: &str) -> Prepared {
+fn request(path: &PathAndQuery, host: &str) -> (Parts, Client) {
     let (mut head, ()) = ::http::Request::new(()).into_parts();
     head.method = Method::GET;
     head.uri = path.clone().into();
@@ -119,7 +122,5 @@ fn request(path: &PathAndQuery, host: &str) -> Prepared {
     head.headers.insert(HOST, host);
     head.headers.insert(USER_AGENT, HeaderValue::from_static("vestibule health check"));
     let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    let client = Client { address, port: 0, scheme: Scheme::Https, local_port: 443 };
-    let (id, told) = (RequestId(fastrand::u128(..)), Told::default());
-    Prepared { head, length: Length::None, client, id, told, upgrade: None }
+    (head, Client { address, port: 0, scheme: Scheme::Https, local_port: 443 })
 }

@@ -1,36 +1,44 @@
 //! One request and its answer on one connection.
 //!
-//! hyper's `http1::Connection` is polled by whoever waits for something on it: here for the head of
+//! Nothing runs here by itself: the connection is driven by whoever waits for something on it, here for the head of
 //! the answer, in `received` for its body. So no task of its own stands between the client and the application,
 //! and a client that goes away takes its connection to the application with it, because nobody else holds
 //! it: where an answer does not come whole at once, `pump` has a task that reads it, and ends with the client.
 //!
-//! Why not hyper-util's pooled client: gunicorn's sync worker closes every connection, and that
-//! client spawns a task for each; it does not tell in which phase a request failed, which the
-//! deadlines, the blame and the decision to try again all need; and it cannot speak uwsgi.
+//! Why no client of a library: gunicorn's sync worker closes every connection, and hyper's makes for each of them what
+//! only pays where it is kept; it does not tell in which phase a request failed, which the deadlines, the blame and the
+//! decision to try again all need; it keeps the answers that come before the answer to itself; and it cannot speak
+//! uwsgi. What is left to write is little, since the application is sent what was made up of values, one request at a
+//! time: a head is read by `httparse`, as hyper reads it, and its end is decided in `framing`.
 
-use std::future::{Future as _, poll_fn};
-use std::pin::pin;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::response::Parts;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
 
-use super::connect::{Socket, Traffic, Wire};
+use super::answer_head;
+use super::connect::Socket;
 use super::failure::{Answered, Failure};
-use super::sent::{Phase, Progress, Sent};
-use super::uwsgi::{self, Packeted};
+use super::framing::{BadFraming, Framing, Taken};
+use super::sent::{Outgoing, Phase, Sent, is_reset};
+use super::uwsgi;
 use crate::config::UpstreamConfig;
+use crate::config::values::UpstreamProtocol;
 
-/// What hyper reads from and writes to.
-pub(super) type Io = TokioIo<Wire<Packeted<Socket>>>;
+/// How much is read at once: of a head, and of what follows it if it is short.
+const FIRST_READ: usize = 8 * 1024;
+/// The same of a long body. Larger pieces leave the processor's cache before they are sent on.
+const LARGE_READ: usize = 64 * 1024;
+/// What is left of a buffer is used for a read only if it is more than this, or enough.
+const LEAST_READ: usize = 4 * 1024;
 
 /// How long the application may take for what.
 #[derive(Debug, Clone, Copy)]
@@ -40,102 +48,194 @@ pub(super) struct Deadlines {
 }
 
 /// A connection to the application that carries one request at a time.
+#[derive(Debug)]
 pub(super) struct Exchange {
-    sender: SendRequest<Sent>,
-    connection: Connection<Io, Sent>,
-    traffic: Arc<Traffic>,
-    /// hyper's connection has ended and must not be polled again.
-    has_ended: bool,
+    socket: Socket,
+    sent: Sent,
+    /// What the application has sent and nobody has taken.
+    buffer: BytesMut,
+    /// What is still to come of the answer's body.
+    framing: Framing,
+    /// The application has sent something since the request was begun.
+    has_answered: bool,
+    was_reset: bool,
+    /// Another request may follow this one.
+    keeps_alive: bool,
     /// It has served a request before, so it may have been closed in the meantime.
     was_used: bool,
+    /// The other side is on this machine and reads the bytes of HTTP as they are.
+    is_local: bool,
+    speaks_uwsgi: bool,
+    head_limit: usize,
     /// Why the application may hang up without a word.
     hint: Option<&'static str>,
+    /// The last read filled what room there was, so more lies ready.
+    is_copious: bool,
+}
+
+/// Why an answer broke off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cut {
+    #[error("the connection was closed before the end of the body")]
+    Closed,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    BadFraming(#[from] BadFraming),
 }
 
 impl Exchange {
-    /// Prepares a fresh connection. With a packet, what hyper writes as the head of the request is
-    /// replaced by it.
-    pub(super) async fn new(socket: Socket, packet: Option<Bytes>, config: &UpstreamConfig) -> Result<Self, Failure> {
-        let head = config.response_header_size.as_usize();
-        let hint = packet.as_ref().and_then(uwsgi::hint);
-        let is_local = packet.is_none() && matches!(socket, Socket::Left(_));
-        let traffic = Arc::new(Traffic::new(is_local));
-        let wire = Wire::new(Packeted::new(socket, packet), Arc::clone(&traffic));
-        let (sender, connection) = Builder::new()
-            .max_header_size(head)
-            // It bounds the pieces in which an answer is read, too.
-            .max_buf_size(head.max(64 * 1024))
-            .handshake(TokioIo::new(wire))
-            .await
-            .map_err(|error| Failure::Malformed(error.to_string()))?;
-        Ok(Self { sender, connection, traffic, has_ended: false, was_used: false, hint })
+    /// A fresh connection.
+    pub(super) fn new(socket: Socket, protocol: UpstreamProtocol, config: &UpstreamConfig) -> Self {
+        let speaks_uwsgi = protocol == UpstreamProtocol::Uwsgi;
+        Self {
+            is_local: !speaks_uwsgi && matches!(socket, Socket::Left(_)),
+            socket,
+            sent: Sent::nothing(),
+            buffer: BytesMut::new(),
+            framing: Framing::Ended,
+            has_answered: false,
+            was_reset: false,
+            keeps_alive: !speaks_uwsgi,
+            was_used: false,
+            speaks_uwsgi,
+            head_limit: config.response_header_size.as_usize(),
+            hint: None,
+            is_copious: false,
+        }
     }
 
-    /// Sends the request and waits for the head of the answer.
+    /// Sends a request, whose head is `head`, and waits for the head of the answer. `is_head` says that the method is
+    /// HEAD. Answers before the answer (1xx) are passed over, but for 101.
     pub(super) async fn send(
         &mut self,
-        request: Request<Sent>,
-        progress: &Progress,
+        head: Bytes,
+        body: Outgoing,
+        is_head: bool,
         deadlines: Deadlines,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Parts, Failure> {
         let reused = std::mem::replace(&mut self.was_used, true);
-        self.traffic.forget();
-        let mut answer = pin!(self.sender.try_send_request(request));
+        self.hint = if self.speaks_uwsgi { uwsgi::hint(&head) } else { None };
+        self.sent.begin(head, body);
+        self.has_answered = false;
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| {
-            // The connection first: it takes the request, and it brings the answer.
-            let ended = self.poll_connection(cx).is_ready();
-            match answer.as_mut().poll(cx) {
-                Poll::Ready(answer) => Poll::Ready(answer.map_err(|error| self.diagnose(error, progress, reused))),
-                Poll::Pending if ended => Poll::Ready(Err(self.closed(None, reused))),
-                Poll::Pending => alarm.as_mut().poll(cx, progress.phase(), deadlines).map(Err),
+            self.poll_write(cx);
+            if let Poll::Ready(result) = self.poll_head(cx, is_head, reused) {
+                return Poll::Ready(result);
+            }
+            match self.sent.phase() {
+                Phase::Broken(fault) => Poll::Ready(Err(Failure::Client(fault))),
+                phase => alarm.as_mut().poll(cx, phase, deadlines).map(Err),
             }
         });
         result.await
     }
 
-    /// Drives the connection: writes what is to be written and reads what is asked for. Ready when
-    /// it has ended; who waits for something on it hears why.
-    pub(super) fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.has_ended {
-            // An error goes to whoever waits for the answer or its body; none is left for us.
-            let _ = ready!(self.connection.poll_without_shutdown(cx));
-            self.has_ended = true;
+    /// The next piece of the answer's body. What is left of the request is written meanwhile.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        self.poll_write(cx);
+        loop {
+            match self.framing.take(&mut self.buffer) {
+                Ok(Taken::Piece(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(Taken::End) => return Poll::Ready(None),
+                Ok(Taken::More) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) if self.framing.may_close() => {
+                    self.keeps_alive = false;
+                    return Poll::Ready(None);
+                }
+                Ok(0) => return Poll::Ready(Some(Err(Cut::Closed))),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+            }
         }
-        Poll::Ready(())
+    }
+
+    /// Whether the answer's body has come to its end.
+    pub(super) fn has_ended(&self) -> bool {
+        self.framing.has_ended()
+    }
+
+    /// How long what is left of the answer's body is, if that is known.
+    pub(super) fn remaining(&self) -> Option<u64> {
+        self.framing.remaining()
     }
 
     /// Whether the connection is open, silent, and ready for a request.
     pub(super) fn is_reusable(&mut self) -> bool {
+        if !self.keeps_alive || !self.sent.is_done() || !self.framing.has_ended() || !self.buffer.is_empty() {
+            return false;
+        }
+        // Nobody waits here; and whatever comes now, if only the end, makes it useless.
         let mut cx = Context::from_waker(Waker::noop());
-        self.poll_connection(&mut cx).is_pending() && matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Ok(())))
+        let mut byte = [0];
+        Pin::new(&mut self.socket).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+    }
+
+    /// Gives memory back that is not needed while it is idle.
+    pub(super) fn shrink(&mut self) {
+        self.buffer = BytesMut::new();
     }
 
     /// The bare connection after 101, and what the application sent already of the new protocol.
-    pub(super) async fn into_upgraded(mut self) -> (Socket, Bytes) {
-        poll_fn(|cx| self.poll_connection(cx)).await;
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner().into_socket().into_inner(), parts.read_buf)
+    pub(super) fn into_upgraded(self) -> (Socket, Bytes) {
+        (self.socket, self.buffer.freeze())
     }
 
-    fn diagnose(&self, error: TrySendError<Request<Sent>>, progress: &Progress, reused: bool) -> Failure {
-        let error = error.into_error();
-        if let Phase::Broken(fault) = progress.phase() {
-            Failure::Client(fault)
-        } else if error.is_parse_too_large() {
-            Failure::HeadTooLarge
-        } else if error.is_parse() {
-            Failure::Malformed(error.to_string())
-        } else {
-            self.closed(Some(error), reused)
+    fn poll_write(&mut self, cx: &mut Context<'_>) {
+        if self.sent.poll_write(&mut self.socket, cx) == Poll::Ready(true) {
+            self.was_reset = true;
         }
     }
 
-    fn closed(&self, source: Option<hyper::Error>, reused: bool) -> Failure {
-        if self.traffic.has_answer() {
-            return Failure::Closed { answered: Answered::InPart, reused, hint: None, source };
+    fn poll_head(&mut self, cx: &mut Context<'_>, is_head: bool, reused: bool) -> Poll<Result<Parts, Failure>> {
+        loop {
+            while let Some(head) = answer_head::take(&mut self.buffer, self.head_limit)? {
+                let framing = Framing::of(is_head, head.status, head.version, &head.headers);
+                self.framing = framing.map_err(|error| Failure::Malformed(error.to_string()))?;
+                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                    continue;
+                }
+                self.keeps_alive &= answer_head::keeps_alive(&head);
+                return Poll::Ready(Ok(head));
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(Err(self.closed(None, reused))),
+                Ok(_) => self.has_answered = true,
+                Err(error) => {
+                    self.was_reset |= is_reset(&error);
+                    return Poll::Ready(Err(self.closed(Some(error), reused)));
+                }
+            }
         }
-        let answered = if self.traffic.is_unread() { Answered::Unread } else { Answered::Nothing };
+    }
+
+    /// Reads what is there, in large pieces where much is to come.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let wanted = match self.framing {
+            Framing::Length(left) => usize::try_from(left).map_or(LARGE_READ, |left| left.min(LARGE_READ)),
+            Framing::Ended => FIRST_READ,
+            Framing::Chunked(_) | Framing::UntilClose if self.is_copious => LARGE_READ,
+            Framing::Chunked(_) | Framing::UntilClose => FIRST_READ,
+        };
+        if self.buffer.capacity() - self.buffer.len() < wanted.min(LEAST_READ) {
+            self.buffer.reserve(wanted);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        let read = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.buffer));
+        self.is_copious = matches!(read, Ok(read) if read == room);
+        Poll::Ready(read)
+    }
+
+    fn closed(&self, source: Option<io::Error>, reused: bool) -> Failure {
+        let answered = match () {
+            () if self.has_answered => Answered::InPart,
+            () if self.sent.is_unread(self.is_local, self.was_reset) => Answered::Unread,
+            () => Answered::Nothing,
+        };
         Failure::Closed { answered, reused, hint: self.hint, source }
     }
 }
@@ -151,7 +251,7 @@ pin_project_lite::pin_project! {
 }
 
 impl Alarm {
-    fn poll(self: std::pin::Pin<&mut Self>, cx: &mut Context<'_>, phase: Phase, deadlines: Deadlines) -> Poll<Failure> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, phase: Phase, deadlines: Deadlines) -> Poll<Failure> {
         let (since, limit) = match phase {
             Phase::Reading(since) => (since, deadlines.idle),
             Phase::Answering(since) => (since, deadlines.response),

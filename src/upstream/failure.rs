@@ -83,7 +83,7 @@ pub enum Failure {
         hint: Option<&'static str>,
         /// How the closing was noticed.
         #[source]
-        source: Option<hyper::Error>,
+        source: Option<io::Error>,
     },
     /// What the application sent is not an HTTP answer.
     #[error("the application's answer is not HTTP as it should be: {0}")]

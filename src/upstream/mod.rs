@@ -3,22 +3,25 @@
 //! `routes` says which application a request is for, `servers` which of its servers is asked: `balance` is the choice,
 //! `standing` what is known of each, `checks` what asks them whether they are well.
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
-//! connections, `exchange` sends one request on one of them, `sent` and `received` are the bodies on
-//! their way, `gather` is what comes before: the whole body of a request, in memory or in a file (`storage`).
+//! connections, `exchange` sends one request on one of them: `sent` is the request on its way, `answer_head` and
+//! `framing` read the answer, `received` is its body. `gather` is what comes before: the whole body of a request, in
+//! memory or in a file (`storage`).
 //! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
 //! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
 //! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
 //! if it is idempotent and has no body: an idle connection once, and a fresh one once. Any other is sent again only if
-//! it is certain that nobody read it (`connect::Traffic::is_unread`), as when an application stops before it has
+//! it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
 //! accepted those that wait on its socket. Nothing else is ever sent twice. With several servers it is another one that
 //! is asked next, if there is one.
 
+mod answer_head;
 mod balance;
 pub mod checks;
 mod connect;
 mod exchange;
 pub mod failure;
+mod framing;
 mod gather;
 mod hold;
 mod pool;
@@ -37,17 +40,18 @@ pub mod uwsgi;
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
+use ::http::response::Parts as AnswerHead;
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use globset::GlobSet;
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::sync::Mutex;
@@ -62,7 +66,7 @@ use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::request::Told;
-use self::sent::{Length, Outgoing, Sent};
+use self::sent::{Length, Outgoing};
 use self::servers::{InUse, Server, Servers};
 use self::standing::Checked;
 use self::storage::Storage;
@@ -111,11 +115,13 @@ impl Buffers {
 
 /// A request of which all is known that must be known before a connection is taken.
 struct Prepared {
-    head: Parts,
+    method: Method,
+    /// Its head, as it is sent.
+    text: Bytes,
     length: Length,
-    client: Client,
+    /// The client's address.
+    address: Option<IpAddr>,
     id: RequestId,
-    told: Told,
     /// The protocol that the client wants to go on with, and its side of the connection.
     upgrade: Option<(HeaderValue, OnUpgrade)>,
 }
@@ -252,7 +258,26 @@ impl Upstream {
             _ => None,
         };
         let told = Told::now(&self.config, &head);
-        Ok((Prepared { head, length: body.length, client, id, told, upgrade }, body))
+        let protocol = upgrade.as_ref().map(|(protocol, _)| protocol);
+        let text = self.text(&head, &client, id, &told, body.length, protocol)?;
+        Ok((Prepared { method: head.method, text, length: body.length, address: client.address, id, upgrade }, body))
+    }
+
+    /// The head of a request as it is sent: with uwsgi, a packet.
+    fn text(
+        &self,
+        head: &Parts,
+        client: &Client,
+        id: RequestId,
+        told: &Told,
+        length: Length,
+        upgrade: Option<&HeaderValue>,
+    ) -> Result<Bytes, Failure> {
+        let headers = request::headers(head, client, id, told, length, upgrade);
+        match self.servers.protocol() {
+            UpstreamProtocol::Uwsgi => uwsgi::packet(head, &headers, client, self.config.uwsgi_path),
+            UpstreamProtocol::Http => Ok(request::text(head, &headers)),
+        }
     }
 
     /// Sends the request: on an idle connection if there is one, else on a fresh one; and again, as
@@ -262,9 +287,9 @@ impl Upstream {
         request: &Prepared,
         mut body: Outgoing,
         trace: &mut Trace,
-    ) -> Result<(Exchange, ::http::Response<Incoming>, InUse), Failure> {
+    ) -> Result<(Exchange, AnswerHead, InUse), Failure> {
         let mut attempts = Attempts { started: Instant::now(), fresh: 0, asked: Set::default() };
-        let mut chosen = self.servers.choose(request.client.address, Set::default(), Set::default());
+        let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
             Some(chosen) if !self.speaks_uwsgi() => self.pool.take(chosen.server.number),
             _ => None,
@@ -304,27 +329,18 @@ impl Upstream {
     /// What may have been read is sent again only if that does no harm, and on one fresh connection after the first: it
     /// may be this request that ends the worker.
     fn may_send_again(&self, request: &Prepared, failure: &Failure, attempts: Attempts) -> bool {
-        let is_harmless = request::can_repeat(&request.head.method, request.length);
+        let is_harmless = request::can_repeat(&request.method, request.length);
         let may_wait = || attempts.started.elapsed() < self.config.hold.0 && attempts.fresh < MOST_TRIES;
         failure.is_unread() && (attempts.fresh == 0 || self.servers.has_another(attempts.asked) || may_wait())
             || is_harmless && failure.may_retry() && attempts.fresh < 2
     }
 
     async fn open(&self, request: &Prepared, first: Option<InUse>, asked: Set) -> Result<(Exchange, InUse), Failure> {
-        let packet = self.packet(request)?;
         if self.servers.only().is_none() {
             self.pool.make_room();
         }
-        let (in_use, socket) = self.hold.connect(&self.servers, first, request.client.address, asked).await?;
-        Ok((Exchange::new(socket, packet, &self.config).await?, in_use))
-    }
-
-    /// What takes the place of the request's head, if uwsgi is spoken.
-    fn packet(&self, request: &Prepared) -> Result<Option<Bytes>, Failure> {
-        if !self.speaks_uwsgi() {
-            return Ok(None);
-        }
-        uwsgi::packet(&request.head, &self.headers(request), &request.client, self.config.uwsgi_path).map(Some)
+        let (in_use, socket) = self.hold.connect(&self.servers, first, request.address, asked).await?;
+        Ok((Exchange::new(socket, self.servers.protocol(), &self.config), in_use))
     }
 
     async fn send(
@@ -332,54 +348,41 @@ impl Upstream {
         mut exchange: Exchange,
         request: &Prepared,
         body: Outgoing,
-    ) -> Result<(Exchange, ::http::Response<Incoming>), Failure> {
-        let headers = self.headers(request);
-        let (body, progress) = Sent::new(body);
-        let outgoing = request::outgoing(&request.head, headers, body);
-        let answer = exchange.send(outgoing, &progress, self.deadlines).await?;
-        Ok((exchange, answer))
-    }
-
-    fn headers(&self, request: &Prepared) -> ::http::HeaderMap {
-        let upgrade = request.upgrade.as_ref().map(|(protocol, _)| protocol);
-        request::headers(&request.head, &request.client, request.id, &request.told, request.length, upgrade)
+    ) -> Result<(Exchange, AnswerHead), Failure> {
+        let is_head = request.method == Method::HEAD;
+        let head = exchange.send(request.text.clone(), body, is_head, self.deadlines).await?;
+        Ok((exchange, head))
     }
 
     /// Turns what the application answered into what the client gets.
-    async fn answer(
-        &self,
-        request: Prepared,
-        answer: ::http::Response<Incoming>,
-        lease: Lease,
-    ) -> Result<Response, Failure> {
-        let (mut head, incoming) = answer.into_parts();
+    async fn answer(&self, request: Prepared, mut head: AnswerHead, lease: Lease) -> Result<Response, Failure> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(request, head, lease);
         }
         let is_live = self.buffers.answers.limit == 0 || response::is_live(&head.headers);
-        response::clean(&mut head)?;
+        response::clean(&mut head);
         // A file takes the place of this body: it is dropped, and some applications announce a length and send nothing.
         let is_live = is_live || head.extensions.get::<HandedOver>().is_some();
-        if incoming.is_end_stream() {
+        if lease.exchange.has_ended() {
             // Some applications send a body where there can be none, and it would be taken for the next answer.
-            if request.head.method != Method::HEAD && response::may_have_body(head.status) {
+            if request.method != Method::HEAD && response::may_have_body(head.status) {
                 lease.release();
             }
             return Ok(Response::from_parts(head, Body::Empty));
         }
         let label = Label { socket: Arc::clone(&lease.in_use.server.address), id: request.id };
-        let received = Received::new(incoming, lease, self.deadlines.idle, label);
+        let received = Received::new(lease, self.deadlines.idle, label);
         let body = if is_live { Body::stream(received) } else { pump::pump(received, &self.buffers.answers).await };
         Ok(Response::from_parts(head, body))
     }
 
     /// Answers 101, and joins the two connections as soon as the client's has been handed over.
-    fn switch(&self, request: Prepared, mut head: ::http::response::Parts, lease: Lease) -> Result<Response, Failure> {
+    fn switch(&self, request: Prepared, mut head: AnswerHead, lease: Lease) -> Result<Response, Failure> {
         let Some((protocol, client)) = request.upgrade else {
             return Err(Failure::Malformed("101 Switching Protocols, which nobody asked for".into()));
         };
         let protocol = head.headers.get(UPGRADE).cloned().unwrap_or(protocol);
-        response::clean(&mut head)?;
+        response::clean(&mut head);
         head.headers.remove(CONTENT_LENGTH);
         head.headers.remove(TRANSFER_ENCODING);
         head.headers.insert(UPGRADE, protocol);
@@ -387,7 +390,7 @@ impl Upstream {
         let (closing, idle_timeout, id) = (self.tunnels.closing(), self.config.tunnel_idle_timeout.0, request.id);
         self.tunnels.spawn(async move {
             let Lease { exchange, permit, in_use, .. } = lease;
-            let (application, early): (_, Bytes) = exchange.into_upgraded().await;
+            let (application, early): (_, Bytes) = exchange.into_upgraded();
             match client.await {
                 Ok(client) => {
                     let ending = tunnel::run(TokioIo::new(client), application, early, idle_timeout, closing).await;

@@ -101,6 +101,7 @@ impl Pool {
         if self.keep == 0 || self.keep_for.is_zero() || !exchange.is_reusable() {
             return;
         }
+        exchange.shrink();
         let until = Instant::now() + self.keep_for;
         let mut shelf = self.shelf();
         if shelf.idle.len() >= self.keep {

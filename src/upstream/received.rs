@@ -12,12 +12,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::warn;
 
-use super::exchange::Exchange;
+use super::exchange::{Cut, Exchange};
 use super::failure::innermost;
 use super::pool::Pool;
 use super::servers::InUse;
@@ -54,12 +53,12 @@ pub(super) enum BrokenOff {
     #[error("the application paused for too long within its answer")]
     Paused,
     #[error("the application's answer broke off")]
-    Cut(#[from] hyper::Error),
+    Cut(#[from] Cut),
 }
 
 /// An answer's body as the client gets it.
 pub(super) struct Received {
-    incoming: Incoming,
+    /// Its connection, until the answer has ended or broken off.
     lease: Option<Lease>,
     idle_timeout: Duration,
     /// Made at the first wait: most answers are here whole with their head, and need no clock.
@@ -67,23 +66,29 @@ pub(super) struct Received {
     is_waiting: bool,
     /// Why the answer broke off, to be told when what came before has been sent.
     broken: Option<BodyError>,
+    has_broken: bool,
     label: Label,
 }
 
 impl Received {
-    pub(super) fn new(incoming: Incoming, lease: Lease, idle_timeout: Duration, label: Label) -> Self {
-        Self { incoming, lease: Some(lease), idle_timeout, alarm: None, is_waiting: false, broken: None, label }
+    pub(super) fn new(lease: Lease, idle_timeout: Duration, label: Label) -> Self {
+        Self {
+            lease: Some(lease),
+            idle_timeout,
+            alarm: None,
+            is_waiting: false,
+            broken: None,
+            has_broken: false,
+            label,
+        }
     }
 
-    /// The next frame: from what has been read, or after reading more.
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) {
-            return Poll::Ready(frame);
+    /// The next piece: from what has been read, or after reading more.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        match &mut self.lease {
+            Some(lease) => lease.exchange.poll_body(cx),
+            None => Poll::Ready(None),
         }
-        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
-        // Whether it ended or not, what it has read is in `incoming` now.
-        let _ = lease.exchange.poll_connection(cx);
-        Pin::new(&mut self.incoming).poll_frame(cx)
     }
 
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -104,6 +109,7 @@ impl Received {
 
     fn break_off(&mut self, error: BrokenOff) -> BodyError {
         self.lease = None;
+        self.has_broken = true;
         let Label { socket, id } = &self.label;
         let cause = std::error::Error::source(&error).map(innermost);
         warn!(%socket, %id, cause, "{error}");
@@ -120,24 +126,18 @@ impl HttpBody for Received {
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match this.poll_incoming(cx) {
+        match this.poll_piece(cx) {
             Poll::Pending => {
                 std::task::ready!(this.poll_alarm(cx));
                 Poll::Ready(Some(Err(this.break_off(BrokenOff::Paused))))
             }
-            // No application server means trailers for the client, and hyper would send them over HTTP/2
-            // only; what follows them is the end.
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {
-                this.release();
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(piece))) => {
                 this.is_waiting = false;
                 // A client's connection asks no more once the announced length is reached.
-                if this.incoming.is_end_stream() {
+                if this.lease.as_ref().is_some_and(|lease| lease.exchange.has_ended()) {
                     this.release();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Poll::Ready(Some(Err(error))) => {
                 // An error makes hyper drop what it has not sent yet, which may be the head and all that
@@ -154,16 +154,19 @@ impl HttpBody for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.lease.is_none() && !self.has_broken
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.lease {
+            Some(lease) => lease.exchange.remaining().map(SizeHint::with_exact).unwrap_or_default(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Received").field("incoming", &self.incoming).finish_non_exhaustive()
+        f.debug_struct("Received").field("label", &self.label).finish_non_exhaustive()
     }
 }

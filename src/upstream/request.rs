@@ -6,28 +6,38 @@ use std::time::SystemTime;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
-use ::http::{Method, Request, Uri, Version};
+use ::http::{Method, Version};
+use bytes::Bytes;
 
-use super::sent::{Length, Sent};
+use super::sent::Length;
 use crate::config::UpstreamConfig;
 use crate::http::forwarded::RequestStart;
 use crate::http::{Client, RequestId, forwarded, hop_by_hop};
 
-/// The request for the application.
-pub(super) fn outgoing(head: &Parts, headers: HeaderMap, body: Sent) -> Request<Sent> {
-    let mut request = Request::new(body);
-    *request.method_mut() = head.method.clone();
-    *request.uri_mut() = origin_form(&head.uri);
-    *request.headers_mut() = headers;
-    request
-}
-
-/// The target as an application server expects it: the path and the query, no scheme, no host.
-fn origin_form(uri: &Uri) -> Uri {
-    if uri.scheme().is_none() && uri.authority().is_none() {
-        return uri.clone();
+/// The head as HTTP/1.1 writes it (RFC 9112, sections 3 to 5). Nothing of it can end a line early: hyper and `http` let
+/// no such byte into a target, a name or a value.
+pub(super) fn text(head: &Parts, headers: &HeaderMap) -> Bytes {
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+    let (path, query) = (head.uri.path(), head.uri.query());
+    let mut text =
+        Vec::with_capacity(head.method.as_str().len() + path.len() + query.map_or(0, str::len) + 16 + fields);
+    text.extend_from_slice(head.method.as_str().as_bytes());
+    text.push(b' ');
+    // The path and the query, no scheme, no host: what an application server expects.
+    text.extend_from_slice(path.as_bytes());
+    if let Some(query) = query {
+        text.push(b'?');
+        text.extend_from_slice(query.as_bytes());
     }
-    uri.path_and_query().cloned().map(Uri::from).unwrap_or_else(|| Uri::from_static("/"))
+    text.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"\r\n");
+    text.into()
 }
 
 /// What else the application is told, if the operator wants it.

@@ -1,19 +1,17 @@
 //! What of an answer the client gets to see. Pure: it edits a head.
 
-use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, SERVER, TRANSFER_ENCODING};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, SERVER};
 use ::http::response::Parts;
 use ::http::{StatusCode, Version};
 
-use super::failure::Failure;
 use crate::http::{FileHeader, HandedOver, hop_by_hop};
 
-/// Checks and cleans the head of an answer.
+/// Cleans the head of an answer.
 ///
 /// Fields that end at this hop go, and with them the framing, which hyper makes anew towards the
 /// client. `Server` goes because it tells nobody anything good, `X-Accel-*` and `X-Sendfile` because they
 /// are words between an application and its proxy; a file that they hand over is noted in the extensions.
-pub(super) fn clean(head: &mut Parts) -> Result<(), Failure> {
-    check_framing(head)?;
+pub(super) fn clean(head: &mut Parts) {
     hop_by_hop::remove(&mut head.headers);
     head.headers.remove(SERVER);
     if let Some(handed_over) = take_file(&mut head.headers) {
@@ -27,7 +25,6 @@ pub(super) fn clean(head: &mut Parts) -> Result<(), Failure> {
         head.headers.remove(CONTENT_LENGTH);
     }
     head.version = Version::HTTP_11;
-    Ok(())
 }
 
 /// The file that the answer hands over. nginx's header wins where there are both.
@@ -49,25 +46,6 @@ pub(super) fn is_live(headers: &HeaderMap) -> bool {
     let events = b"text/event-stream";
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     says_so || kind.get(..events.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(events))
-}
-
-/// hyper has refused lengths that differ or are no numbers; what is left are the cases in which two
-/// readers could still disagree about where the answer ends.
-fn check_framing(head: &Parts) -> Result<(), Failure> {
-    let malformed = |text: &str| Err(Failure::Malformed(text.to_owned()));
-    let mut encodings = head.headers.get_all(TRANSFER_ENCODING).into_iter();
-    if let Some(encoding) = encodings.next() {
-        if encodings.next().is_some() || !encoding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-            return malformed("a Transfer-Encoding other than chunked");
-        }
-        if head.headers.contains_key(CONTENT_LENGTH) {
-            return malformed("both Content-Length and Transfer-Encoding");
-        }
-    }
-    if head.headers.get_all(CONTENT_LENGTH).into_iter().count() > 1 {
-        return malformed("more than one Content-Length");
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -100,27 +78,11 @@ mod tests {
                 ("date", "now"),
             ],
         );
-        clean(&mut head).unwrap();
+        clean(&mut head);
         let mut left: Vec<_> =
             head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort();
         assert_eq!(left, [("date", "now"), ("set-cookie", "a=1"), ("set-cookie", "b=2")]);
-    }
-
-    #[test]
-    fn an_answer_that_two_readers_could_end_differently_is_refused() {
-        for fields in [
-            &[("content-length", "1"), ("content-length", "1")][..],
-            &[("content-length", "1"), ("transfer-encoding", "chunked")],
-            &[("transfer-encoding", "gzip")],
-            &[("transfer-encoding", "gzip, chunked")],
-            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
-        ] {
-            assert!(matches!(clean(&mut head(200, fields)), Err(Failure::Malformed(_))), "for {fields:?}");
-        }
-        for fields in [&[("content-length", "1")][..], &[("transfer-encoding", "Chunked")], &[]] {
-            assert!(clean(&mut head(200, fields)).is_ok(), "for {fields:?}");
-        }
     }
 
     #[test]
@@ -141,7 +103,7 @@ mod tests {
     fn an_answer_without_a_body_announces_none() {
         for (status, expected) in [(200, true), (204, false), (304, false)] {
             let mut head = head(status, &[("content-length", "5")]);
-            clean(&mut head).unwrap();
+            clean(&mut head);
             assert_eq!(head.headers.contains_key("content-length"), expected, "for {status}");
         }
     }

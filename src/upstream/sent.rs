@@ -1,14 +1,16 @@
-//! The request's body on its way to the application.
+//! A request on its way to the application: what of it is written, and what comes next.
 //!
 //! It keeps account of who is to move next, the client or the application, because the deadlines
 //! depend on it: a slow client is no fault of the application's. It decides nothing about the head.
 
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame};
+use bytes::{Buf as _, Bytes};
+use http_body::Body as _;
+use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::failure::ClientFault;
@@ -28,80 +30,207 @@ pub(super) enum Phase {
     Broken(ClientFault),
 }
 
-/// The phase of one request, shared between its body, which hyper holds, and who waits for the answer.
-#[derive(Debug, Clone)]
-pub(super) struct Progress(Arc<Mutex<Phase>>);
+/// A request of so many bytes is read whole by the first read of every application server.
+const READ_AT_ONCE: usize = 4096;
+/// How many pieces one write takes at most.
+const MOST_SLICES: usize = 16;
 
-impl Progress {
-    pub(super) fn phase(&self) -> Phase {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, phase: Phase) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = phase;
-    }
-}
-
-/// A request's body as hyper sends it.
+/// A request that is being written.
 #[derive(Debug)]
 pub(super) struct Sent {
-    front: Bytes,
+    /// What is to be written now: the head, then what there is of the body.
+    ready: VecDeque<Bytes>,
     rest: Body,
-    /// How much of an announced length is still to come. Not every body knows its own end, and hyper
-    /// does not ask again once the length is reached.
+    length: Length,
+    /// How much of an announced length is still to come. Not every body knows its own end.
     remaining: Option<u64>,
-    progress: Progress,
+    has_rest: bool,
+    phase: Phase,
+    /// How often it was written, and how much.
+    writes: usize,
+    written: usize,
+    /// The application reads no more.
+    is_deaf: bool,
 }
 
 impl Sent {
-    pub(super) fn new(body: Outgoing) -> (Self, Progress) {
-        let phase = if body.is_empty() { Phase::Answering(Instant::now()) } else { Phase::Client };
-        let progress = Progress(Arc::new(Mutex::new(phase)));
-        let remaining = match body.length {
+    /// Nothing; nobody waits for anything.
+    pub(super) fn nothing() -> Self {
+        Self {
+            ready: VecDeque::new(),
+            rest: Body::Empty,
+            length: Length::None,
+            remaining: None,
+            has_rest: false,
+            phase: Phase::Client,
+            writes: 0,
+            written: 0,
+            is_deaf: false,
+        }
+    }
+
+    /// Begins with a request.
+    pub(super) fn begin(&mut self, head: Bytes, body: Outgoing) {
+        let Outgoing { length, front, rest } = body;
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.clear();
+        ready.push_back(head);
+        let remaining = match length {
             Length::Known(length) => Some(length),
             Length::None | Length::Chunked => None,
         };
-        (Self { front: body.front, rest: body.rest, remaining, progress: progress.clone() }, progress)
+        let has_rest = length != Length::None;
+        *self =
+            Self { ready, rest, length, remaining, has_rest, phase: Phase::Reading(Instant::now()), ..Self::nothing() };
+        if !front.is_empty() {
+            self.add(front);
+        }
     }
-}
 
-impl Sent {
-    fn has_ended(&self) -> bool {
-        self.rest.is_end_stream() || self.remaining == Some(0)
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
     }
-}
 
-impl HttpBody for Sent {
-    type Data = Bytes;
-    type Error = BodyError;
+    /// Whether all of it is written.
+    pub(super) fn is_done(&self) -> bool {
+        self.ready.is_empty() && !self.has_rest && !self.is_deaf
+    }
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let data = if this.front.is_empty() {
-            this.progress.set(Phase::Client);
-            match ready!(poll_data(&mut this.rest, cx)) {
-                Some(Ok(data)) => data,
-                Some(Err(error)) => {
-                    this.progress.set(Phase::Broken(ClientFault::of(&*error)));
-                    return Poll::Ready(Some(Err(error)));
-                }
-                None => {
-                    this.progress.set(Phase::Answering(Instant::now()));
-                    return Poll::Ready(None);
+    /// Whether it is certain that nobody read a byte of the request, so that nothing can have come of it: as it happens
+    /// to those that wait in the backlog of a socket when its application stops, and to those that meet an idle
+    /// connection just as it is closed. `was_reset` is how the connection ended, `is_local` that it was a unix socket
+    /// on which HTTP is spoken.
+    ///
+    /// What was never written is unread. A unix socket that is closed while bytes lie in it unread resets the
+    /// connection, and otherwise just ends it. A short request that was written at once is either read whole or not at
+    /// all.
+    pub(super) fn is_unread(&self, is_local: bool, was_reset: bool) -> bool {
+        let was_in_one_piece = self.writes == 1 && self.written <= READ_AT_ONCE;
+        self.written == 0 || is_local && was_reset && was_in_one_piece
+    }
+
+    /// Writes what there is. Ready when all of it is written, or when nobody reads it any more.
+    ///
+    /// An application that answers an upload early, with 413 or a redirect to the login page, closes its connection
+    /// while we still write. That write's error must not hide the answer, which lies ready to be read; so it only ends
+    /// the writing, and what can be read decides. `Ready(true)` says that the connection was reset.
+    pub(super) fn poll_write<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            while !self.ready.is_empty() {
+                if let Err(error) = ready!(self.poll_write_once(socket, cx)) {
+                    self.give_up();
+                    return Poll::Ready(is_reset(&error));
                 }
             }
-        } else {
-            std::mem::take(&mut this.front)
-        };
-        let now = Instant::now();
-        this.remaining = this.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
-        this.progress.set(if this.has_ended() { Phase::Answering(now) } else { Phase::Reading(now) });
-        Poll::Ready(Some(Ok(Frame::data(data))))
+            if !self.has_rest {
+                if !matches!(self.phase, Phase::Answering(_) | Phase::Broken(_)) {
+                    self.phase = Phase::Answering(Instant::now());
+                }
+                return Poll::Ready(false);
+            }
+            ready!(self.poll_rest(cx));
+        }
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.front.is_empty() && self.rest.is_end_stream()
+    fn poll_write_once<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = Pin::new(socket);
+        let written = match self.ready.len() {
+            1 => ready!(socket.poll_write(cx, &self.ready[0])),
+            _ => {
+                let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+                let mut count = 0;
+                for (slice, bytes) in slices.iter_mut().zip(&self.ready) {
+                    *slice = IoSlice::new(bytes);
+                    count += 1;
+                }
+                ready!(socket.poll_write_vectored(cx, &slices[..count]))
+            }
+        };
+        self.writes += 1;
+        let mut written = match written? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => written,
+        };
+        self.written += written;
+        while written > 0 {
+            let first = &mut self.ready[0];
+            if first.len() > written {
+                first.advance(written);
+                self.phase = Phase::Reading(Instant::now());
+                break;
+            }
+            written -= first.len();
+            self.ready.pop_front();
+        }
+        Poll::Ready(Ok(()))
     }
+
+    /// Asks the client's body for more.
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.remaining == Some(0) {
+            self.end_body();
+            return Poll::Ready(());
+        }
+        self.phase = Phase::Client;
+        match ready!(poll_data(&mut self.rest, cx)) {
+            Some(Ok(data)) => self.add(data),
+            Some(Err(error)) => self.break_off(ClientFault::of(&*error)),
+            None if self.remaining.is_some() => self.break_off(ClientFault::Broken),
+            None => {
+                self.end_body();
+                if self.length == Length::Chunked {
+                    self.ready.push_back(Bytes::from_static(b"0\r\n\r\n"));
+                }
+            }
+        }
+        if !self.ready.is_empty() {
+            self.phase = Phase::Reading(Instant::now());
+        }
+        Poll::Ready(())
+    }
+
+    fn add(&mut self, data: Bytes) {
+        match (&mut self.remaining, self.length) {
+            (Some(remaining), _) => match remaining.checked_sub(data.len() as u64) {
+                Some(left) => *remaining = left,
+                // The application would take it for the next request.
+                None => return self.break_off(ClientFault::Broken),
+            },
+            (None, Length::Chunked) if !data.is_empty() => {
+                self.ready.push_back(Bytes::from(format!("{:x}\r\n", data.len())));
+                self.ready.push_back(data);
+                return self.ready.push_back(Bytes::from_static(b"\r\n"));
+            }
+            (None, _) => {}
+        }
+        if !data.is_empty() {
+            self.ready.push_back(data);
+        }
+    }
+
+    fn break_off(&mut self, fault: ClientFault) {
+        self.give_up();
+        self.phase = Phase::Broken(fault);
+    }
+
+    /// Gives back at once what the body holds of memory and disk.
+    fn end_body(&mut self) {
+        self.rest = Body::Empty;
+        self.has_rest = false;
+    }
+
+    /// Nothing more is written.
+    fn give_up(&mut self) {
+        self.ready.clear();
+        self.end_body();
+        self.is_deaf = true;
+        self.phase = Phase::Answering(Instant::now());
+    }
+}
+
+/// Whether this error means that the other side has closed the connection without having read everything.
+pub(super) fn is_reset(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// The next piece of data. Trailers are dropped: no application server hands them on.
@@ -163,17 +292,18 @@ impl Outgoing {
     pub(super) fn streamed(body: Body, announced: Option<u64>) -> Self {
         Self::gathered(Gathered { front: Bytes::new(), rest: Some(body), length: None }, announced)
     }
-
-    fn is_empty(&self) -> bool {
-        self.front.is_empty() && self.rest.is_end_stream()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
     use futures_util::stream;
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
 
     fn pieces(pieces: &[&'static str]) -> Body {
         let frames: Vec<_> =
@@ -181,33 +311,121 @@ mod tests {
         Body::stream(StreamBody::new(stream::iter(frames)))
     }
 
+    fn outgoing(front: &'static str, rest: &[&'static str], length: Length) -> Outgoing {
+        Outgoing { length, front: Bytes::from_static(front.as_bytes()), rest: pieces(rest) }
+    }
+
+    fn begun(body: Outgoing) -> Sent {
+        let mut sent = Sent::nothing();
+        sent.begin(Bytes::from_static(b"<head>"), body);
+        sent
+    }
+
+    /// What arrives of a request, through so small a pipe that most writes are cut.
+    async fn arrives(body: Outgoing) -> (String, Sent) {
+        let (mut near, mut far) = tokio::io::duplex(5);
+        let mut sent = begun(body);
+        let writing = tokio::spawn(async move {
+            poll_fn(|cx| sent.poll_write(&mut near, cx)).await;
+            sent
+        });
+        let mut arrived = String::new();
+        far.read_to_string(&mut arrived).await.unwrap();
+        (arrived, writing.await.unwrap())
+    }
+
     #[tokio::test]
-    async fn what_was_gathered_goes_first() {
-        let front = || Bytes::from_static(b"abc");
-        for (rest, length, whole) in
-            [(None, Length::Known(3), "abc"), (Some(pieces(&["de", "f"])), Length::Chunked, "abcdef")]
-        {
-            let whole_length = rest.is_none().then_some(3);
-            let gathered = Outgoing::gathered(Gathered { front: front(), rest, length: whole_length }, None);
-            assert_eq!(gathered.length, length);
-            let (sent, _) = Sent::new(gathered);
-            assert_eq!(sent.collect().await.unwrap().to_bytes(), whole);
+    async fn the_head_goes_first_and_then_the_body_framed_as_announced() {
+        for (body, expected) in [
+            (Outgoing::nothing(false), "<head>"),
+            (Outgoing::nothing(true), "<head>"),
+            (outgoing("abc", &[], Length::Known(3)), "<head>abc"),
+            (outgoing("abc", &["de", "", "f"], Length::Known(6)), "<head>abcdef"),
+            (outgoing("", &["abc"], Length::Known(3)), "<head>abc"),
+            (
+                outgoing("abc", &["0123456789", "", "f"], Length::Chunked),
+                "<head>3\r\nabc\r\na\r\n0123456789\r\n1\r\nf\r\n0\r\n\r\n",
+            ),
+            (outgoing("", &[], Length::Chunked), "<head>0\r\n\r\n"),
+        ] {
+            let (arrived, sent) = arrives(body).await;
+            assert_eq!((&*arrived, sent.is_done()), (expected, true));
+            assert!(matches!(sent.phase(), Phase::Answering(_)), "for {expected:?}");
         }
     }
 
     #[tokio::test]
-    async fn progress_tells_who_is_to_move() {
-        let (mut sent, progress) = Sent::new(Outgoing::streamed(pieces(&["a", "b"]), Some(2)));
-        assert_eq!(progress.phase(), Phase::Client);
-        sent.frame().await;
-        assert!(matches!(progress.phase(), Phase::Reading(_)));
-        sent.frame().await; // the announced length is reached, and nobody asks again
-        assert!(matches!(progress.phase(), Phase::Answering(_)));
+    async fn a_body_that_is_not_as_long_as_announced_breaks_the_request() {
+        let broken = Phase::Broken(ClientFault::Broken);
+        for (body, expected) in [
+            (outgoing("abc", &["d"], Length::Known(5)), "<head>abcd"),
+            (outgoing("", &["abc", "def"], Length::Known(5)), "<head>abc"),
+            (outgoing("abcdef", &[], Length::Known(5)), ""),
+        ] {
+            let (arrived, sent) = arrives(body).await;
+            assert_eq!((&*arrived, sent.phase(), sent.is_done()), (expected, broken, false));
+        }
     }
 
-    #[test]
-    fn no_body_means_that_the_application_is_to_move() {
-        let (_, progress) = Sent::new(Outgoing::default());
-        assert!(matches!(progress.phase(), Phase::Answering(_)));
+    #[tokio::test]
+    async fn it_is_known_who_is_to_move() {
+        let (mut near, mut far) = tokio::io::duplex(9);
+        let frames = stream::once(async { Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"abcdef"))) });
+        let late = Body::stream(StreamBody::new(stream::StreamExt::chain(frames, stream::pending())));
+        let mut sent = begun(Outgoing::streamed(late, Some(9)));
+        assert!(matches!(sent.phase(), Phase::Reading(_)));
+        let mut write = async |sent: &mut Sent| poll_fn(|cx| Poll::Ready(sent.poll_write(&mut near, cx))).await;
+        assert!(write(&mut sent).await.is_pending());
+        assert!(matches!(sent.phase(), Phase::Reading(_)), "three bytes do not fit");
+        far.read_exact(&mut [0; 9]).await.unwrap();
+        assert!(write(&mut sent).await.is_pending());
+        assert_eq!(sent.phase(), Phase::Client);
+    }
+
+    /// Whether a request that is written in these pieces counts as unread, if so many are read before the connection is
+    /// closed.
+    async fn is_unread(is_local: bool, pieces: &[usize], reads: usize) -> bool {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut sent = Sent::nothing();
+        for piece in pieces {
+            sent.ready.push_back(Bytes::from(vec![b'x'; *piece]));
+            poll_fn(|cx| sent.poll_write_once(&mut ours, cx)).await.unwrap();
+        }
+        theirs.read_exact(&mut vec![0; reads]).await.unwrap();
+        drop(theirs);
+        let was_reset = ours.read(&mut [0; 9]).await.is_err_and(|error| is_reset(&error));
+        sent.is_unread(is_local, was_reset)
+    }
+
+    #[tokio::test]
+    async fn a_request_is_unread_only_where_that_is_certain() {
+        for (is_local, pieces, reads, expected) in [
+            (true, &[][..], 0, true),
+            (false, &[], 0, true),
+            (true, &[100], 0, true),
+            (true, &[4096], 0, true),
+            (true, &[100], 100, false),
+            (true, &[4097], 0, false),   // some of it may have been read
+            (true, &[50, 50], 0, false), // as of this one
+            (true, &[50, 50], 50, false),
+            (false, &[100], 0, false),
+        ] {
+            let found = is_unread(is_local, pieces, reads).await;
+            assert_eq!(found, expected, "for {pieces:?}, of which {reads} were read");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_closes_hears_no_more_and_the_answer_is_still_read() {
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"answer").await.unwrap();
+        drop(theirs);
+        let mut sent = begun(outgoing("abc", &["def"], Length::Known(6)));
+        assert!(poll_fn(|cx| sent.poll_write(&mut ours, cx)).await, "it was reset");
+        assert!(sent.is_unread(true, true) && !sent.is_done());
+        assert!(matches!(sent.phase(), Phase::Answering(_)));
+        let mut answer = String::new();
+        ours.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "answer");
     }
 }

@@ -1,13 +1,8 @@
 //! The uwsgi protocol, as nginx's `uwsgi_pass` speaks it: a packet of CGI-like variables, the body,
 //! and an ordinary HTTP answer.
 //!
-//! The packet is pure. `Packeted` puts it in the place of the head that hyper writes, so that hyper
-//! still reads the answer. A connection serves one request; the protocol has no keep-alive that both
-//! uWSGI and gunicorn know, and no chunks, so the body's length must be known.
-
-use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+//! Pure: the packet takes the place of a request's head. A connection serves one request; the protocol has no
+//! keep-alive that both uWSGI and gunicorn know, and no chunks, so the body's length must be known.
 
 use ::http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, TRANSFER_ENCODING, UPGRADE,
@@ -15,7 +10,6 @@ use ::http::header::{
 use ::http::request::Parts;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use percent_encoding::percent_decode_str;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::failure::Failure;
 use crate::config::values::UwsgiPath;
@@ -155,118 +149,6 @@ fn take_string(rest: &mut &[u8]) -> Option<Vec<u8>> {
     Some(string)
 }
 
-/// A stream that writes a packet in the place of an HTTP/1.1 head, if it has one.
-#[derive(Debug)]
-pub(super) struct Packeted<S> {
-    stream: S,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    /// The head is being swallowed; so many bytes of its end have been seen.
-    Swallowing(usize, Bytes),
-    /// The rest of the packet must go out before anything else.
-    Writing(Bytes),
-    /// All goes through as it is.
-    Passing,
-}
-
-const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-
-impl<S> Packeted<S> {
-    pub(super) fn new(stream: S, packet: Option<Bytes>) -> Self {
-        Self { stream, state: packet.map_or(State::Passing, |packet| State::Swallowing(0, packet)) }
-    }
-
-    pub(super) fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-/// How many bytes of `buf` belong to a head of whose end `seen` bytes came before; and how many bytes
-/// of the end have been seen then.
-fn swallow(seen: usize, buf: &[u8]) -> (usize, usize) {
-    let mut seen = seen;
-    for (at, &byte) in buf.iter().enumerate() {
-        seen = match byte {
-            byte if byte == END_OF_HEAD[seen] => seen + 1,
-            b'\r' => 1,
-            _ => 0,
-        };
-        if seen == END_OF_HEAD.len() {
-            return (at + 1, seen);
-        }
-    }
-    (buf.len(), seen)
-}
-
-impl<S: AsyncWrite + Unpin> Packeted<S> {
-    fn poll_packet(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let State::Writing(packet) = &mut self.state {
-            if packet.is_empty() {
-                self.state = State::Passing;
-                break;
-            }
-            match ready!(Pin::new(&mut self.stream).poll_write(cx, packet))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => packet.advance(written),
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Packeted<S> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Packeted<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        if let State::Swallowing(seen, packet) = &mut this.state {
-            let (swallowed, now_seen) = swallow(*seen, buf);
-            *seen = now_seen;
-            if now_seen == END_OF_HEAD.len() {
-                this.state = State::Writing(std::mem::take(packet));
-            }
-            return Poll::Ready(Ok(swallowed));
-        }
-        ready!(this.poll_packet(cx))?;
-        Pin::new(&mut this.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if matches!(self.state, State::Passing) {
-            return Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, bufs);
-        }
-        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-        self.poll_write(cx, first)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_packet(cx))?;
-        Pin::new(&mut this.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_packet(cx))?;
-        Pin::new(&mut this.stream).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,7 +157,6 @@ mod tests {
     use crate::upstream::sent::Length;
     use ::http::{HeaderValue, Request};
     use proptest::prelude::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     const CLIENT: Client = Client {
         address: Some(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST)),
@@ -474,31 +355,5 @@ mod tests {
                 prop_assert!(may_be_the_clients || !value.contains("mallory"), "{} is {}", name, value);
             }
         }
-
-        #[test]
-        fn the_head_ends_at_its_first_empty_line(head in "[a\r\n]{0,40}", rest in "[a\r\n]{0,40}", cut in 0usize..80) {
-            let whole = format!("{head}\r\n\r\n{rest}");
-            let expected = whole.find("\r\n\r\n").unwrap() + 4;
-            let (first, second) = whole.as_bytes().split_at(cut.min(whole.len()));
-            let (taken, seen) = swallow(0, first);
-            let total = if seen == 4 { taken } else { taken + swallow(seen, second).0 };
-            prop_assert_eq!(total, expected);
-        }
-    }
-
-    #[tokio::test]
-    async fn the_packet_takes_the_place_of_the_head() {
-        let (near, mut far) = tokio::io::duplex(7); // so small that every write is cut
-        let mut stream = Packeted::new(near, Some(Bytes::from_static(b"<the packet>")));
-        let writing = tokio::spawn(async move {
-            for piece in ["POST / HTTP/1.1\r\n", "host: a\r\n\r", "\nbody", " and more"] {
-                stream.write_all(piece.as_bytes()).await.unwrap();
-            }
-            stream.flush().await.unwrap();
-        });
-        let mut arrived = String::new();
-        far.read_to_string(&mut arrived).await.unwrap();
-        writing.await.unwrap();
-        assert_eq!(arrived, "<the packet>body and more");
     }
 }
