@@ -20,6 +20,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use super::failure::{ClientFault, Failure};
+use super::pieces::Pieces;
 use super::storage::{self, Share, Storage};
 use crate::http::body::{Body, BodyError, FileSlice};
 
@@ -35,7 +36,7 @@ const SMALL: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Gathered {
     /// What comes first.
-    pub(super) front: Bytes,
+    pub(super) front: Front,
     /// What comes after it.
     pub(super) rest: Option<Body>,
     /// How long all of it is, if it was gathered whole.
@@ -77,12 +78,12 @@ impl Gathering {
             if self.storage.has_disk() {
                 held.add(data).await?;
             } else if !held.keep(&data) {
-                let is_too_long = held.bytes.len() + data.len() > self.storage.limit;
+                let is_too_long = held.pieces.len() + data.len() > self.storage.limit;
                 if announced.is_none() && !is_too_long {
                     let network = held.memory.bound_by(data.len() as u64);
                     return Err(network.map_or(Failure::MemoryTaken, Failure::ShareTaken));
                 }
-                held.bytes.extend_from_slice(&data);
+                held.pieces.add(&data, usize::MAX);
                 return Ok(Gathered { front: held.into_front(), rest: Some(body), length: None });
             }
             // Not every body knows its own end.
@@ -105,7 +106,7 @@ struct Held<'s> {
     /// How long it is going to be, if the client says so.
     announced: Option<u64>,
     /// What is not in the file: all of it, or what is to be written next.
-    bytes: Vec<u8>,
+    pieces: Pieces,
     memory: Share,
     /// `memory` is of what is kept for small bodies.
     is_in_reserve: bool,
@@ -122,11 +123,11 @@ struct OnDisk {
 impl<'s> Held<'s> {
     fn new(storage: &'s Storage, announced: Option<u64>, network: Option<IpAddr>) -> Self {
         let memory = storage.memory.share_for(network);
-        Self { storage, network, announced, bytes: Vec::new(), memory, is_in_reserve: false, file: None }
+        Self { storage, network, announced, pieces: Pieces::default(), memory, is_in_reserve: false, file: None }
     }
 
     fn length(&self) -> u64 {
-        self.bytes.len() as u64 + self.file.as_ref().map_or(0, |file| file.length)
+        self.pieces.len() as u64 + self.file.as_ref().map_or(0, |file| file.length)
     }
 
     /// How much of it may be in memory now: of a body that is in a file, a batch.
@@ -140,16 +141,15 @@ impl<'s> Held<'s> {
         }
         self.write_out().await?;
         if !self.keep(&data) {
-            self.bytes.extend_from_slice(&data);
-            self.write_out().await?;
+            self.write(vec![data]).await?;
         }
         Ok(())
     }
 
     /// Adds to what is in memory, if it may; what it takes is at least doubled each time, so that bytes that come
     /// one by one are not copied over and over. A body that has come far takes all that it announced.
-    fn keep(&mut self, data: &[u8]) -> bool {
-        let (taken, needed, room) = (self.memory.size(), self.bytes.len() + data.len(), self.room());
+    fn keep(&mut self, data: &Bytes) -> bool {
+        let (taken, needed, room) = (self.memory.size(), self.pieces.len() + data.len(), self.room());
         if needed > room {
             return false;
         }
@@ -158,10 +158,8 @@ impl<'s> Held<'s> {
             if !self.take(needed as u64, (needed as u64).max((room as u64).min(announced))) {
                 return false;
             }
-            let size = usize::try_from(self.memory.size()).expect("it is no more than one may have");
-            self.bytes.reserve_exact(size - self.bytes.len());
         }
-        self.bytes.extend_from_slice(data);
+        self.pieces.add(data, usize::try_from(self.memory.size()).expect("it is no more than one may have"));
         true
     }
 
@@ -190,15 +188,18 @@ impl<'s> Held<'s> {
 
     /// Moves what is in memory to the file.
     async fn write_out(&mut self) -> Result<(), Failure> {
-        let bytes = std::mem::take(&mut self.bytes);
-        if bytes.is_empty() {
-            return Ok(());
+        match self.pieces.take() {
+            pieces if pieces.is_empty() => Ok(()),
+            pieces => self.write(pieces).await,
         }
+    }
+
+    async fn write(&mut self, pieces: Vec<Bytes>) -> Result<(), Failure> {
         let (file, offset, mut share) = match self.file.take() {
             Some(OnDisk { file, length, share }) => (file, length, share),
             None => (self.storage.file().await.map_err(Failure::Disk)?.0, 0, self.storage.disk_share(self.network)),
         };
-        let length = offset + bytes.len() as u64;
+        let length = offset + pieces.iter().map(Bytes::len).sum::<usize>() as u64;
         let more = length.max(self.storage.least_on_disk()).saturating_sub(share.size());
         if !self.storage.take_disk(&mut share, more) {
             return Err(if length > self.storage.longest() {
@@ -210,18 +211,10 @@ impl<'s> Held<'s> {
         if std::mem::take(&mut self.is_in_reserve) {
             self.memory = self.storage.memory.share_for(self.network);
         }
-        let bytes = Bytes::from(bytes);
-        let file = storage::write(file, offset, bytes.clone()).await.map_err(Failure::Disk)?;
-        self.file = Some(OnDisk { file, length: offset + bytes.len() as u64, share });
-        let mut bytes = Vec::from(bytes);
+        let file = storage::write(file, offset, pieces).await.map_err(Failure::Disk)?;
+        self.file = Some(OnDisk { file, length, share });
         // The next batch takes the place of this one, if there is memory for batches at all.
-        bytes.clear();
-        bytes.shrink_to(BATCH);
-        let kept = (bytes.capacity() as u64).min(self.memory.size());
-        self.memory.shrink(self.memory.size() - kept);
-        if kept > 0 {
-            self.bytes = bytes;
-        }
+        self.memory.shrink(self.memory.size().saturating_sub(BATCH as u64));
         Ok(())
     }
 
@@ -234,27 +227,21 @@ impl<'s> Held<'s> {
         let rest = self.file.take().map(|OnDisk { file, length, share }| {
             Body::stream(Filed { slice: Body::File(FileSlice::new(file, 0..length)), _share: share })
         });
-        let front = if rest.is_some() { Bytes::new() } else { self.into_front() };
+        let front = if rest.is_some() { Front::default() } else { self.into_front() };
         Ok(Gathered { front, rest, length: Some(length) })
     }
 
-    /// What is in memory, with its share of it, which is given back when the last of it has been written to the
-    /// application, or is dropped.
-    fn into_front(self) -> Bytes {
-        Bytes::from_owner(Front { bytes: self.bytes, _memory: self.memory })
+    fn into_front(mut self) -> Front {
+        Front { pieces: self.pieces.take(), memory: Some(Arc::new(self.memory)) }
     }
 }
 
-/// What was gathered in memory.
-struct Front {
-    bytes: Vec<u8>,
-    _memory: Share,
-}
-
-impl AsRef<[u8]> for Front {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
+/// What was gathered in memory, with its share of it, which is given back when the last of it has been written to the
+/// application, or is dropped.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Front {
+    pub(super) pieces: Vec<Bytes>,
+    pub(super) memory: Option<Arc<Share>>,
 }
 
 /// What was gathered in a file.
@@ -398,7 +385,7 @@ mod tests {
             Some(rest) => rest.collect().await.unwrap().to_bytes(),
             None => Bytes::new(),
         };
-        [gathered.front, rest].concat()
+        [gathered.front.pieces.concat(), rest.into()].concat()
     }
 
     #[tokio::test]
@@ -458,7 +445,7 @@ mod tests {
             [(7, "abcdef", true), (6, "abcdef", true), (5, "abcdef", false), (4, "abcde", false), (0, "abc", false)]
         {
             let gathered = gathering(limit, 100, 0).gather(body(&[b"abc", b"de", b"f"]), None, None).await.unwrap();
-            let found = (&gathered.front[..], gathered.rest.is_none(), gathered.length.is_some());
+            let found = (&*gathered.front.pieces.concat(), gathered.rest.is_none(), gathered.length.is_some());
             assert_eq!(found, (front.as_bytes(), is_whole, is_whole), "for a limit of {limit}");
             assert_eq!(whole(gathered).await, b"abcdef", "for a limit of {limit}");
         }
@@ -468,7 +455,7 @@ mod tests {
     async fn without_a_disk_a_body_that_may_go_on_does_when_the_memory_is_taken() {
         let gathering = gathering(100, 4, 0);
         let gathered = gathering.gather(body(&[b"abc", b"def", b"g"]), Some(7), None).await.unwrap();
-        assert_eq!((&gathered.front[..], gathered.length), (&b"abcdef"[..], None));
+        assert_eq!((&*gathered.front.pieces.concat(), gathered.length), (&b"abcdef"[..], None));
         assert_eq!(whole(gathered).await, b"abcdefg");
         assert!(matches!(gathering.gather(body(&[b"abc", b"def"]), None, None).await, Err(Failure::MemoryTaken)));
         assert_eq!(gathering.taken().0, 0);
@@ -478,7 +465,7 @@ mod tests {
     async fn the_memory_is_given_back_with_the_last_of_the_bytes() {
         let gathering = gathering(100, 10, 0);
         let gathered = gathering.gather(body(&[b"abc", b"defg"]), None, None).await.unwrap();
-        let copy = gathered.front.slice(1..2);
+        let copy = gathered.front.clone();
         drop(gathered);
         assert_eq!(gathering.taken().0, 7);
         drop(copy);
@@ -505,7 +492,7 @@ mod tests {
     async fn bytes_that_come_one_by_one_take_no_more_than_one_body_may() {
         let gathering = gathering(5, 100, 100);
         let gathered = gathering.gather(body(&[&b"a"[..]; 5]), None, None).await.unwrap();
-        assert!(gathered.front == "aaaaa" && gathered.rest.is_none());
+        assert!(gathered.front.pieces.concat() == b"aaaaa" && gathered.rest.is_none());
         assert_eq!(gathering.taken(), (5, 0));
     }
 

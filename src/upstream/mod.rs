@@ -24,6 +24,7 @@ pub mod failure;
 mod framing;
 mod gather;
 mod hold;
+mod pieces;
 mod pool;
 mod pump;
 mod received;

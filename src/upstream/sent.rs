@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
@@ -14,7 +15,8 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
 use super::failure::ClientFault;
-use super::gather::Gathered;
+use super::gather::{Front, Gathered};
+use super::storage::Share;
 use crate::http::body::{Body, BodyError};
 
 /// Who is to move next.
@@ -41,6 +43,8 @@ pub(super) struct Sent {
     /// What is to be written now: the head, then what there is of the body.
     ready: VecDeque<Bytes>,
     rest: Body,
+    /// What of the body was gathered has this share of memory.
+    memory: Option<Arc<Share>>,
     length: Length,
     /// How much of an announced length is still to come. Not every body knows its own end.
     remaining: Option<u64>,
@@ -59,6 +63,7 @@ impl Sent {
         Self {
             ready: VecDeque::new(),
             rest: Body::Empty,
+            memory: None,
             length: Length::None,
             remaining: None,
             has_rest: false,
@@ -82,8 +87,9 @@ impl Sent {
         let has_rest = length != Length::None;
         *self =
             Self { ready, rest, length, remaining, has_rest, phase: Phase::Reading(Instant::now()), ..Self::nothing() };
-        if !front.is_empty() {
-            self.add(front);
+        self.memory = front.memory;
+        for piece in front.pieces {
+            self.add(piece);
         }
     }
 
@@ -216,6 +222,7 @@ impl Sent {
     /// Gives back at once what the body holds of memory and disk.
     fn end_body(&mut self) {
         self.rest = Body::Empty;
+        self.memory = None;
         self.has_rest = false;
     }
 
@@ -252,7 +259,7 @@ fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes,
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     pub(super) length: Length,
-    front: Bytes,
+    front: Front,
     rest: Body,
 }
 
@@ -290,7 +297,7 @@ impl Outgoing {
 
     /// A body that goes on as it comes.
     pub(super) fn streamed(body: Body, announced: Option<u64>) -> Self {
-        Self::gathered(Gathered { front: Bytes::new(), rest: Some(body), length: None }, announced)
+        Self::gathered(Gathered { front: Front::default(), rest: Some(body), length: None }, announced)
     }
 }
 
@@ -312,7 +319,8 @@ mod tests {
     }
 
     fn outgoing(front: &'static str, rest: &[&'static str], length: Length) -> Outgoing {
-        Outgoing { length, front: Bytes::from_static(front.as_bytes()), rest: pieces(rest) }
+        let front = front.split_inclusive(' ').map(|piece| Bytes::from_static(piece.as_bytes())).collect();
+        Outgoing { length, front: Front { pieces: front, memory: None }, rest: pieces(rest) }
     }
 
     fn begun(body: Outgoing) -> Sent {
@@ -342,6 +350,11 @@ mod tests {
             (outgoing("abc", &[], Length::Known(3)), "<head>abc"),
             (outgoing("abc", &["de", "", "f"], Length::Known(6)), "<head>abcdef"),
             (outgoing("", &["abc"], Length::Known(3)), "<head>abc"),
+            (
+                outgoing("a b c d e f g h i j k l m n o p q r", &[], Length::Known(35)),
+                "<head>a b c d e f g h i j k l m n o p q r",
+            ),
+            (outgoing("a b", &[], Length::Chunked), "<head>2\r\na \r\n1\r\nb\r\n0\r\n\r\n"),
             (
                 outgoing("abc", &["0123456789", "", "f"], Length::Chunked),
                 "<head>3\r\nabc\r\na\r\n0123456789\r\n1\r\nf\r\n0\r\n\r\n",

@@ -25,14 +25,12 @@ use fs_err::File;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tracing::warn;
 
+use super::pieces::WORTH_KEEPING;
 use super::storage::{self, Share, Storage};
 use crate::http::body::{BodyError, FileSlice};
 
 /// How much goes to the file at once.
 const BATCH: usize = 256 * 1024;
-/// From this size on, a piece is kept as it came. It may hold on to a buffer that is larger than itself, and a smaller
-/// one is sooner copied.
-const WORTH_KEEPING: usize = 8 * 1024;
 
 /// A way for one body; `length` is what the application announced.
 pub(super) fn spool(storage: &Arc<Storage>, length: Option<u64>) -> (Writer, Reader) {
@@ -248,7 +246,7 @@ impl Writer {
                 (file, 0, Some(again))
             }
         };
-        self.file = Some(storage::write(file, offset, batch).await?);
+        self.file = Some(storage::write(file, offset, vec![batch]).await?);
         Ok(fresh)
     }
 }

@@ -260,9 +260,15 @@ pub(super) fn nameless_file(directory: Option<&Path>) -> io::Result<File> {
     Ok(File::from_parts(file, path))
 }
 
-/// Writes to a file at a place, and gives the file back.
-pub(super) async fn write(file: File, offset: u64, bytes: Bytes) -> io::Result<File> {
-    let written = spawn_blocking(move || file.write_all_at(&bytes, offset).map(|()| file));
+/// Writes to a file at a place, one piece after the other, and gives the file back.
+pub(super) async fn write(file: File, mut offset: u64, pieces: Vec<Bytes>) -> io::Result<File> {
+    let written = spawn_blocking(move || {
+        for piece in pieces {
+            file.write_all_at(&piece, offset)?;
+            offset += piece.len() as u64;
+        }
+        Ok(file)
+    });
     written.await.map_err(io::Error::other)?
 }
 
@@ -327,7 +333,7 @@ mod tests {
         let config = UpstreamConfig { buffer_directory: Some(folder.path().into()), ..UpstreamConfig::default() };
         let (storage, _) = Storage::both(&config);
         let (file, again) = storage.file().await.unwrap();
-        let _file = write(file, 3, Bytes::from_static(b"abc")).await.unwrap();
+        let _file = write(file, 3, vec![Bytes::from_static(b"a"), Bytes::from_static(b"bc")]).await.unwrap();
         let mut read = [1; 6];
         again.read_exact_at(&mut read, 0).unwrap();
         assert_eq!(&read, b"\0\0\0abc");
