@@ -539,7 +539,7 @@ fn request_of(request: ::http::Request<Incoming>, client: Client, linger: Durati
         true => Body::Empty,
         false => Body::stream(Lingering::new(body, &head.headers, linger)),
     };
-    Request { head, body, client, id: RequestId(fastrand::u128(..)) }
+    Request { head, body, client, id: RequestId(fastrand::u128(..)), early_hints: None }
 }
 
 /// Reads as much as it takes to tell HTTP/2 from HTTP/1.1.
