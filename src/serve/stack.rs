@@ -306,7 +306,7 @@ impl Wishes {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value.clone());
         }
         if self.is_head {
-            // hyper would send it over HTTP/2, as an error of the protocol.
+            // Over HTTP/2 it would be sent, as an error of the protocol.
             *response.body_mut() = Body::Empty;
         }
         response
