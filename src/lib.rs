@@ -26,23 +26,24 @@
 //!
 //! A static request:
 //! ```text
-//! serve::accept -> (proxy_protocol, tls) -> hyper -> serve::stack -> layers inward
+//! serve::accept -> (proxy_protocol, tls) -> hyper, or http2 -> serve::stack -> layers inward
 //!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::accept, encoding, conditional, range)
 //!        -> respond
-//! -> layers outward -> hyper -> socket
+//! -> layers outward -> hyper, or http2 -> socket
 //! ```
 //! A proxied request:
 //! ```text
-//! serve::accept -> (proxy_protocol, tls) -> hyper -> serve::stack -> layers inward
+//! serve::accept -> (proxy_protocol, tls) -> hyper, or http2 -> serve::stack -> layers inward
 //!   -> upstream: routes (which application) -> gather (the whole body) -> pool -> servers (balance, standing)
 //!        -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
 //!        -> exchange (sent: the request; answer_head, framing: the answer) -> response (received: the answer's body;
 //!           tunnel: after 101)
 //!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
+//!        what the application says before its answer -> http::early_hints -> http2
 //!   -> files::send_file: if the answer names a file instead of being one; else layers::compression
 //!   -> header rules -> assets::preloads: what a page announces with its stylesheets
-//! -> layers outward -> hyper -> socket
+//! -> layers outward -> hyper, or http2 -> socket
 //! ```
 //! Before either, [`gate`] decides who may come in at all.
 //! An upload: `serve::stack -> files::media -> beneath (open) -> choose -> respond`. Files that the application hands
@@ -60,13 +61,13 @@
 //!    not in memory is opened, and must be what it was.
 //!    [`files`] opens what is named, once, and only below its folder. For development there is `[static] watch`, and
 //!    then `serve::fresh` looks before a request is answered.
-//! 3. [`http`] has no state and reads no clock; times are passed in.
+//! 3. [`http`] has no state, but for what a request and its answer carry, and reads no clock; times are passed in.
 //! 4. Who does what at the same time:
 //!    - Connections live on `serve::workers`, a runtime for each core. Tasks are spawned in `serve` (listeners and
-//!      connections; `streams` of HTTP/2; signals; reload; `releases`; `linger`, for what is left of a body) and
-//!      `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to close what stays
-//!      idle; `checks`, one for each server) only. The connection to the application has none: whoever waits for
-//!      something on it drives it.
+//!      connections; `http2`, for an answer that takes time; signals; reload; `releases`; `linger`, for what is left
+//!      of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to
+//!      close what stays idle; `checks`, one for each server) only. The connection to the application has none:
+//!      whoever waits for something on it drives it.
 //!    - Blocking work on files is handed to tokio's threads where a file is read (`assets::respond`, `files::respond`,
 //!      `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and `releases` and `fresh` in it), and
 //!      so is bcrypt (`gate`). The page of `gate::maintenance` is read where it is looked for, once a second at most.

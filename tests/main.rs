@@ -18,6 +18,7 @@ mod deltas;
 mod differences;
 mod django;
 mod django_rewriting;
+mod early_hints;
 mod exchanges;
 mod files;
 mod gate;

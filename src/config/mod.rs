@@ -521,6 +521,12 @@ pub struct UpstreamConfig {
     ///
     /// A trusted proxy's is handed on as it is.
     pub request_start: bool,
+    /// Hand on the `103 Early Hints` that the application sends before its answer, to clients of HTTP/2. Default:
+    /// true.
+    ///
+    /// Browsers then fetch what their `Link` fields name while the page is still being made. At most four for an
+    /// answer, of 8 KiB together. Over HTTP/1.1 there are none: old clients take them for the answer.
+    pub early_hints: bool,
     /// How long requests wait for an application that is not there, as while it restarts. Default: 10
     /// seconds, from the first that found nobody. Then 503; with 0, 502 at once.
     pub hold: HumanDuration,
@@ -617,6 +623,7 @@ impl Default for UpstreamConfig {
             connect_timeout: HumanDuration::seconds(5),
             forwarded: false,
             request_start: true,
+            early_hints: true,
             hold: HumanDuration::seconds(10),
             response_timeout: HumanDuration::seconds(60),
             idle_timeout: HumanDuration::seconds(60),

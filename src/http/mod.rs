@@ -1,13 +1,15 @@
 //! The vocabulary that all kinds of answer share: requests, responses, bodies, and the rules of
 //! RFC 9110 that are the same for a file and for an application.
 //!
-//! Nothing here has state, reads a clock or knows the configuration. Only [`body`] does I/O.
+//! Nothing here has state, reads a clock or knows the configuration. Only [`body`] does I/O, and only [`early_hints`]
+//! are a place where two parts of the program meet.
 
 pub mod accept;
 pub mod answers;
 pub mod body;
 pub mod conditional;
 pub mod dictionary;
+pub mod early_hints;
 pub mod encoding;
 pub mod fields;
 pub mod forwarded;
@@ -30,11 +32,12 @@ use ::http::HeaderValue;
 use ::http::request::Parts;
 
 use self::body::Body;
+use self::early_hints::EarlyHints;
 
 /// A request as every part of the program sees it: the head, the body, and who sent it.
 ///
-/// The client is a field and not an extension of the head, because a static answer then costs no
-/// allocation for it.
+/// The client and its early hints are fields and not extensions of the head, because a static answer then costs
+/// no allocation for them.
 #[derive(Debug)]
 pub struct Request {
     /// Method, target and header fields as the client sent them.
@@ -45,6 +48,8 @@ pub struct Request {
     pub client: Client,
     /// The name of this request in logs and in `X-Request-ID`.
     pub id: RequestId,
+    /// Takes to the client what the application says before its answer; `None` if this client shall not hear it.
+    pub early_hints: Option<EarlyHints>,
 }
 
 /// What goes back to the client.

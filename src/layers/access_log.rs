@@ -566,7 +566,7 @@ mod tests {
             .unwrap()
             .into_parts();
         let client = Client { address: Some([192, 0, 2, 1].into()), port: 1, scheme: Scheme::Https, local_port: 443 };
-        Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(0xab) })
+        Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(0xab), early_hints: None })
     }
 
     fn line(entry: &Entry, form: Line) -> String {

@@ -1,5 +1,5 @@
-//! From a listener to hyper: accepts connections, finds out whose each is and which protocol it speaks, and watches it
-//! until it ends. Every wait has a deadline here, because hyper's own need a timer per request.
+//! From a listener to the two protocols: accepts connections, finds out whose each is and which protocol it speaks, and
+//! watches it until it ends. Every wait has a deadline here, because hyper's own need a timer per request.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -10,13 +10,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::Response;
+use ::http::request::Parts;
 use bytes::{Bytes, BytesMut};
-use http_body::Body as _;
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
-use hyper::rt::bounds::Http2ServerConnExec;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -29,16 +29,16 @@ use tower::Service;
 use tracing::field::display;
 use tracing::{debug, warn};
 
-use super::gather::{Gathered, gather};
+use super::http2;
 use super::linger::Lingering;
 use super::listen::{Accepting, Moving, Peer, Stream};
 use super::proxy_protocol;
 use super::site::{Bounds, Live, Site};
-use super::streams::Streams;
-use super::watch::{Activity, Heads, REST, Verdict, Watched, WatchedBody};
+use super::watch::{Activity, Heads, InFlight, REST, Verdict, Watched, WatchedBody};
 use super::workers::Place;
 use crate::config::TimeoutsConfig;
 use crate::http::body::{Body, BodyError};
+use crate::http::early_hints::EarlyHints;
 use crate::http::{Client, Request, RequestId, Scheme, forwarded};
 use crate::layers::access_log::{AccessLog, LoggedBody};
 
@@ -54,12 +54,16 @@ const LAST_PIECES: Duration = Duration::from_secs(5);
 
 /// The service that answers every request.
 pub trait Stack:
-    Service<Request, Response = Response<LoggedBody>, Error = Infallible, Future: Send> + Clone + Send + Sync + 'static
+    Service<Request, Response = Response<LoggedBody>, Error = Infallible, Future: Send + Unpin>
+    + Clone
+    + Send
+    + Sync
+    + 'static
 {
 }
 
 impl<S> Stack for S where
-    S: Service<Request, Response = Response<LoggedBody>, Error = Infallible, Future: Send>
+    S: Service<Request, Response = Response<LoggedBody>, Error = Infallible, Future: Send + Unpin>
         + Clone
         + Send
         + Sync
@@ -100,10 +104,50 @@ pub struct Beginning {
     pub security: Security,
 }
 
-/// A connection of hyper's, of either protocol.
-trait Graceful {
+/// What the requests of one connection have in common.
+pub(super) struct Requests {
+    pub(super) client: Client,
+    /// Whoever handed the connection through does not say whose it is.
+    pub(super) is_opaque: bool,
+    pub(super) activity: Arc<Activity>,
+    /// How long to read on what is left of a body.
+    pub(super) linger: Duration,
+}
+
+impl Requests {
+    /// A request as the stack wants it, and what tells the connection how long it is under way.
+    pub(super) fn take<B>(
+        &self,
+        mut head: Parts,
+        body: Option<B>,
+        early_hints: Option<EarlyHints>,
+    ) -> (Request, InFlight)
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static,
+    {
+        if self.is_opaque {
+            forwarded::forget(&mut head.headers);
+        }
+        let in_flight = self.activity.request();
+        let body = match body.filter(|body| !body.is_end_stream()) {
+            Some(body) => {
+                self.activity.body_comes();
+                Body::stream(Lingering::new(body, &head.headers, self.linger))
+            }
+            None => Body::Empty,
+        };
+        let id = RequestId(fastrand::u128(..));
+        (Request { head, body, client: self.client.clone(), id, early_hints }, in_flight)
+    }
+}
+
+/// A connection of either protocol.
+pub(super) trait Graceful {
+    /// Why it may fail.
+    type Error;
+
     /// Does what can be done now; ends when the connection does.
-    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>>;
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>>;
 
     /// Takes no further request; ends when the running ones have their answers.
     fn finish(&mut self);
@@ -117,8 +161,10 @@ where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BodyError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    B: http_body::Body<Error: Into<BodyError>> + 'static,
+    B: HttpBody<Error: Into<BodyError>> + 'static,
 {
+    type Error = hyper::Error;
+
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
         Pin::new(&mut **self).poll(cx)
     }
@@ -129,36 +175,6 @@ where
 
     /// [`Left::Resting`] gives back far more.
     fn shrink(&mut self) {}
-}
-
-/// A connection whose writes are gathered.
-struct Multiplexed<T, C> {
-    connection: Pin<Box<C>>,
-    gathered: Gathered<T>,
-}
-
-impl<T, I, S, B> Graceful for Multiplexed<T, http2::Connection<I, S, Streams>>
-where
-    T: AsyncWrite + Unpin,
-    S: HttpService<Incoming, ResBody = B>,
-    S::Error: Into<BodyError>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    B: http_body::Body<Error: Into<BodyError>> + 'static,
-    Streams: Http2ServerConnExec<S::Future, B>,
-{
-    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        let outcome = self.connection.as_mut().poll(cx);
-        self.gathered.write_out(cx);
-        outcome
-    }
-
-    fn finish(&mut self) {
-        self.connection.as_mut().graceful_shutdown();
-    }
-
-    fn shrink(&mut self) {
-        self.gathered.shrink();
-    }
 }
 
 /// A client's stream, with TLS or without.
@@ -196,8 +212,8 @@ enum Left {
 }
 
 /// Why the task of a connection goes on.
-enum Event {
-    Ended(hyper::Result<()>),
+enum Event<E> {
+    Ended(Result<(), E>),
     Stop,
     Flood,
     Timer,
@@ -367,22 +383,18 @@ impl<S: Stack> Door<S> {
         };
         let logged = client.clone();
         let mut stream = Watched::new(stream, first, activity.clone());
-        let (stack, requests, linger) = (self.stack.clone(), activity.clone(), bounds.timeouts.linger.0);
-        let mut service = service_fn(move |mut request: ::http::Request<Incoming>| {
-            if peer.is_opaque {
-                forwarded::forget(request.headers_mut());
-            }
-            let in_flight = requests.request();
-            if !request.body().is_end_stream() {
-                requests.body_comes();
-            }
-            // No layer has to be waited for, so that nobody asks whether it is ready.
-            let answer = stack.clone().call(request_of(request, client.clone(), linger));
-            async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
-        });
+        let (stack, linger) = (self.stack.clone(), bounds.timeouts.linger.0);
+        // No layer of the stack has to be waited for, so that nobody asks whether it is ready.
+        let requests = Requests { client, is_opaque: peer.is_opaque, activity: activity.clone(), linger };
         let Bounds { limits, timeouts } = &*bounds;
         let outcome = match protocol {
             Protocol::Http1 => {
+                let mut service = service_fn(move |request: ::http::Request<Incoming>| {
+                    let (head, body) = request.into_parts();
+                    let (request, in_flight) = requests.take(head, Some(body), None);
+                    let answer = stack.clone().call(request);
+                    async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
+                });
                 let mut builder = http1::Builder::new();
                 builder
                     // `Watched` has a deadline for heads that leaves idle connections alone.
@@ -410,18 +422,10 @@ impl<S: Stack> Door<S> {
                 }
             }
             Protocol::Http2 => {
-                let mut builder = http2::Builder::new(Streams { allowed: timeouts.send.0 });
-                builder
-                    .timer(TokioTimer::new())
-                    .max_concurrent_streams(limits.http2_streams)
-                    .max_header_list_size(u32::try_from(limits.header_size.0).unwrap_or(u32::MAX))
-                    // Finds clients that vanished without a word while an answer is under way.
-                    .keep_alive_interval(Duration::from_secs(20))
-                    .max_send_buf_size(128 * 1024);
-                let (stream, gathered) = gather(stream);
-                let connection = Box::pin(builder.serve_connection(TokioIo::new(stream), service));
-                let mut connection = Multiplexed { connection, gathered };
-                self.watch(&mut connection, Heads::Untimed, timeouts, &activity).await.map(drop)
+                let connection = http2::Connection::new(stream, stack, requests, &bounds, activity.clone());
+                let mut connection = Box::new(connection);
+                let ended = self.watch(&mut *connection, Heads::Untimed, timeouts, &activity).await;
+                return ended.map(drop).map_err(|error| error.to_string());
             }
         };
         match outcome {
@@ -453,7 +457,7 @@ impl<S: Stack> Door<S> {
         heads: Heads,
         timeouts: &TimeoutsConfig,
         activity: &Activity,
-    ) -> Result<Left, hyper::Error>
+    ) -> Result<Left, C::Error>
     where
         C: Graceful,
     {
@@ -531,15 +535,6 @@ impl<S: Stack> Door<S> {
             }
         }
     }
-}
-
-fn request_of(request: ::http::Request<Incoming>, client: Client, linger: Duration) -> Request {
-    let (head, body) = request.into_parts();
-    let body = match body.is_end_stream() {
-        true => Body::Empty,
-        false => Body::stream(Lingering::new(body, &head.headers, linger)),
-    };
-    Request { head, body, client, id: RequestId(fastrand::u128(..)) }
 }
 
 /// Reads as much as it takes to tell HTTP/2 from HTTP/1.1.

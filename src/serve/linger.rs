@@ -14,33 +14,32 @@ use ::http::header::EXPECT;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 /// A request's body that is read to its end even when nobody wants it any more.
 #[derive(Debug)]
-pub struct Lingering {
+pub struct Lingering<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> {
     /// `None` when it has ended.
-    body: Option<Incoming>,
+    body: Option<B>,
     time: Duration,
     /// Whether the client sends without being asked. Reading a body that waits for `100 Continue` would
     /// ask for it.
     is_coming: bool,
 }
 
-impl Lingering {
+impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> Lingering<B> {
     /// `headers` are those of the request; `time` is how long to go on reading.
-    pub fn new(body: Incoming, headers: &HeaderMap, time: Duration) -> Self {
+    pub fn new(body: B, headers: &HeaderMap, time: Duration) -> Self {
         Self { body: Some(body), time, is_coming: !headers.contains_key(EXPECT) }
     }
 }
 
-impl HttpBody for Lingering {
+impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> HttpBody for Lingering<B> {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         self.is_coming = true;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
@@ -51,15 +50,15 @@ impl HttpBody for Lingering {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+        self.body.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), B::size_hint)
     }
 }
 
-impl Drop for Lingering {
+impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> Drop for Lingering<B> {
     fn drop(&mut self) {
         let Some(mut body) = self.body.take().filter(|body| self.is_coming && !body.is_end_stream()) else { return };
         // Without a runtime the program is ending, and the connection with it.

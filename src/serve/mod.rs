@@ -7,7 +7,7 @@
 //!
 //! CPU time per request beside the faster nginx, on two cores of a shared machine; `benches/versus` measures again.
 //!
-//! - A runtime per core and gathered HTTP/2 writes ([`workers`], [`gather`]) in place of one runtime for all cores: 4 KB
+//! - A runtime per core and gathered HTTP/2 writes ([`workers`], [`http2::gather`]) in place of one runtime for all cores: 4 KB
 //!   over HTTP/1.1 1.12 → 0.94, the mix of files 1.33 → 1.10, 304 1.50 → 1.35, over HTTP/2 1.33 → 0.87; over TLS 0.86 →
 //!   0.93, which is within the spread.
 //! - mimalloc in place of the system's allocator: 0.96 to 1.08 of the time, which is no gain; left out.
@@ -23,7 +23,7 @@
 
 pub mod accept;
 pub mod fresh;
-pub mod gather;
+pub mod http2;
 pub mod linger;
 pub mod listen;
 pub mod proxy_protocol;
@@ -31,7 +31,6 @@ pub mod releases;
 pub mod signals;
 pub mod site;
 pub mod stack;
-pub mod streams;
 pub mod watch;
 pub mod workers;
 

@@ -219,7 +219,8 @@ async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> 
 }
 
 /// The application's answer, compressed, or the file that it hands over, as it is.
-async fn forward(site: &Site, upstream: &Upstream, request: Request) -> Response {
+async fn forward(site: &Site, upstream: &Upstream, mut request: Request) -> Response {
+    request.early_hints.take_if(|_| !site.config.upstream.early_hints);
     let (kept, asked, id) = (Kept::of(&request.head), compression::Asked::of(&request.head), request.id);
     let response = upstream.forward(request).await;
     if response.extensions().get::<HandedOver>().is_some() {
@@ -305,7 +306,7 @@ impl Wishes {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value.clone());
         }
         if self.is_head {
-            // hyper would send it over HTTP/2, as an error of the protocol.
+            // Over HTTP/2 it would be sent, as an error of the protocol.
             *response.body_mut() = Body::Empty;
         }
         response

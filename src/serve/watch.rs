@@ -1,7 +1,7 @@
 //! Watches one client connection for progress, with a single timer.
 //!
-//! hyper has no deadline for an idle HTTP/2 connection or a client that takes nothing, and one for
-//! heads that counts idle time too. So the connection's streams and requests note what they do, and the
+//! The libraries of the protocols have no deadline for an idle connection or a client that takes nothing, and hyper's
+//! for heads counts idle time too. So the connection's streams and requests note what they do, and the
 //! connection's task asks from time to time whether anything is overdue. Noting costs an atomic
 //! store; no timer is touched per request.
 
@@ -9,7 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
@@ -18,7 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
-use super::streams::Taking;
 use crate::config::TimeoutsConfig;
 
 /// What one connection is doing. Times are milliseconds since it began, plus one; 0 means "not".
@@ -33,6 +32,8 @@ pub struct Activity {
     abandoned: AtomicUsize,
     /// Whether a request came with a body. Where it ends is known to nobody but the protocol's library.
     had_body: AtomicBool,
+    /// Whether the client has said anything since that was asked last.
+    was_heard: AtomicBool,
     /// Rung when they are too many.
     too_many: Notify,
     /// The place among the permitted connections, given back when the last stream of this one is gone.
@@ -73,6 +74,7 @@ impl Activity {
             blocked_since: AtomicU64::new(0),
             abandoned: AtomicUsize::new(0),
             had_body: AtomicBool::new(false),
+            was_heard: AtomicBool::new(false),
             too_many: Notify::new(),
             _permit: permit,
         })
@@ -96,6 +98,11 @@ impl Activity {
     /// Notes that a request has a body.
     pub fn body_comes(&self) {
         self.had_body.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the client has said anything since this was asked last.
+    pub fn was_heard(&self) -> bool {
+        self.was_heard.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the client has given up so many requests that it looks like a flood.
@@ -174,6 +181,13 @@ pub struct InFlight {
     complete: bool,
 }
 
+impl InFlight {
+    /// Notes that all of it has been handed over.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+}
+
 impl Drop for InFlight {
     fn drop(&mut self) {
         let activity = &self.activity;
@@ -215,6 +229,7 @@ impl<T> Watched<T> {
 
     fn note_read(&self) {
         let activity = &self.activity;
+        activity.was_heard.store(true, Ordering::Relaxed);
         // Only the first bytes of a head begin its time; those that follow must not prolong it.
         if activity.is_idle() && activity.head_since.load(Ordering::Relaxed) == 0 {
             activity.head_since.store(activity.now(), Ordering::Relaxed);
@@ -291,10 +306,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 }
 
-/// How much is handed to an HTTP/2 stream at a time. It keeps what its client's window does not take yet,
-/// and nobody can see there whether the client takes it.
-const PIECE: usize = 16 * 1024;
-
 pin_project_lite::pin_project! {
     /// A body that is under way until it is dropped.
     #[derive(Debug)]
@@ -302,66 +313,34 @@ pin_project_lite::pin_project! {
         #[pin]
         inner: B,
         in_flight: InFlight,
-        stream: Option<Arc<Taking>>,
-        // What was left of a frame that was too large for an HTTP/2 stream.
-        rest: Bytes,
     }
 }
 
-impl<B: HttpBody<Data = Bytes>> WatchedBody<B> {
+impl<B: HttpBody> WatchedBody<B> {
     /// Ties the guard of a request to the body of its answer.
     pub fn new(inner: B, mut in_flight: InFlight) -> Self {
         in_flight.complete = inner.is_end_stream();
-        Self { inner, in_flight, stream: Taking::current(), rest: Bytes::new() }
-    }
-
-    /// The next frame; over HTTP/2 not more than a piece of it.
-    fn poll_piece(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let this = self.project();
-        if this.rest.is_empty() {
-            match ready!(this.inner.poll_frame(cx)) {
-                Some(Ok(frame)) if this.stream.is_some() => match frame.into_data() {
-                    Ok(data) => *this.rest = data,
-                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
-                },
-                frame => return Poll::Ready(frame),
-            }
-        }
-        let length = this.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(this.rest.split_to(length)))))
+        Self { inner, in_flight }
     }
 }
 
-impl<B: HttpBody<Data = Bytes>> HttpBody for WatchedBody<B> {
-    type Data = Bytes;
+impl<B: HttpBody> HttpBody for WatchedBody<B> {
+    type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        if let Some(stream) = &self.stream {
-            stream.wanted();
-        }
-        let frame = self.as_mut().poll_piece(cx);
-        let is_last = matches!(frame, Poll::Ready(None)) || self.is_end_stream();
-        let this = self.project();
-        this.in_flight.complete |= is_last;
-        if let (Some(stream), Poll::Ready(Some(Ok(_))), false) = (&this.stream, &frame, is_last) {
-            stream.handed_over();
-        }
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let mut this = self.project();
+        let frame = this.inner.as_mut().poll_frame(cx);
+        this.in_flight.complete |= matches!(frame, Poll::Ready(None)) || this.inner.is_end_stream();
         frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
+        self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (inner, rest) = (self.inner.size_hint(), self.rest.len() as u64);
-        let mut hint = SizeHint::new();
-        if let Some(upper) = inner.upper() {
-            hint.set_upper(upper + rest);
-        }
-        hint.set_lower(inner.lower() + rest);
-        hint
+        self.inner.size_hint()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The threads that serve: a runtime of its own for each, so that a connection stays where it began.
 //!
 //! A task that never moves is woken without another core being told, and its streams run in the order in
-//! which they became ready: an HTTP/2 connection then finds all their answers at once, see [`super::gather`].
+//! which they became ready: an HTTP/2 connection then finds all their answers at once, see [`super::http2::gather`].
 //! All threads accept from the same sockets. Whoever is awake takes the connection, and hands it on when
 //! it has more than its share.
 

@@ -240,7 +240,7 @@ impl Upstream {
     /// Gathers the body, unless it shall stream, and so finds out how it is framed. No connection is held
     /// meanwhile: a slow client must not keep one of the application's workers.
     async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
-        let Request { mut head, body, client, id } = request;
+        let Request { mut head, body, client, id, .. } = request;
         let announced = request::announced_length(&head.headers);
         let streams = self.streamed.is_match(&*path::decided(head.uri.path()))
             || announced.is_some_and(|n| self.gathering.streams(n));

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use super::django_site::Django;
 use super::process::Process;
 
-/// What it answers: `/large` is a megabyte, `/upload` says how much came, everything else says which process answers.
-/// What comes with `?note=` is written down, one line each.
+/// What it answers: `/large` is a megabyte, `/upload` says how much came, everything else says which process answers,
+/// `/hinted` after an early hint. What comes with `?note=` is written down, one line each.
 const APPLICATION: &str = r#"
 import os
 
@@ -19,6 +19,8 @@ def application(environ, start_response):
     if query.startswith("note="):
         with open("notes", "a") as notes:
             notes.write(query[5:] + "\n")
+    if environ["PATH_INFO"] == "/hinted":
+        environ["wsgi.early_hints"]([("Link", "</static/a.css>; rel=preload; as=style")])
     if environ["PATH_INFO"] == "/large":
         answer = b"0123456789abcdef" * 62500
     elif environ["PATH_INFO"] == "/upload":
@@ -38,6 +40,9 @@ async def application(scope, receive, send):
         while (event := await receive())["type"] == "websocket.receive":
             await send({"type": "websocket.send", "text": event["text"].upper()})
     elif scope["type"] == "http":
+        if scope["path"] == "/hinted":
+            hint = [(b"link", b"</static/a.css>; rel=preload; as=style")]
+            await send({"type": "http.response.informational", "status": 103, "headers": hint})
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"chat"})
 "#;

@@ -6,6 +6,7 @@ pub(crate) mod curl;
 pub(crate) mod django_site;
 pub(crate) mod exchange;
 pub(crate) mod gunicorn;
+pub(crate) mod http2;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod site;

@@ -1,0 +1,192 @@
+//! HTTP/2 with a client: a connection, from its preface to its end.
+//!
+//! hyper serves HTTP/1.1. HTTP/2 is served here, on the library that hyper stands on itself, because hyper cannot send
+//! what comes before an answer (`103 Early Hints`), does not say when a client takes nothing of a stream, and makes a
+//! task of every request. The rules of the protocol, the windows and the order of the streams are the library's.
+//! [`stream`] answers one request, [`received`] is its body, and [`gather`] writes what all of them have to say.
+
+pub mod gather;
+mod head;
+mod received;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use ::http::{Method, Request};
+use bytes::Bytes;
+use h2::server::{Builder, Handshake, SendResponse};
+use h2::{Ping, PingPong, Reason, RecvStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep};
+use tracing::debug;
+
+use self::gather::{Gathered, Gathering, gather};
+use self::received::Received;
+use self::stream::Sending;
+use super::accept::{Graceful, Requests, Stack};
+use super::site::Bounds;
+use super::watch::Activity;
+use crate::http::early_hints::EarlyHints;
+
+/// How much of uploads a client may send before it is read: of one stream, and of all of a connection.
+const WINDOW: u32 = 1 << 20;
+
+/// How much may wait of one answer when the socket is full.
+const WAITING: usize = 128 * 1024;
+
+/// After how long a silence a client is asked whether it is there. It may be silent for as long again.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// A connection.
+pub(super) struct Connection<T, S> {
+    state: State<T>,
+    gathered: Gathered<T>,
+    streams: Streams<S>,
+    is_finishing: bool,
+    activity: Arc<Activity>,
+}
+
+enum State<T> {
+    Beginning(Handshake<Gathering<T>, Bytes>),
+    Open { connection: Box<h2::server::Connection<Gathering<T>, Bytes>>, presence: Option<Presence> },
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
+    /// Begins; the client's preface is still to be read.
+    pub(super) fn new(stream: T, stack: S, requests: Requests, bounds: &Bounds, activity: Arc<Activity>) -> Self {
+        let (stream, gathered) = gather(stream);
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
+            .max_concurrent_streams(bounds.limits.http2_streams)
+            .max_header_list_size(u32::try_from(bounds.limits.header_size.0).unwrap_or(u32::MAX))
+            .max_send_buffer_size(WAITING);
+        Self {
+            state: State::Beginning(builder.handshake(stream)),
+            gathered,
+            streams: Streams { stack, requests, allowed: bounds.timeouts.send.0, unused: None },
+            is_finishing: false,
+            activity,
+        }
+    }
+
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if let State::Beginning(handshake) = &mut self.state {
+            let mut connection = Box::new(ready!(Pin::new(handshake).poll(cx))?);
+            if self.is_finishing {
+                connection.graceful_shutdown();
+            }
+            let presence = connection.ping_pong().map(Presence::new);
+            self.state = State::Open { connection, presence };
+        }
+        let State::Open { connection, presence } = &mut self.state else { return Poll::Pending };
+        if presence.as_mut().is_some_and(|presence| presence.poll_absence(cx, &self.activity).is_ready()) {
+            debug!("a client did not answer a ping; its connection is closed");
+            *presence = None;
+            connection.abrupt_shutdown(Reason::NO_ERROR);
+        }
+        while let Some(accepted) = ready!(connection.poll_accept(cx)) {
+            let (request, respond) = accepted?;
+            self.streams.take_on(request, respond);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> {
+    type Error = h2::Error;
+
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        let outcome = self.poll_streams(cx);
+        self.gathered.write_out(cx);
+        outcome
+    }
+
+    fn finish(&mut self) {
+        self.is_finishing = true;
+        if let State::Open { connection, .. } = &mut self.state {
+            connection.graceful_shutdown();
+        }
+    }
+
+    fn shrink(&mut self) {
+        self.gathered.shrink();
+    }
+}
+
+/// What all streams of a connection have in common.
+struct Streams<S> {
+    stack: S,
+    requests: Requests,
+    /// How long a client may take nothing.
+    allowed: Duration,
+    /// For the next request. Most are answered at once and never touch it.
+    unused: Option<EarlyHints>,
+}
+
+impl<S: Stack> Streams<S> {
+    fn take_on(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let (head, body) = request.into_parts();
+        // What follows CONNECT would be no body, and there is nobody for it.
+        let body = (head.method != Method::CONNECT).then(|| Received::new(body, &head.headers));
+        let hints = self.unused.get_or_insert_default();
+        let (request, in_flight) = self.requests.take(head, body, Some(hints.clone()));
+        let mut answer = self.stack.call(request);
+        // Most answers are there at once, and then there is no task to make. Whatever is not asks again in
+        // a task of its own, so that nobody needs to be woken on account of this first time.
+        let mut cx = Context::from_waker(Waker::noop());
+        let Poll::Ready(outcome) = stream::caught(|| Pin::new(&mut answer).poll(&mut cx)) else {
+            let hints = self.unused.take().unwrap_or_default();
+            tokio::spawn(stream::answer(respond, answer, hints, in_flight, self.allowed));
+            return;
+        };
+        if !hints.is_unused() {
+            stream::send_hints(&mut respond, hints.close());
+            self.unused = None;
+        }
+        if let Some(mut sending) = Sending::begin(respond, outcome, in_flight, self.allowed)
+            && Pin::new(&mut sending).poll(&mut cx).is_pending()
+        {
+            tokio::spawn(sending);
+        }
+    }
+}
+
+/// Finds out whether a client that says nothing is there: one that lost its network never says so, and an answer under
+/// way for it holds the application.
+struct Presence {
+    pings: PingPong,
+    timer: Pin<Box<Sleep>>,
+    is_asked: bool,
+}
+
+impl Presence {
+    fn new(pings: PingPong) -> Self {
+        Self { pings, timer: Box::pin(sleep(SILENCE)), is_asked: false }
+    }
+
+    /// Ready when the client is not there any more.
+    fn poll_absence(&mut self, cx: &mut Context<'_>, activity: &Activity) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            self.timer.as_mut().reset(Instant::now() + SILENCE);
+            // Whatever it says shows that it is there, its answer among other things.
+            match (activity.was_heard(), self.is_asked) {
+                (true, _) => self.is_asked = false,
+                (false, true) => return Poll::Ready(()),
+                (false, false) => {
+                    // The answer to the last one is taken first: there is never more than one under way.
+                    let _ = self.pings.poll_pong(&mut Context::from_waker(Waker::noop()));
+                    // It fails when the connection is about to end anyway.
+                    self.is_asked = self.pings.send_ping(Ping::opaque()).is_ok();
+                }
+            }
+        }
+    }
+}
