@@ -18,7 +18,6 @@ async fn server(app: &App, more: &str) -> TestServer {
 }
 
 #[tokio::test]
-#[ignore = "the client of the application does not hand them on yet"]
 async fn what_an_application_says_before_its_answer_reaches_clients_of_http2() {
     let app = App::answering(HINTED).await;
     let server = server(&app, "").await;
@@ -32,7 +31,6 @@ async fn what_an_application_says_before_its_answer_reaches_clients_of_http2() {
 }
 
 #[tokio::test]
-#[ignore = "the client of the application does not hand them on yet"]
 async fn a_hint_does_not_wait_for_the_answer() {
     let app = App::new(async |mut connection| {
         connection.request().await;
@@ -67,7 +65,6 @@ async fn they_can_be_switched_off() {
 }
 
 #[tokio::test]
-#[ignore = "the client of the application does not hand them on yet"]
 async fn the_uwsgi_protocol_has_them_too() {
     let app = App::uwsgi(async |mut connection| {
         if connection.packet().await.is_some() {
@@ -81,7 +78,6 @@ async fn the_uwsgi_protocol_has_them_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the client of the application does not hand them on yet"]
 async fn gunicorn_sends_them_with_wsgi_asgi_and_uwsgi() {
     for (gunicorn, scheme) in [
         (Gunicorn::start(&["--workers", "1"]), "unix"),

@@ -83,7 +83,8 @@ impl Upstream {
         let (head, client) = request(path, &self.check_host.0);
         let (id, length) = (RequestId(fastrand::u128(..)), Length::None);
         let text = self.text(&head, &client, id, &Told::default(), length, None)?;
-        let request = Prepared { method: head.method, text, length, address: client.address, id, upgrade: None };
+        let (method, address) = (head.method, client.address);
+        let request = Prepared { method, text, length, address, id, upgrade: None, early_hints: None };
         let socket = server.connect(self.config.check_timeout.0).await?;
         let exchange = Exchange::new(socket, self.servers.protocol(), &self.config);
         let (_exchange, answer) = self.send(exchange, &request, Outgoing::nothing(false)).await?;

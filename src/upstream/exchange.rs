@@ -32,6 +32,7 @@ use super::sent::{Outgoing, Phase, Sent, is_reset};
 use super::uwsgi;
 use crate::config::UpstreamConfig;
 use crate::config::values::UpstreamProtocol;
+use crate::http::early_hints::EarlyHints;
 
 /// How much is read at once: of a head, and of what follows it if it is short.
 const FIRST_READ: usize = 8 * 1024;
@@ -45,6 +46,15 @@ const LEAST_READ: usize = 4 * 1024;
 pub(super) struct Deadlines {
     pub(super) response: Duration,
     pub(super) idle: Duration,
+}
+
+/// What of a request decides how its answer is read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'r> {
+    /// The method is HEAD.
+    pub(super) is_head: bool,
+    /// Takes early hints to the client.
+    pub(super) early_hints: Option<&'r EarlyHints>,
 }
 
 /// A connection to the application that carries one request at a time.
@@ -105,13 +115,13 @@ impl Exchange {
         }
     }
 
-    /// Sends a request, whose head is `head`, and waits for the head of the answer. `is_head` says that the method is
-    /// HEAD. Answers before the answer (1xx) are passed over, but for 101.
+    /// Sends a request, whose head is `head`, and waits for the head of the answer. Of what comes before that (1xx),
+    /// early hints go on and all else is passed over.
     pub(super) async fn send(
         &mut self,
         head: Bytes,
         body: Outgoing,
-        is_head: bool,
+        asked: Asked<'_>,
         deadlines: Deadlines,
     ) -> Result<Parts, Failure> {
         let reused = std::mem::replace(&mut self.was_used, true);
@@ -121,7 +131,7 @@ impl Exchange {
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| {
             self.poll_write(cx);
-            if let Poll::Ready(result) = self.poll_head(cx, is_head, reused) {
+            if let Poll::Ready(result) = self.poll_head(cx, asked, reused) {
                 return Poll::Ready(result);
             }
             match self.sent.phase() {
@@ -191,12 +201,15 @@ impl Exchange {
         }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, is_head: bool, reused: bool) -> Poll<Result<Parts, Failure>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, asked: Asked<'_>, reused: bool) -> Poll<Result<Parts, Failure>> {
         loop {
             while let Some(head) = answer_head::take(&mut self.buffer, self.head_limit)? {
-                let framing = Framing::of(is_head, head.status, head.version, &head.headers);
+                let framing = Framing::of(asked.is_head, head.status, head.version, &head.headers);
                 self.framing = framing.map_err(|error| Failure::Malformed(error.to_string()))?;
                 if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                    if let (StatusCode::EARLY_HINTS, Some(hints)) = (head.status, asked.early_hints) {
+                        hints.send(head.headers);
+                    }
                     continue;
                 }
                 self.keeps_alive &= answer_head::keeps_alive(&head);

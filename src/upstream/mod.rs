@@ -60,7 +60,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use self::balance::Set;
-use self::exchange::{Deadlines, Exchange};
+use self::exchange::{Asked, Deadlines, Exchange};
 use self::failure::Failure;
 use self::gather::Gathering;
 use self::hold::Hold;
@@ -76,6 +76,7 @@ use crate::config::UpstreamConfig;
 use crate::config::header_rule;
 use crate::config::values::{HostName, UpstreamProtocol};
 use crate::http::body::Body;
+use crate::http::early_hints::EarlyHints;
 use crate::http::path;
 use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamServer, UpstreamTime};
 
@@ -125,6 +126,7 @@ struct Prepared {
     id: RequestId,
     /// The protocol that the client wants to go on with, and its side of the connection.
     upgrade: Option<(HeaderValue, OnUpgrade)>,
+    early_hints: Option<EarlyHints>,
 }
 
 /// What was tried for one request.
@@ -240,7 +242,7 @@ impl Upstream {
     /// Gathers the body, unless it shall stream, and so finds out how it is framed. No connection is held
     /// meanwhile: a slow client must not keep one of the application's workers.
     async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
-        let Request { mut head, body, client, id, .. } = request;
+        let Request { mut head, body, client, id, early_hints } = request;
         let announced = request::announced_length(&head.headers);
         let streams = self.streamed.is_match(&*path::decided(head.uri.path()))
             || announced.is_some_and(|n| self.gathering.streams(n));
@@ -261,7 +263,8 @@ impl Upstream {
         let told = Told::now(&self.config, &head);
         let protocol = upgrade.as_ref().map(|(protocol, _)| protocol);
         let text = self.text(&head, &client, id, &told, body.length, protocol)?;
-        Ok((Prepared { method: head.method, text, length: body.length, address: client.address, id, upgrade }, body))
+        let (method, address) = (head.method, client.address);
+        Ok((Prepared { method, text, length: body.length, address, id, upgrade, early_hints }, body))
     }
 
     /// The head of a request as it is sent: with uwsgi, a packet.
@@ -350,8 +353,8 @@ impl Upstream {
         request: &Prepared,
         body: Outgoing,
     ) -> Result<(Exchange, AnswerHead), Failure> {
-        let is_head = request.method == Method::HEAD;
-        let head = exchange.send(request.text.clone(), body, is_head, self.deadlines).await?;
+        let asked = Asked { is_head: request.method == Method::HEAD, early_hints: request.early_hints.as_ref() };
+        let head = exchange.send(request.text.clone(), body, asked, self.deadlines).await?;
         Ok((exchange, head))
     }
 
