@@ -37,9 +37,10 @@ use crate::http::early_hints::EarlyHints;
 /// How much is read at once: of a head, and of what follows it if it is short.
 const FIRST_READ: usize = 8 * 1024;
 /// The same of a long body. Larger pieces leave the processor's cache before they are sent on.
-const LARGE_READ: usize = 64 * 1024;
-/// What is left of a buffer is used for a read only if it is more than this, or enough.
-const LEAST_READ: usize = 4 * 1024;
+const LARGE_READ: usize = 128 * 1024;
+/// What is left of a buffer is used for a read only if it is a quarter of what is wanted: each read is a call of the
+/// system, and so is each write of what it brought.
+const LEAST_PART: usize = 4;
 
 /// How long the application may take for what.
 #[derive(Debug, Clone, Copy)]
@@ -95,10 +96,10 @@ pub(super) enum Cut {
 }
 
 impl Exchange {
-    /// A fresh connection.
-    pub(super) fn new(socket: Socket, protocol: UpstreamProtocol, config: &UpstreamConfig) -> Self {
+    /// A fresh connection. It goes through several hands, each of which has room for it.
+    pub(super) fn new(socket: Socket, protocol: UpstreamProtocol, config: &UpstreamConfig) -> Box<Self> {
         let speaks_uwsgi = protocol == UpstreamProtocol::Uwsgi;
-        Self {
+        Box::new(Self {
             is_local: !speaks_uwsgi && matches!(socket, Socket::Left(_)),
             socket,
             sent: Sent::nothing(),
@@ -112,7 +113,7 @@ impl Exchange {
             head_limit: config.response_header_size.as_usize(),
             hint: None,
             is_copious: false,
-        }
+        })
     }
 
     /// Sends a request, whose head is `head`, and waits for the head of the answer. Of what comes before that (1xx),
@@ -234,7 +235,7 @@ impl Exchange {
             Framing::Chunked(_) | Framing::UntilClose if self.is_copious => LARGE_READ,
             Framing::Chunked(_) | Framing::UntilClose => FIRST_READ,
         };
-        if self.buffer.capacity() - self.buffer.len() < wanted.min(LEAST_READ) {
+        if self.buffer.capacity() - self.buffer.len() < wanted / LEAST_PART {
             self.buffer.reserve(wanted);
         }
         let room = self.buffer.capacity() - self.buffer.len();

@@ -291,7 +291,7 @@ impl Upstream {
         request: &Prepared,
         mut body: Outgoing,
         trace: &mut Trace,
-    ) -> Result<(Exchange, AnswerHead, InUse), Failure> {
+    ) -> Result<(Box<Exchange>, AnswerHead, InUse), Failure> {
         let mut attempts = Attempts { started: Instant::now(), fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
@@ -339,7 +339,12 @@ impl Upstream {
             || is_harmless && failure.may_retry() && attempts.fresh < 2
     }
 
-    async fn open(&self, request: &Prepared, first: Option<InUse>, asked: Set) -> Result<(Exchange, InUse), Failure> {
+    async fn open(
+        &self,
+        request: &Prepared,
+        first: Option<InUse>,
+        asked: Set,
+    ) -> Result<(Box<Exchange>, InUse), Failure> {
         if self.servers.only().is_none() {
             self.pool.make_room();
         }
@@ -349,10 +354,10 @@ impl Upstream {
 
     async fn send(
         &self,
-        mut exchange: Exchange,
+        mut exchange: Box<Exchange>,
         request: &Prepared,
         body: Outgoing,
-    ) -> Result<(Exchange, AnswerHead), Failure> {
+    ) -> Result<(Box<Exchange>, AnswerHead), Failure> {
         let asked = Asked { is_head: request.method == Method::HEAD, early_hints: request.early_hints.as_ref() };
         let head = exchange.send(request.text.clone(), body, asked, self.deadlines).await?;
         Ok((exchange, head))

@@ -38,7 +38,7 @@ struct Shelf {
 }
 
 struct Idle {
-    exchange: Exchange,
+    exchange: Box<Exchange>,
     /// The number of its server.
     server: usize,
     until: Instant,
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// An idle connection to a server that is still open, the one used last.
-    pub(super) fn take(&self, server: usize) -> Option<Exchange> {
+    pub(super) fn take(&self, server: usize) -> Option<Box<Exchange>> {
         let now = Instant::now();
         loop {
             let mut shelf = self.shelf();
@@ -97,7 +97,7 @@ impl Pool {
     }
 
     /// Takes a connection back after an answer, if it can serve another one.
-    pub(super) fn put(self: &Arc<Self>, mut exchange: Exchange, server: usize) {
+    pub(super) fn put(self: &Arc<Self>, mut exchange: Box<Exchange>, server: usize) {
         if self.keep == 0 || self.keep_for.is_zero() || !exchange.is_reusable() {
             return;
         }

@@ -26,7 +26,7 @@ use crate::http::body::BodyError;
 
 /// A connection in use, and where it goes afterwards.
 pub(super) struct Lease {
-    pub(super) exchange: Exchange,
+    pub(super) exchange: Box<Exchange>,
     pub(super) pool: Arc<Pool>,
     pub(super) permit: OwnedSemaphorePermit,
     pub(super) in_use: InUse,
