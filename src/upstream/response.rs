@@ -1,10 +1,14 @@
 //! What of an answer the client gets to see. Pure: it edits a head.
 
-use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, SERVER};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, SERVER};
 use ::http::response::Parts;
 use ::http::{StatusCode, Version};
 
 use crate::http::{FileHeader, HandedOver, hop_by_hop};
+
+const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
+const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 
 /// Cleans the head of an answer.
 ///
@@ -14,12 +18,14 @@ use crate::http::{FileHeader, HandedOver, hop_by_hop};
 pub(super) fn clean(head: &mut Parts) {
     hop_by_hop::remove(&mut head.headers);
     head.headers.remove(SERVER);
-    if let Some(handed_over) = take_file(&mut head.headers) {
-        head.extensions.insert(handed_over);
-    }
-    let accel: Vec<_> = head.headers.keys().filter(|name| name.as_str().starts_with("x-accel-")).cloned().collect();
-    for name in accel {
-        head.headers.remove(name);
+    let words: Vec<_> = head.headers.keys().filter(|name| is_for_a_proxy(name)).cloned().collect();
+    if !words.is_empty() {
+        if let Some(handed_over) = handed_over(&head.headers) {
+            head.extensions.insert(handed_over);
+        }
+        for name in words {
+            head.headers.remove(name);
+        }
     }
     if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         head.headers.remove(CONTENT_LENGTH);
@@ -27,11 +33,14 @@ pub(super) fn clean(head: &mut Parts) {
     head.version = Version::HTTP_11;
 }
 
+fn is_for_a_proxy(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-accel-") || *name == X_SENDFILE
+}
+
 /// The file that the answer hands over. nginx's header wins where there are both.
-fn take_file(headers: &mut HeaderMap) -> Option<HandedOver> {
-    let accel = headers.remove("x-accel-redirect").map(|value| (FileHeader::XAccelRedirect, value));
-    let named = headers.remove("x-sendfile").map(|value| (FileHeader::XSendfile, value));
-    accel.or(named).map(|(header, value)| HandedOver { header, value })
+fn handed_over(headers: &HeaderMap) -> Option<HandedOver> {
+    let of = |name: HeaderName, header| headers.get(name).map(|value| HandedOver { header, value: value.clone() });
+    of(X_ACCEL_REDIRECT, FileHeader::XAccelRedirect).or_else(|| of(X_SENDFILE, FileHeader::XSendfile))
 }
 
 /// Whether an answer with this status may have a body at all (RFC 9110, section 6.4.1).
@@ -42,7 +51,7 @@ pub(super) fn may_have_body(status: StatusCode) -> bool {
 /// Whether the application wants its answer to go on as it comes and to know how far the client is: server-sent
 /// events, and what says so as it would to nginx. Looked at before [`clean`] takes the word away.
 pub(super) fn is_live(headers: &HeaderMap) -> bool {
-    let says_so = headers.get("x-accel-buffering").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
+    let says_so = headers.get(X_ACCEL_BUFFERING).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
     let events = b"text/event-stream";
     let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     says_so || kind.get(..events.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(events))
