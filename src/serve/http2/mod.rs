@@ -52,7 +52,7 @@ pub(super) struct Connection<T, S> {
 }
 
 enum State<T> {
-    Beginning(Handshake<Gathering<T>, Bytes>),
+    Beginning(Box<Handshake<Gathering<T>, Bytes>>),
     Open { connection: Box<h2::server::Connection<Gathering<T>, Bytes>>, presence: Option<Presence> },
 }
 
@@ -68,7 +68,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
             .max_header_list_size(u32::try_from(bounds.limits.header_size.0).unwrap_or(u32::MAX))
             .max_send_buffer_size(WAITING);
         Self {
-            state: State::Beginning(builder.handshake(stream)),
+            state: State::Beginning(Box::new(builder.handshake(stream))),
             gathered,
             streams: Streams { stack, requests, allowed: bounds.timeouts.send.0, unused: None },
             is_finishing: false,
@@ -134,7 +134,8 @@ impl<S: Stack> Streams<S> {
     fn take_on(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let (head, body) = request.into_parts();
         // What follows CONNECT would be no body, and there is nobody for it.
-        let body = (head.method != Method::CONNECT).then(|| Received::new(body, &head.headers));
+        let has_body = head.method != Method::CONNECT && !body.is_end_stream();
+        let body = has_body.then(|| Received::new(body, &head.headers));
         let hints = self.unused.get_or_insert_default();
         let (request, in_flight) = self.requests.take(head, body, Some(hints.clone()));
         let mut answer = self.stack.call(request);
