@@ -182,19 +182,28 @@ async fn an_answer_without_a_body_is_a_head_only_and_a_small_one_is_one_frame_mo
 
 #[tokio::test]
 async fn a_panic_costs_its_own_stream_only() {
-    let (mut sender, _client) = connect(LARGE, |request: Asked| async move {
-        match request.head.uri.path() {
-            "/now" => panic!("on purpose"),
-            "/later" => {
-                tokio::task::yield_now().await;
-                panic!("on purpose")
+    let (mut sender, _client) = connect(LARGE, |request: Asked| {
+        assert_ne!(request.head.uri.path(), "/before");
+        async move {
+            match request.head.uri.path() {
+                "/now" => panic!("on purpose"),
+                "/later" => {
+                    tokio::task::yield_now().await;
+                    panic!("on purpose")
+                }
+                "/body" => {
+                    let never = futures_util::stream::poll_fn(|_| -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+                        panic!("on purpose")
+                    });
+                    Response::new(Body::stream(StreamBody::new(never)))
+                }
+                _ => said("answer"),
             }
-            _ => said("answer"),
         }
     })
     .await;
     let waiting = get(&mut sender, "/").await;
-    for path in ["/now", "/later"] {
+    for path in ["/before", "/now", "/later", "/body"] {
         let error = get(&mut sender, path).await.await.expect_err("it is reset");
         assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR), "for {path}");
     }
