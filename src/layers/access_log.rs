@@ -252,7 +252,7 @@ where
         if let Some(Pending { entry, .. }) = &mut pending {
             entry.answered(&response);
         }
-        Poll::Ready(Ok(response.map(|inner| LoggedBody { inner, pending })))
+        Poll::Ready(Ok(response.map(|inner| LoggedBody { inner, pending, is_cut: false })))
     }
 }
 
@@ -274,6 +274,17 @@ impl Drop for Pending {
 pub struct LoggedBody {
     inner: Body,
     pending: Option<Pending>,
+    is_cut: bool,
+}
+
+impl LoggedBody {
+    /// Notes that the last bytes that were taken of it do not reach the client, and nothing more does.
+    pub fn cut(&mut self, bytes: usize) {
+        self.is_cut = true;
+        if let Some(Pending { entry, .. }) = &mut self.pending {
+            entry.bytes = entry.bytes.saturating_sub(bytes as u64);
+        }
+    }
 }
 
 impl HttpBody for LoggedBody {
@@ -304,7 +315,7 @@ impl HttpBody for LoggedBody {
 impl Drop for LoggedBody {
     fn drop(&mut self) {
         if let Some(Pending { entry, .. }) = &mut self.pending {
-            entry.complete |= self.inner.is_end_stream();
+            entry.complete |= self.inner.is_end_stream() && !self.is_cut;
         }
     }
 }
@@ -620,6 +631,25 @@ mod tests {
         entry.answered(&response);
         assert!(text(&entry).contains(" (application at unix:/a 20.0 ms)"));
         assert!(line(&entry, Line::Json).contains(r#""server":"unix:/a""#));
+    }
+
+    #[test]
+    fn what_was_taken_of_a_body_and_did_not_reach_the_client_does_not_count() {
+        for (cut, expected) in [(None, (10, false)), (Some(4), (6, true))] {
+            let queue = Arc::new(Queue::default());
+            let mut entry = entry("/");
+            entry.answered(&::http::Response::new(Body::Empty));
+            let pending = Some(Pending { sink: Sink { queue: queue.clone(), form: Line::Json }, entry });
+            let mut body = LoggedBody { inner: Body::from("0123456789"), pending, is_cut: false };
+            let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+            assert!(frame.is_ready());
+            if let Some(bytes) = cut {
+                body.cut(bytes);
+            }
+            drop(body);
+            let line: serde_json::Value = serde_json::from_slice(&queue.lock().lines).unwrap();
+            assert_eq!((line["bytes"].as_u64().unwrap(), line["aborted"] == true), expected, "{line}");
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! HTTP/2 with a client: a connection, from its preface to its end.
 //!
 //! hyper serves HTTP/1.1. HTTP/2 is served here, on the library that hyper stands on itself, because hyper cannot send
-//! what comes before an answer (`103 Early Hints`), does not say when a client takes nothing of a stream, and makes a
-//! task of every request. The rules of the protocol, the windows and the order of the streams are the library's.
-//! [`stream`] answers one request, [`received`] is its body, and [`gather`] writes what all of them have to say.
+//! what comes before an answer (`103 Early Hints`), and hides whether a client takes what is sent on a stream. The rules
+//! of the protocol, the windows and the order of the streams are the library's. `stream` answers one request,
+//! `received` is its body, and [`mod@gather`] writes what all of them have to say.
 
 pub mod gather;
 mod head;
@@ -52,7 +52,7 @@ pub(super) struct Connection<T, S> {
 }
 
 enum State<T> {
-    Beginning(Handshake<Gathering<T>, Bytes>),
+    Beginning(Box<Handshake<Gathering<T>, Bytes>>),
     Open { connection: Box<h2::server::Connection<Gathering<T>, Bytes>>, presence: Option<Presence> },
 }
 
@@ -68,7 +68,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
             .max_header_list_size(u32::try_from(bounds.limits.header_size.0).unwrap_or(u32::MAX))
             .max_send_buffer_size(WAITING);
         Self {
-            state: State::Beginning(builder.handshake(stream)),
+            state: State::Beginning(Box::new(builder.handshake(stream))),
             gathered,
             streams: Streams { stack, requests, allowed: bounds.timeouts.send.0, unused: None },
             is_finishing: false,
@@ -134,17 +134,26 @@ impl<S: Stack> Streams<S> {
     fn take_on(&mut self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let (head, body) = request.into_parts();
         // What follows CONNECT would be no body, and there is nobody for it.
-        let body = (head.method != Method::CONNECT).then(|| Received::new(body, &head.headers));
+        let has_body = head.method != Method::CONNECT && !body.is_end_stream();
+        let body = has_body.then(|| Received::new(body, &head.headers));
         let hints = self.unused.get_or_insert_default();
         let (request, in_flight) = self.requests.take(head, body, Some(hints.clone()));
-        let mut answer = self.stack.call(request);
         // Most answers are there at once, and then there is no task to make. Whatever is not asks again in
         // a task of its own, so that nobody needs to be woken on account of this first time.
         let mut cx = Context::from_waker(Waker::noop());
-        let Poll::Ready(outcome) = stream::caught(|| Pin::new(&mut answer).poll(&mut cx)) else {
-            let hints = self.unused.take().unwrap_or_default();
-            tokio::spawn(stream::answer(respond, answer, hints, in_flight, self.allowed));
-            return;
+        let asked = stream::caught(|| {
+            let mut answer = self.stack.call(request);
+            let outcome = Pin::new(&mut answer).poll(&mut cx);
+            (answer, outcome)
+        });
+        let outcome = match asked {
+            Some((answer, Poll::Pending)) => {
+                let hints = self.unused.take().unwrap_or_default();
+                tokio::spawn(stream::answer(respond, answer, hints, in_flight, self.allowed));
+                return;
+            }
+            Some((_, Poll::Ready(outcome))) => Some(outcome),
+            None => None,
         };
         if !hints.is_unused() {
             stream::send_hints(&mut respond, hints.close());

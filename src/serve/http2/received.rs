@@ -22,8 +22,7 @@ pub(super) struct Received {
 impl Received {
     /// `headers` are those of the request.
     pub(super) fn new(stream: RecvStream, headers: &HeaderMap) -> Self {
-        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let remaining = if stream.is_end_stream() { Some(0) } else { announced };
+        let remaining = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         Self { stream, remaining, has_data: true }
     }
 

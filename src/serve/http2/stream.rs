@@ -31,15 +31,19 @@ const PIECE: usize = 16 * 1024;
 /// What has become of a request: an answer, or nothing that could be told.
 type Outcome = Option<Result<Response<LoggedBody>, Infallible>>;
 
-/// Polls, and takes a panic for `None`: it shall cost the request that met it, and not all others of its connection.
-pub(super) fn caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
-    match catch_unwind(AssertUnwindSafe(poll)) {
-        Ok(poll) => poll.map(Some),
-        Err(_) => {
-            error!("a request made vestibule panic; its stream was reset");
-            Poll::Ready(None)
-        }
+/// Does something, and takes a panic for `None`: it shall cost the request that met it, and not all others of its
+/// connection.
+pub(super) fn caught<T>(what: impl FnOnce() -> T) -> Option<T> {
+    let done = catch_unwind(AssertUnwindSafe(what));
+    if done.is_err() {
+        error!("a request made vestibule panic; its stream was reset");
     }
+    done.ok()
+}
+
+/// Polls, and takes a panic for `None`.
+fn poll_caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
+    caught(poll).map_or(Poll::Ready(None), |poll| poll.map(Some))
 }
 
 /// Waits for the answer, and sends it. A client that goes away, or gives the request up, ends it at once.
@@ -53,7 +57,7 @@ pub(super) async fn answer<F>(
     F: Future<Output = Result<Response<LoggedBody>, Infallible>> + Unpin,
 {
     let outcome = poll_fn(|cx| {
-        let outcome = caught(|| Pin::new(&mut answer).poll(cx));
+        let outcome = poll_caught(|| Pin::new(&mut answer).poll(cx));
         if outcome.is_pending() {
             if let Poll::Ready(reason) = respond.poll_reset(cx) {
                 debug!(?reason, "a client gave its request up");
@@ -142,20 +146,24 @@ impl Sending {
     /// Sends the last piece, which may be empty.
     fn finish(&mut self) {
         let piece = std::mem::take(&mut self.rest);
+        let length = piece.len();
         let sent = self.stream.send_data(piece, true);
-        self.end(sent);
+        self.end(sent, length);
     }
 
-    fn end(&mut self, sent: Result<(), h2::Error>) {
+    fn end(&mut self, sent: Result<(), h2::Error>, length: usize) {
         match sent {
             Ok(()) => self.in_flight.complete(),
-            Err(error) => debug!(%error, "the end of an answer was not sent"),
+            Err(error) => {
+                debug!(%error, "the end of an answer was not sent");
+                self.body.cut(length);
+            }
         }
     }
 
     /// Gets the next frame of the body. Ready when nothing more is to be sent.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        let Poll::Ready(frame) = caught(|| Pin::new(&mut self.body).poll_frame(cx)) else {
+        let Poll::Ready(frame) = poll_caught(|| Pin::new(&mut self.body).poll_frame(cx)) else {
             let reset = self.stream.poll_reset(cx);
             return reset.map(|reason| {
                 debug!(?reason, "a client gave its answer up");
@@ -172,7 +180,7 @@ impl Sending {
                 Err(frame) => match frame.into_trailers() {
                     Ok(trailers) => {
                         let sent = self.stream.send_trailers(trailers);
-                        self.end(sent);
+                        self.end(sent, 0);
                         Next::Nothing
                     }
                     Err(_) => Next::Data,
@@ -234,6 +242,14 @@ enum Next {
     Nothing,
 }
 
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if !self.rest.is_empty() {
+            self.body.cut(self.rest.len());
+        }
+    }
+}
+
 impl Future for Sending {
     type Output = ();
 
@@ -253,9 +269,11 @@ impl Future for Sending {
                 continue;
             }
             let Some(room) = ready!(this.poll_room(cx)) else { return Poll::Ready(()) };
-            let piece = this.rest.split_to(room.min(this.rest.len()).min(PIECE));
+            let length = room.min(this.rest.len()).min(PIECE);
+            let piece = this.rest.split_to(length);
             if let Err(error) = this.stream.send_data(piece, false) {
                 debug!(%error, "a piece of an answer was not sent");
+                this.body.cut(length);
                 return Poll::Ready(());
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use h2::client::{ResponseFuture, SendRequest};
-use http_body::Frame;
+use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::DuplexStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -182,19 +182,28 @@ async fn an_answer_without_a_body_is_a_head_only_and_a_small_one_is_one_frame_mo
 
 #[tokio::test]
 async fn a_panic_costs_its_own_stream_only() {
-    let (mut sender, _client) = connect(LARGE, |request: Asked| async move {
-        match request.head.uri.path() {
-            "/now" => panic!("on purpose"),
-            "/later" => {
-                tokio::task::yield_now().await;
-                panic!("on purpose")
+    let (mut sender, _client) = connect(LARGE, |request: Asked| {
+        assert_ne!(request.head.uri.path(), "/before");
+        async move {
+            match request.head.uri.path() {
+                "/now" => panic!("on purpose"),
+                "/later" => {
+                    tokio::task::yield_now().await;
+                    panic!("on purpose")
+                }
+                "/body" => {
+                    let never = futures_util::stream::poll_fn(|_| -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+                        panic!("on purpose")
+                    });
+                    Response::new(Body::stream(StreamBody::new(never)))
+                }
+                _ => said("answer"),
             }
-            _ => said("answer"),
         }
     })
     .await;
     let waiting = get(&mut sender, "/").await;
-    for path in ["/now", "/later"] {
+    for path in ["/before", "/now", "/later", "/body"] {
         let error = get(&mut sender, path).await.await.expect_err("it is reset");
         assert_eq!(error.reason(), Some(Reason::INTERNAL_ERROR), "for {path}");
     }
@@ -346,4 +355,30 @@ async fn a_body_is_read_as_it_comes_with_its_trailers() {
     assert_eq!(answer.headers()["x-sum"], "7");
     let mut body = answer.into_body();
     assert_eq!(body.data().await.expect("a body").expect("all of it"), (3 * WINDOW).to_string());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_nobody_reads_gets_its_answer_and_ends_without_an_error() {
+    let (mut sender, _client) = connect(LARGE, |_| async { said("no, thank you") }).await;
+    let request = Request::post("https://example.com/").body(()).expect("a sound request");
+    let (answer, mut upload) = sender.send_request(request, false).expect("it goes out");
+    upload.send_data(Bytes::from_static(b"some"), false).expect("it goes out");
+    let mut body = answer.await.expect("an answer").into_body();
+    assert_eq!(body.data().await.expect("a body").expect("all of it"), "no, thank you");
+    let reason = poll_fn(|cx| upload.poll_reset(cx)).await.expect("a reason");
+    assert_eq!(reason, Reason::NO_ERROR);
+}
+
+#[tokio::test]
+async fn what_would_follow_connect_is_no_body() {
+    let (mut sender, _client) = connect(LARGE, |request: Asked| async move {
+        let mut response = said("no");
+        *response.status_mut() =
+            if request.body.is_end_stream() { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::OK };
+        response
+    })
+    .await;
+    let request = Request::connect("example.com:443").body(()).expect("a sound request");
+    let (answer, _upload) = sender.send_request(request, false).expect("it goes out");
+    assert_eq!(answer.await.expect("an answer").status(), 405);
 }
