@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -202,6 +201,20 @@ impl Readable for Box<TlsStream<Stream>> {
     }
 }
 
+/// What follows when it is known who is at the other end and what is spoken; an error is a word for the log.
+type Conversation = Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
+
+/// A connection of which that is known.
+struct Met<T> {
+    stream: T,
+    /// What has been read of it.
+    first: Bytes,
+    protocol: Protocol,
+    peer: Peer,
+    scheme: Scheme,
+    bounds: Arc<Bounds>,
+}
+
 /// What has become of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
@@ -270,29 +283,45 @@ impl<S: Stack> Door<S> {
         }
     }
 
-    async fn receive(self, stream: io::Result<Stream>, peer: Peer, beginning: Beginning, activity: Arc<Activity>) {
-        let ended = match stream {
-            Ok(stream) => self.welcome(stream, peer, beginning, activity).await,
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(reason) = ended {
-            debug!(client = ?peer.address, %reason, "connection ended");
+    /// Each part of a connection's life is on the heap by itself, and gone with its end: it lasts long and does nothing
+    /// for most of that time, and a task has room for all that it could ever become.
+    fn receive(
+        self,
+        stream: io::Result<Stream>,
+        peer: Peer,
+        beginning: Beginning,
+        activity: Arc<Activity>,
+    ) -> impl Future<Output = ()> + Send {
+        let meeting = Box::pin(async move {
+            match stream {
+                Ok(stream) => self.meet(stream, peer, beginning, activity).await,
+                Err(error) => Err(error.to_string()),
+            }
+        });
+        async move {
+            let ended = match meeting.await {
+                Ok(conversation) => conversation.await,
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = ended {
+                debug!(client = ?peer.address, %reason, "connection ended");
+            }
         }
     }
 
-    async fn welcome(
+    /// Finds out who is at the other end, and what is spoken.
+    async fn meet(
         self,
         mut stream: Stream,
         mut peer: Peer,
         beginning: Beginning,
         activity: Arc<Activity>,
-    ) -> Result<(), String> {
+    ) -> Result<Conversation, String> {
         let site = self.live.site();
         let (bounds, tls) = (site.bounds.clone(), site.tls.clone());
         drop(site);
         if beginning.has_header {
-            // It has a buffer, which no other connection shall pay for.
-            let introduced = Box::pin(self.introduced(&mut stream, peer, bounds.timeouts.handshake.0)).await;
+            let introduced = self.introduced(&mut stream, peer, bounds.timeouts.handshake.0).await;
             peer = introduced.inspect_err(|reason| {
                 let peer = peer.address.map(display);
                 warn!(peer, %reason, "closed a connection to an address of [listen] proxy_protocol");
@@ -305,35 +334,26 @@ impl<S: Stack> Door<S> {
                     .await
                     .ok_or("the client said nothing")?
                     .map_err(|error| error.to_string())?;
-                Box::pin(self.converse(stream, first, protocol, peer, Scheme::Http, bounds, activity)).await
+                let met = Met { stream, first, protocol, peer, scheme: Scheme::Http, bounds };
+                Ok(Box::pin(self.converse(met, activity)))
             }
-            Security::Tls => Box::pin(self.welcome_with_tls(stream, tls, peer, bounds, activity)).await,
+            Security::Tls => {
+                let config = tls.ok_or("no certificate is configured")?;
+                let stream = self
+                    .within(bounds.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
+                    .await
+                    .ok_or("the TLS handshake took too long")?
+                    .map_err(|error| format!("the TLS handshake failed: {error}"))?;
+                // It goes through several hands, each of which has room for it.
+                let stream = Box::new(stream);
+                let protocol = match stream.get_ref().1.alpn_protocol() {
+                    Some(b"h2") => Protocol::Http2,
+                    _ => Protocol::Http1,
+                };
+                let met = Met { stream, first: Bytes::new(), protocol, peer, scheme: Scheme::Https, bounds };
+                Ok(Box::pin(self.converse(met, activity)))
+            }
         }
-    }
-
-    /// Its future, and that of [`Self::converse`], is on the heap by itself: a connection lasts long and does nothing
-    /// for most of that time, and a task has room for all that it could ever become.
-    async fn welcome_with_tls(
-        self,
-        stream: Stream,
-        config: Option<Arc<ServerConfig>>,
-        peer: Peer,
-        bounds: Arc<Bounds>,
-        activity: Arc<Activity>,
-    ) -> Result<(), String> {
-        let config = config.ok_or("no certificate is configured")?;
-        let stream = self
-            .within(bounds.timeouts.handshake.0, TlsAcceptor::from(config).accept(stream))
-            .await
-            .ok_or("the TLS handshake took too long")?
-            .map_err(|error| format!("the TLS handshake failed: {error}"))?;
-        // It goes through several hands, each of which has room for it.
-        let stream = Box::new(stream);
-        let protocol = match stream.get_ref().1.alpn_protocol() {
-            Some(b"h2") => Protocol::Http2,
-            _ => Protocol::Http1,
-        };
-        self.converse(stream, Bytes::new(), protocol, peer, Scheme::Https, bounds, activity).await
     }
 
     /// Who is at the other end, as the balancer says that hands the connection through. Only one that is trusted may.
@@ -361,20 +381,11 @@ impl<S: Stack> Door<S> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is a different fact about the one connection")]
-    async fn converse<T>(
-        self,
-        stream: T,
-        first: Bytes,
-        protocol: Protocol,
-        peer: Peer,
-        scheme: Scheme,
-        bounds: Arc<Bounds>,
-        activity: Arc<Activity>,
-    ) -> Result<(), String>
+    async fn converse<T>(self, met: Met<T>, activity: Arc<Activity>) -> Result<(), String>
     where
         T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
     {
+        let Met { stream, first, protocol, peer, scheme, bounds } = met;
         let client = Client {
             address: peer.address.map(|address| address.ip()),
             port: peer.address.map_or(0, |address| address.port()),
@@ -405,7 +416,7 @@ impl<S: Stack> Door<S> {
                 loop {
                     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
                     let mut connection = Box::new(connection);
-                    let left = self.watch(&mut connection, Heads::Timed, timeouts, &activity).await;
+                    let left = Box::pin(self.watch(&mut connection, Heads::Timed, timeouts, &activity)).await;
                     let parts = match left {
                         Ok(Left::Resting) => connection.into_parts(),
                         Ok(Left::Nothing) => break Ok(()),
@@ -424,7 +435,7 @@ impl<S: Stack> Door<S> {
             Protocol::Http2 => {
                 let connection = http2::Connection::new(stream, stack, requests, &bounds, activity.clone());
                 let mut connection = Box::new(connection);
-                let ended = self.watch(&mut *connection, Heads::Untimed, timeouts, &activity).await;
+                let ended = Box::pin(self.watch(&mut *connection, Heads::Untimed, timeouts, &activity)).await;
                 return ended.map(drop).map_err(|error| error.to_string());
             }
         };
