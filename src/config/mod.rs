@@ -328,7 +328,8 @@ pub struct AssetsConfig {
     ///
     /// The smallest files come first; the rest is read from disk when asked for.
     pub memory: ByteSize,
-    /// How many ranges of a file one request may ask for, as PDF readers do. Default: 32; 1 to 1000.
+    /// How many ranges of a file one request may ask for, as PDF readers do; also of uploads, and of files that the
+    /// application hands over. Default: 32; 1 to 1000.
     ///
     /// Who asks for more gets the whole file.
     pub max_ranges: NonZeroUsize,

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,7 @@ use crate::http::{FileHeader, HandedOver, RequestId, Response};
 pub struct SendFile {
     /// The longest path first, since it is the one that is meant.
     folders: Vec<Folder>,
+    most_ranges: usize,
 }
 
 #[derive(Debug)]
@@ -103,11 +105,11 @@ impl Refusal {
 }
 
 impl SendFile {
-    /// Looks for the folders.
+    /// Looks for the folders. One request may ask for `most_ranges` of a file.
     ///
     /// # Errors
     /// When one is not there, or may not be used.
-    pub fn open(config: &[SendFileConfig]) -> Result<Self, FilesError> {
+    pub fn open(config: &[SendFileConfig], most_ranges: NonZeroUsize) -> Result<Self, FilesError> {
         const TABLE: &str = "[[send_file]]";
         let mut folders = Vec::new();
         for SendFileConfig { path, directory } in config {
@@ -120,7 +122,7 @@ impl SendFile {
             folders.push(Folder { path: path.as_ref().map(|path| path.as_str().to_owned()), directory, resolved });
         }
         folders.sort_by_key(|folder| std::cmp::Reverse(folder.path.as_ref().map_or(0, String::len)));
-        Ok(Self { folders })
+        Ok(Self { folders, most_ranges: most_ranges.get() })
     }
 
     /// Sends the file that an answer of the application hands over, if it does; else the answer as it is.
@@ -128,7 +130,7 @@ impl SendFile {
         let Some(handed_over) = response.extensions_mut().remove::<HandedOver>() else { return response };
         let HandedOver { header, value } = &handed_over;
         match self.find(&handed_over).await {
-            Ok((opened, name)) => send(response, opened, &name, kept),
+            Ok((opened, name)) => send(response, opened, &name, kept, self.most_ranges),
             Err(refusal) => {
                 let cause = std::error::Error::source(&refusal).map(ToString::to_string);
                 warn!(%id, %header, value = %String::from_utf8_lossy(value.as_bytes()), cause, "{refusal}");
@@ -209,7 +211,7 @@ async fn open(folder: &Path, rest: &[u8]) -> Result<(Opened, Name), Refusal> {
 /// Puts a file in the place of the answer's body. The application's connection goes with the body: what is
 /// left of it, if anything, is not waited for. Some applications announce the length of the file and send
 /// nothing.
-fn send(response: Response, opened: Opened, name: &Name, kept: &Kept) -> Response {
+fn send(response: Response, opened: Opened, name: &Name, kept: &Kept, most_ranges: usize) -> Response {
     let (head, body) = response.into_parts();
     drop(body);
     let mut headers = head.headers;
@@ -229,7 +231,7 @@ fn send(response: Response, opened: Opened, name: &Name, kept: &Kept) -> Respons
         status => status,
     };
     let mut response = if is_read && status == StatusCode::OK {
-        respond::with_file(opened, headers, Asked { method: &kept.method, headers: &kept.headers })
+        respond::with_file(opened, headers, Asked { method: &kept.method, headers: &kept.headers, most_ranges })
     } else {
         // Preconditions and ranges are about reading what is there (RFC 9110, sections 13.2.1 and 14.2).
         respond::with_all(status, opened, headers, &kept.method)
