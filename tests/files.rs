@@ -273,6 +273,21 @@ async fn a_file_that_the_application_names_is_sent_with_what_the_application_say
 }
 
 #[tokio::test]
+async fn the_application_says_in_which_charset_a_text_is() {
+    let folder = uploads();
+    let boat = "X-Accel-Redirect: /protected/%C5%82%C3%B3d%C5%BA%20100%25.txt\r\nX-Accel-Charset: koi8-r\r\n";
+    for (said, expected) in [
+        (boat.to_owned(), "text/plain; charset=koi8-r"),
+        (format!("{boat}Content-Type: text/html; charset=utf-8\r\n"), "text/html; charset=koi8-r"),
+        (format!("{boat}Content-Type: image/png\r\n"), "image/png"),
+    ] {
+        let (server, _app) = hand_over(&said, &declared(folder.path())).await;
+        let answer = get(server.address(), "/", "").await;
+        assert_eq!((answer.text(), answer.header("content-type")), ("boat", Some(expected)), "for {said}");
+    }
+}
+
+#[tokio::test]
 async fn clients_conditions_and_methods_reach_the_file() {
     let folder = uploads();
     let said = "X-Accel-Redirect: /protected/photos/cat.jpg\r\nETag: \"mine\"\r\n";

@@ -464,7 +464,8 @@ pub struct SendFileConfig {
     pub path: Option<UrlPrefix>,
     /// The folder of these files. It must be given.
     ///
-    /// Hidden files, and links that lead out of the folder, are not sent.
+    /// Hidden files, and links that lead out of the folder, are not sent. Of nginx's further words to these files
+    /// `X-Accel-Charset` is heeded, for texts; `X-Accel-Limit-Rate` and `X-Accel-Expires` have no effect.
     pub directory: PathBuf,
 }
 

@@ -34,7 +34,8 @@ pub(super) fn clean(head: &mut Parts) -> Result<(), Failure> {
 fn take_file(headers: &mut HeaderMap) -> Option<HandedOver> {
     let accel = headers.remove("x-accel-redirect").map(|value| (FileHeader::XAccelRedirect, value));
     let named = headers.remove("x-sendfile").map(|value| (FileHeader::XSendfile, value));
-    accel.or(named).map(|(header, value)| HandedOver { header, value })
+    let charset = headers.remove("x-accel-charset");
+    accel.or(named).map(|(header, value)| HandedOver { header, value, charset })
 }
 
 /// Whether an answer with this status may have a body at all (RFC 9110, section 6.4.1).
