@@ -336,7 +336,8 @@ async fn what_a_trusted_proxy_says_in_forwarded_reaches_the_application_in_its_f
         ("192.0.2.0/24", ["x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", ""]),
     ] {
         let server = TestServer::start(&format!(
-            "[listen]\nhttp = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"{trusted}\"]\n[upstream]\naddress = \"{}\"\n",
+            "[listen]\nhttp = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"{trusted}\"]\n\
+             trusted_headers = [\"Forwarded\", \"x-request-start\"]\n[upstream]\naddress = \"{}\"\n",
             app.address()
         ))
         .await;
@@ -344,6 +345,7 @@ async fn what_a_trusted_proxy_says_in_forwarded_reaches_the_application_in_its_f
         client
             .send(
                 "GET / HTTP/1.1\r\nHost: example.com\r\nX-Request-Start: t=1512345678901\r\n\
+                 X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: gopher\r\n\
                  Forwarded: for=mallory, for=\"[2001:db8::1]:4711\";proto=https;host=mallory\r\n\r\n",
             )
             .await;

@@ -95,14 +95,20 @@ pub struct ListenConfig {
     pub proxy_protocol: Vec<ListenAddress>,
     /// Access rights of unix sockets that vestibule makes. Default: "0660". Changes at a restart only.
     pub unix_mode: UnixMode,
-    /// Networks whose `X-Forwarded-For` and `-Proto`, or else `Forwarded`, and whose `X-Request-ID` and
-    /// `X-Request-Start` are believed. Default: none.
+    /// Networks whose word on the client is believed, in the fields of `trusted_headers`. Default: none.
     ///
     /// Name here the load balancer that stands before vestibule, and nothing else: whoever connects
     /// from one of these networks can claim any address. A peer on a unix socket counts as trusted
     /// only with `"unix"` in the list. "cloudflare" and "fastly" stand for the networks that these name as theirs, from
     /// which everybody who has an account there can send, too.
     pub trusted_proxies: Vec<values::TrustedPeer>,
+    /// The fields that these proxies write, each of them in every request. Default: "x-forwarded-for",
+    /// "x-forwarded-proto", "x-request-id" and "x-request-start"; "forwarded" (RFC 7239) is read where it is named.
+    ///
+    /// A proxy hands on as it came what it does not write, and then it is the word of any client: leave out what yours
+    /// does not set. One that writes `Forwarded` alone needs `["forwarded"]`. With both kinds the older fields are read
+    /// first, and `Forwarded` where there are none.
+    pub trusted_headers: Vec<values::TrustedHeader>,
 }
 
 impl Default for ListenConfig {
@@ -113,6 +119,7 @@ impl Default for ListenConfig {
             proxy_protocol: Vec::new(),
             unix_mode: UnixMode(0o660),
             trusted_proxies: Vec::new(),
+            trusted_headers: values::TrustedHeader::usual(),
         }
     }
 }
