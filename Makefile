@@ -1,6 +1,6 @@
 # The commands of the README, and nothing clever.
 
-.PHONY: demo demo-check test bench bench-collect bench-versus lint
+.PHONY: demo demo-check test bench bench-collect bench-versus bench-soak lint
 
 # The demo site behind vestibule, until Ctrl-C.
 demo:
@@ -28,6 +28,11 @@ bench-collect:
 bench-versus:
 	cargo build --release --locked
 	benches/versus
+
+# `serve` under a mixed load for half an hour, with restarts; `benches/soak --help` tells of the crowds.
+bench-soak:
+	cargo build --release --locked
+	benches/soak --binary target/release/vestibule
 
 lint:
 	cargo fmt --check

@@ -126,12 +126,12 @@ fn rule_with(reading: &Reading, name: &str) -> Option<Origin> {
 /// The uploads, and the files that the application may hand over.
 fn files(reading: &Reading) -> Vec<Finding> {
     let config = &reading.loaded.config;
-    let media = match Media::open(&config.media) {
+    let media = match Media::open(&config.media, config.assets.max_ranges) {
         Ok(media) => media.map(|media| Finding::Sound(format!("uploads: {media}"))),
         Err(error) => Some(Finding::Wrong(format!("{}{}", at(reading, "media", "directory"), chain(&error)))),
     };
     let folders = config.send_file.iter().enumerate().map(|(number, folder)| {
-        match SendFile::open(std::slice::from_ref(folder)) {
+        match SendFile::open(std::slice::from_ref(folder), config.assets.max_ranges) {
             Ok(folder) => Finding::Sound(format!("files to hand over: {folder}")),
             Err(error) => {
                 let origin = reading.loaded.origin_in_list("send_file", number, "directory");

@@ -1,6 +1,9 @@
 //! What the program tells on standard error: text for people, JSON for machines.
 //!
-//! The access log is not written here; it goes to standard output, by `layers::access_log`.
+//! The access log is not written here; it goes to standard output, by `layers::access_log`. What is told seldom, so
+//! that no stranger fills the log with it, is counted by [`seldom`].
+
+pub mod seldom;
 
 use std::io::{self, IsTerminal as _};
 

@@ -55,6 +55,35 @@ async fn an_upload_comes_with_all_that_keeps_it_harmless() {
     assert_eq!((part.status, part.text(), part.header("content-range")), (206, "89", Some("bytes 8-9/10")));
 }
 
+/// The parts of an answer, each with the bytes that it says it is.
+fn parts(answer: &Answer) -> Vec<(&str, &str)> {
+    assert_eq!(answer.status, 206, "{answer:?}");
+    let boundary = answer.header("content-type").unwrap().strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let (body, end) = answer.text().rsplit_once(&format!("\r\n--{boundary}--")).unwrap();
+    assert_eq!(end, "\r\n");
+    let part = |part| -> (&str, &str) {
+        let (head, bytes) = str::split_once(part, "\r\n\r\n").unwrap();
+        (head.split_once("Content-Range: bytes ").unwrap().1, bytes)
+    };
+    body.split(&*format!("\r\n--{boundary}\r\n")).skip(1).map(part).collect()
+}
+
+#[tokio::test]
+async fn several_ranges_of_an_upload_and_of_a_file_that_is_handed_over_come_in_one_answer() {
+    let folder = uploads();
+    let few = "[static]\nmax_ranges = 3\n";
+    let media = serve_media(folder.path(), few).await;
+    let said = "X-Accel-Redirect: /protected/photos/cat.jpg\r\nContent-Type: image/x-cat\r\n";
+    let (handing_over, _app) = hand_over(said, &format!("{}{few}", declared(folder.path()))).await;
+    for (server, path) in [(&media, "/media/photos/cat.jpg"), (&handing_over, "/")] {
+        let answer = get(server.address(), path, "Range: bytes=-1,0-1,1-3\r\n").await;
+        assert_eq!(parts(&answer), [("9-9/10", "9"), ("0-3/10", "0123")]);
+        assert_eq!(answer.header("x-content-type-options").is_some(), path != "/");
+        let whole = get(server.address(), path, "Range: bytes=0-0,2-2,4-4,6-6\r\n").await;
+        assert_eq!((whole.status, whole.text()), (200, "0123456789"), "more than there may be");
+    }
+}
+
 #[tokio::test]
 async fn what_could_act_as_a_part_of_the_site_is_for_saving_unless_named() {
     let folder = uploads();
@@ -241,6 +270,21 @@ async fn a_file_that_the_application_names_is_sent_with_what_the_application_say
 
     let part = get(server.address(), "/", "Range: bytes=0-1\r\nIf-Range: \"mine\"\r\n").await;
     assert_eq!((part.status, part.text()), (206, "01"));
+}
+
+#[tokio::test]
+async fn the_application_says_in_which_charset_a_text_is() {
+    let folder = uploads();
+    let boat = "X-Accel-Redirect: /protected/%C5%82%C3%B3d%C5%BA%20100%25.txt\r\nX-Accel-Charset: koi8-r\r\n";
+    for (said, expected) in [
+        (boat.to_owned(), "text/plain; charset=koi8-r"),
+        (format!("{boat}Content-Type: text/html; charset=utf-8\r\n"), "text/html; charset=koi8-r"),
+        (format!("{boat}Content-Type: image/png\r\n"), "image/png"),
+    ] {
+        let (server, _app) = hand_over(&said, &declared(folder.path())).await;
+        let answer = get(server.address(), "/", "").await;
+        assert_eq!((answer.text(), answer.header("content-type")), ("boat", Some(expected)), "for {said}");
+    }
 }
 
 #[tokio::test]

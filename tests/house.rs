@@ -18,12 +18,12 @@ const MAP: [(&str, &str); 19] = [
     ("collect", "config finding http manifest"),
     ("assets", "config http manifest"),
     ("files", "config http"),
-    ("upstream", "config http"),
+    ("upstream", "config http logging"),
     ("layers", "config http"),
     ("gate", "config http"),
     ("tls", "config"),
     ("telling", "cli collect finding"),
-    ("serve", "assets config files gate http layers tls upstream"),
+    ("serve", "assets config files gate http layers logging tls upstream"),
 ];
 
 /// The look at all of it may name whatever it looks at.

@@ -8,6 +8,7 @@ use tokio::net::{TcpSocket, TcpStream, UnixStream};
 use crate::support::app::App;
 use crate::support::client::Connection;
 use crate::support::curl::Answer;
+use crate::support::process::Process;
 use crate::support::server::TestServer;
 
 const LISTEN: &str = "[listen]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"localhost:0\"]\n\
@@ -120,6 +121,27 @@ async fn nobody_else_can_say_who_the_client_is() {
     let mut connection: Connection<TcpStream> = Connection::over(socket.connect(server.address()).await.unwrap());
     connection.send("PROXY TCP4 192.0.2.1 198.51.100.1 1 2\r\nGET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
     assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn a_stranger_who_comes_again_and_again_is_told_of_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("vestibule.toml");
+    let config = "[listen]\nhttp = [\"127.0.0.1:0\"]\nproxy_protocol = [\"127.0.0.1:0\"]\n\
+                  trusted_proxies = [\"192.0.2.1\"]\n[log]\nlevel = \"debug\"\nformat = \"text\"\n";
+    fs_err::write(&file, config).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vestibule"));
+    let server = Process::start(command.arg("serve").arg("--config").arg(&file).env_clear());
+    let port: u16 = server.wait_for_line("its port", |line| {
+        line.split("127.0.0.1:").nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    });
+    for level in ["WARN", "DEBUG", "DEBUG"] {
+        let mut connection = Connection::open(([127, 0, 0, 1], port).into()).await;
+        assert!(connection.is_closed().await);
+        let told = |line: &str| line.contains("closed a connection to an address of").then(|| line.to_owned());
+        let line = server.wait_for_line("the stranger", told);
+        assert!(line.contains(level) && line.contains("is not in [listen] trusted_proxies"), "{line}");
+    }
 }
 
 #[tokio::test]

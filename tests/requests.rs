@@ -326,6 +326,26 @@ async fn what_came_of_an_answer_that_broke_off_reaches_the_client() {
 }
 
 #[tokio::test]
+async fn a_length_beyond_all_numbers_is_a_mistake_and_one_that_is_only_large_is_too_large() {
+    let app = App::answering(HELLO).await;
+    let server = server(&app).await;
+    for (length, status) in [
+        ("104857601", 413),
+        ("18446744073709551613", 413),
+        // hyper means something else by the two largest numbers, and refuses them as it refuses a large head.
+        ("18446744073709551614", 431),
+        ("18446744073709551615", 431),
+        ("18446744073709551616", 400),
+        (&"9".repeat(200), 400),
+    ] {
+        let mut client = Connection::open(server.address()).await;
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\nhello")).await;
+        assert_eq!(client.answer().await.unwrap().status, status, "for {length}");
+    }
+    assert_eq!(app.connections(), 0);
+}
+
+#[tokio::test]
 async fn what_a_trusted_proxy_says_in_forwarded_reaches_the_application_in_its_fields() {
     let app = App::answering(HELLO).await;
     for (trusted, expected) in [
@@ -336,7 +356,8 @@ async fn what_a_trusted_proxy_says_in_forwarded_reaches_the_application_in_its_f
         ("192.0.2.0/24", ["x-forwarded-for: 127.0.0.1", "x-forwarded-proto: http", ""]),
     ] {
         let server = TestServer::start(&format!(
-            "[listen]\nhttp = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"{trusted}\"]\n[upstream]\naddress = \"{}\"\n",
+            "[listen]\nhttp = [\"127.0.0.1:0\"]\ntrusted_proxies = [\"{trusted}\"]\n\
+             trusted_headers = [\"Forwarded\", \"x-request-start\"]\n[upstream]\naddress = \"{}\"\n",
             app.address()
         ))
         .await;
@@ -344,6 +365,7 @@ async fn what_a_trusted_proxy_says_in_forwarded_reaches_the_application_in_its_f
         client
             .send(
                 "GET / HTTP/1.1\r\nHost: example.com\r\nX-Request-Start: t=1512345678901\r\n\
+                 X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: gopher\r\n\
                  Forwarded: for=mallory, for=\"[2001:db8::1]:4711\";proto=https;host=mallory\r\n\r\n",
             )
             .await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, LOCATION, ORIGIN, RETRY_AFTER, VARY,
+    LOCATION, ORIGIN, RETRY_AFTER, VARY,
 };
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -21,8 +21,8 @@ use super::choose::Choice;
 use super::contents::{Content, OnDisk};
 use crate::http::body::{Body, Piece, Pieces};
 use crate::http::dictionary::USE_AS_DICTIONARY;
-use crate::http::multipart::Multipart;
-use crate::http::{Response, answers};
+use crate::http::range::content_range;
+use crate::http::{Response, answers, multipart};
 
 /// What may be done with a file.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, OPTIONS");
@@ -69,7 +69,7 @@ pub(super) fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Result
         Choice::PreconditionFailed => return Ok(refuse(StatusCode::PRECONDITION_FAILED)),
         Choice::NotAcceptable => return Ok(depending_on_coding(refuse(StatusCode::NOT_ACCEPTABLE))),
         Choice::Unsatisfiable(variant) => {
-            let size = content_range("*", variant.size);
+            let size = content_range(None, variant.size);
             return Ok(with(refuse(StatusCode::RANGE_NOT_SATISFIABLE), CONTENT_RANGE, size));
         }
         Choice::Options => return Ok(assemble(StatusCode::NO_CONTENT, options(asset.always(), head), Body::Empty)),
@@ -176,24 +176,15 @@ fn part_headers(variant: &Variant, part: &Range<u64>) -> HeaderMap {
     // A part is no version of the file.
     headers.remove(USE_AS_DICTIONARY);
     headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
-    headers.insert(CONTENT_RANGE, content_range(&format!("{}-{}", part.start, part.end - 1), variant.size));
+    headers.insert(CONTENT_RANGE, content_range(Some(part), variant.size));
     headers
 }
 
-fn content_range(part: &str, size: u64) -> HeaderValue {
-    HeaderValue::try_from(format!("bytes {part}/{size}")).expect("digits are a header value")
-}
-
-/// The headers of an answer with several parts, and what it is made of. The type and the place of each part
-/// stand before it, and only there (RFC 9110, section 15.3.7.2).
+/// The headers of an answer with several parts, and what it is made of.
 fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Piece>) {
     let mut headers = variant.headers.clone();
     headers.remove(USE_AS_DICTIONARY);
-    let media_type = headers.get(CONTENT_TYPE);
-    let Multipart { content_type, length, pieces } =
-        Multipart::new(parts, variant.size, media_type, fastrand::u128(..));
-    headers.insert(CONTENT_TYPE, content_type);
-    headers.insert(CONTENT_LENGTH, length.into());
+    let pieces = multipart::frame(&mut headers, parts, variant.size);
     (headers, pieces)
 }
 

@@ -527,6 +527,11 @@ mod tests {
                 "[listen]\nhttp = [\"a:1\"]\nproxy_protocol = [\"a:1\"]",
                 "[listen] proxy_protocol: needs trusted_proxies",
             ),
+            ("[listen]\ntrusted_headers = [\"forwarded\"]", "[listen] trusted_headers: has no effect"),
+            (
+                "[listen]\ntrusted_proxies = [\"unix\"]\ntrusted_headers = [\"x-real-ip\"]",
+                "[listen] trusted_headers: \"x-real-ip\" is not read",
+            ),
             ("[upstream]\nrequest_buffer_share = 0", "[upstream] request_buffer_share"),
             ("[upstream]\nrequest_buffer_share = 1.1", "[upstream] request_buffer_share"),
             ("[tls]\ncertificate = \"a\"", "[tls] certificate"),

@@ -95,14 +95,20 @@ pub struct ListenConfig {
     pub proxy_protocol: Vec<ListenAddress>,
     /// Access rights of unix sockets that vestibule makes. Default: "0660". Changes at a restart only.
     pub unix_mode: UnixMode,
-    /// Networks whose `X-Forwarded-For` and `-Proto`, or else `Forwarded`, and whose `X-Request-ID` and
-    /// `X-Request-Start` are believed. Default: none.
+    /// Networks whose word on the client is believed, in the fields of `trusted_headers`. Default: none.
     ///
     /// Name here the load balancer that stands before vestibule, and nothing else: whoever connects
     /// from one of these networks can claim any address. A peer on a unix socket counts as trusted
     /// only with `"unix"` in the list. "cloudflare" and "fastly" stand for the networks that these name as theirs, from
     /// which everybody who has an account there can send, too.
     pub trusted_proxies: Vec<values::TrustedPeer>,
+    /// The fields that these proxies write, each of them in every request. Default: "x-forwarded-for",
+    /// "x-forwarded-proto", "x-request-id" and "x-request-start"; "forwarded" (RFC 7239) is read where it is named.
+    ///
+    /// A proxy hands on as it came what it does not write, and then it is the word of any client: leave out what yours
+    /// does not set. One that writes `Forwarded` alone needs `["forwarded"]`. With both kinds the older fields are read
+    /// first, and `Forwarded` where there are none.
+    pub trusted_headers: Vec<values::TrustedHeader>,
 }
 
 impl Default for ListenConfig {
@@ -113,6 +119,7 @@ impl Default for ListenConfig {
             proxy_protocol: Vec::new(),
             unix_mode: UnixMode(0o660),
             trusted_proxies: Vec::new(),
+            trusted_headers: values::TrustedHeader::usual(),
         }
     }
 }
@@ -328,7 +335,8 @@ pub struct AssetsConfig {
     ///
     /// The smallest files come first; the rest is read from disk when asked for.
     pub memory: ByteSize,
-    /// How many ranges of a file one request may ask for, as PDF readers do. Default: 32; 1 to 1000.
+    /// How many ranges of a file one request may ask for, as PDF readers do; also of uploads, and of files that the
+    /// application hands over. Default: 32; 1 to 1000.
     ///
     /// Who asks for more gets the whole file.
     pub max_ranges: NonZeroUsize,
@@ -463,7 +471,8 @@ pub struct SendFileConfig {
     pub path: Option<UrlPrefix>,
     /// The folder of these files. It must be given.
     ///
-    /// Hidden files, and links that lead out of the folder, are not sent.
+    /// Hidden files, and links that lead out of the folder, are not sent. Of nginx's further words to these files
+    /// `X-Accel-Charset` is heeded, for texts; `X-Accel-Limit-Rate` and `X-Accel-Expires` have no effect.
     pub directory: PathBuf,
 }
 
@@ -839,6 +848,10 @@ pub struct LimitsConfig {
     pub body_size: ByteSize,
     /// The least that must come of a request's body, in bytes per second, on average over `timeouts.body`.
     /// Default: 100; 0 for no such bound. Then 408. Each body is counted by itself, also where several share a link.
+    ///
+    /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What they
+    /// hold is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
+    /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::load::{Doubts, Problem};
 use super::values::{HostPattern, RouteTarget, ServerConfig, ServerState};
-use super::{Config, header_rule};
+use super::{Config, ListenConfig, header_rule};
 
 /// A table and a key.
 type Key = (&'static str, &'static str);
@@ -27,6 +27,7 @@ pub(super) struct Broken {
 pub(super) fn broken(config: &Config, doubts: &Doubts) -> Vec<Broken> {
     let mut rules = Rules { doubts, broken: Vec::new() };
     rules.proxy_protocol(config);
+    rules.trusted_headers(&config.listen);
     rules.certificate(config);
     rules.hsts(config);
     rules.health(config);
@@ -85,6 +86,15 @@ impl Rules<'_> {
             !listen.proxy_protocol.is_empty() && listen.trusted_proxies.is_empty(),
             &[KEY, ("listen", "trusted_proxies")],
             "needs trusted_proxies; name the balancer that sends the header, as in [\"10.0.0.0/8\"]",
+        );
+    }
+
+    fn trusted_headers(&mut self, listen: &ListenConfig) {
+        let is_written = listen.trusted_headers != ListenConfig::default().trusted_headers;
+        self.refuse(
+            is_written && listen.trusted_proxies.is_empty(),
+            &[("listen", "trusted_headers"), ("listen", "trusted_proxies")],
+            "has no effect without trusted_proxies; name the proxy that writes them, as in [\"10.0.0.0/8\"]",
         );
     }
 

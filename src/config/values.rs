@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use http::uri::PathAndQuery;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
@@ -27,6 +28,7 @@ deserialize_from_str!(
     ListenAddress,
     UnixMode,
     TrustedPeer,
+    TrustedHeader,
     UrlPrefix,
     MountPath,
     FilePath,
@@ -171,6 +173,34 @@ impl FromStr for TrustedPeer {
         text.parse::<IpNet>().map(Self::Network).map_err(|_| {
             let names = named_networks().map(|(name, _)| format!("{name:?}, ")).collect::<String>();
             format!("{text:?} is not a network; write an address, a CIDR as in \"10.0.0.0/8\", {names}or \"unix\"")
+        })
+    }
+}
+
+/// A field in which a trusted proxy says something of the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedHeader(pub HeaderName);
+
+impl TrustedHeader {
+    /// Those that are believed unless something else is said. `Forwarded` is none of them: most proxies do not write it,
+    /// and then it is the client's.
+    pub(super) fn usual() -> Vec<Self> {
+        let names = ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "x-request-start"];
+        names.map(|name| Self(HeaderName::from_static(name))).to_vec()
+    }
+}
+
+impl FromStr for TrustedHeader {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let forwarded = Self(HeaderName::from_static("forwarded"));
+        let mut known = Self::usual().into_iter().chain([forwarded]);
+        known.find(|header| text.eq_ignore_ascii_case(header.0.as_str())).ok_or_else(|| {
+            format!(
+                "{text:?} is not read; write those that the proxy sets of \"x-forwarded-for\", \"x-forwarded-proto\", \
+                 \"forwarded\", \"x-request-id\" and \"x-request-start\""
+            )
         })
     }
 }

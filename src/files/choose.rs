@@ -14,6 +14,8 @@ pub(super) enum Choice {
     Whole,
     /// These bytes.
     Part(Range<u64>),
+    /// These several parts.
+    Parts(Vec<Range<u64>>),
     /// The client has it already.
     NotModified,
     /// The file is not what the client expects.
@@ -22,26 +24,27 @@ pub(super) enum Choice {
     Unsatisfiable,
 }
 
-/// Chooses the answer to `GET` or `HEAD`. `allows_parts` is false where the application has said so.
+/// Chooses the answer to `GET` or `HEAD`. `most_ranges` is how many parts of the file one request may ask for; 0 where
+/// the application has said that there are none.
 pub(super) fn choose(
     method: &Method,
     headers: &HeaderMap,
     size: u64,
     current: Validators<'_>,
-    allows_parts: bool,
+    most_ranges: usize,
 ) -> Choice {
     match conditional::evaluate(method, headers, current) {
         Outcome::Failed => return Choice::PreconditionFailed,
         Outcome::Fresh => return Choice::NotModified,
         Outcome::Stale => {}
     }
-    // A range is defined for GET only, and who asks for several gets the whole (RFC 9110, section 14.2): downloads are
-    // continued with one.
-    let range = range::requested(headers, 1).filter(|_| method == Method::GET && allows_parts);
+    // A range is defined for GET only (RFC 9110, section 14.2).
+    let range = if method == Method::GET { range::requested(headers, most_ranges) } else { None };
     let range = range.filter(|_| conditional::range_may_continue(headers, current).unwrap_or(true));
     match range.map(|range| range.within(size)) {
-        None | Some(Selected::Whole | Selected::Parts(_)) => Choice::Whole,
+        None | Some(Selected::Whole) => Choice::Whole,
         Some(Selected::Part(part)) => Choice::Part(part),
+        Some(Selected::Parts(parts)) => Choice::Parts(parts),
         Some(Selected::Unsatisfiable) => Choice::Unsatisfiable,
     }
 }
@@ -66,7 +69,13 @@ mod tests {
             ("GET", &[("range", "bytes=0-1")], Choice::Part(0..2)),
             ("GET", &[("range", "bytes=8-")], Choice::Part(8..10)),
             ("GET", &[("range", "bytes=-3")], Choice::Part(7..10)),
-            ("GET", &[("range", "bytes=0-1,4-5")], Choice::Whole),
+            ("GET", &[("range", "bytes=4-5,0-1")], Choice::Parts(vec![4..6, 0..2])),
+            ("GET", &[("range", "bytes=0-1,1-5")], Choice::Part(0..6)),
+            ("GET", &[("range", "bytes=0-1,20-")], Choice::Part(0..2)),
+            ("GET", &[("range", "bytes=0-1,3-4,6-7")], Choice::Whole), // more than there may be
+            ("GET", &[("range", "bytes=10-,20-")], Choice::Unsatisfiable),
+            ("HEAD", &[("range", "bytes=4-5,0-1")], Choice::Whole),
+            ("GET", &[("range", "bytes=0-1,4-5"), ("if-range", "\"b\"")], Choice::Whole),
             ("GET", &[("range", "bytes=10-")], Choice::Unsatisfiable),
             ("GET", &[("range", "lines=0-1")], Choice::Whole),
             ("GET", &[("range", "bytes=0-1"), ("if-range", "\"a\"")], Choice::Part(0..2)),
@@ -82,10 +91,10 @@ mod tests {
         ] {
             let pairs =
                 fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
-            let chosen = choose(&method.parse().expect("a method"), &pairs.collect(), 10, current, true);
+            let chosen = choose(&method.parse().expect("a method"), &pairs.collect(), 10, current, 2);
             assert_eq!(chosen, expected, "for {method} {fields:?}");
         }
         let range = HeaderMap::from_iter([(::http::header::RANGE, HeaderValue::from_static("bytes=0-1"))]);
-        assert_eq!(choose(&Method::GET, &range, 10, current, false), Choice::Whole);
+        assert_eq!(choose(&Method::GET, &range, 10, current, 0), Choice::Whole);
     }
 }

@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use ::http::header::{
@@ -39,14 +40,15 @@ pub struct Media {
     prefix: String,
     cache_control: HeaderValue,
     inline: Vec<String>,
+    most_ranges: usize,
 }
 
 impl Media {
-    /// Looks for the folder.
+    /// Looks for the folder. One request may ask for `most_ranges` of a file.
     ///
     /// # Errors
     /// When it is not there, or may not be used.
-    pub fn open(config: &MediaConfig) -> Result<Option<Self>, FilesError> {
+    pub fn open(config: &MediaConfig, most_ranges: NonZeroUsize) -> Result<Option<Self>, FilesError> {
         let Some(directory) = &config.directory else { return Ok(None) };
         let seconds = config.max_age.0.as_secs();
         let cache_control = HeaderValue::try_from(format!("max-age={seconds}, public"));
@@ -55,6 +57,7 @@ impl Media {
             prefix: config.prefix.as_str().to_owned(),
             cache_control: cache_control.expect("digits and letters are a header value"),
             inline: config.inline.iter().map(|extension| extension.to_ascii_lowercase()).collect(),
+            most_ranges: most_ranges.get(),
         }))
     }
 
@@ -87,7 +90,7 @@ impl Media {
         let Some(name) = self.below_prefix(head.uri.path()).and_then(|path| Name::parse(&path)) else {
             return respond::refuse(StatusCode::NOT_FOUND, &head.method);
         };
-        let asked = Asked { method: &head.method, headers: &head.headers };
+        let asked = Asked { method: &head.method, headers: &head.headers, most_ranges: self.most_ranges };
         match respond::open(&self.folder, &name).await {
             Ok(opened) => respond::with_file(opened, self.headers(&name.file_name()), asked),
             Err(cause) => {

@@ -14,15 +14,18 @@ use tokio::task::spawn_blocking;
 
 use super::beneath::{self, Name, Opened};
 use super::choose::{Choice, choose};
-use crate::http::body::{Body, FileSlice};
+use crate::http::body::{Body, FileSlice, Pieces};
 use crate::http::conditional::Validators;
-use crate::http::{Response, answers};
+use crate::http::range::content_range;
+use crate::http::{Response, answers, multipart};
 
 /// What of a request counts when a file is sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Asked<'a> {
     pub(super) method: &'a Method,
     pub(super) headers: &'a HeaderMap,
+    /// How many ranges it may ask for.
+    pub(super) most_ranges: usize,
 }
 
 /// Stands for a tag where there is none yet. It is never sent, so nobody can have it.
@@ -54,12 +57,17 @@ pub(super) fn with_file(opened: Opened, mut headers: HeaderMap, asked: Asked<'_>
     let tag = headers.get(ETAG).map(without_weakness);
     let modified = headers.get(LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
     let current = Validators { tag: tag.as_ref().unwrap_or(&NO_TAG), modified };
-    match choose(asked.method, asked.headers, size, current, allows_parts) {
+    let most_ranges = if allows_parts { asked.most_ranges } else { 0 };
+    match choose(asked.method, asked.headers, size, current, most_ranges) {
         Choice::Whole => whole(StatusCode::OK, FileSlice::new(file, 0..size), size, headers, asked.method),
         Choice::Part(part) => {
-            headers.insert(CONTENT_RANGE, content_range(&format!("{}-{}", part.start, part.end - 1), size));
+            headers.insert(CONTENT_RANGE, content_range(Some(&part), size));
             let Range { start, end } = part;
             whole(StatusCode::PARTIAL_CONTENT, FileSlice::new(file, part), end - start, headers, asked.method)
+        }
+        Choice::Parts(parts) => {
+            let pieces = Pieces::new(multipart::frame(&mut headers, &parts, size), Some(FileSlice::new(file, 0..0)));
+            assemble(StatusCode::PARTIAL_CONTENT, headers, Body::Pieces(Box::new(pieces)))
         }
         Choice::NotModified => {
             // What a cache knows already (RFC 9110, section 15.4.5).
@@ -71,7 +79,7 @@ pub(super) fn with_file(opened: Opened, mut headers: HeaderMap, asked: Asked<'_>
         Choice::PreconditionFailed => refuse(StatusCode::PRECONDITION_FAILED, asked.method),
         Choice::Unsatisfiable => {
             let mut response = refuse(StatusCode::RANGE_NOT_SATISFIABLE, asked.method);
-            response.headers_mut().insert(CONTENT_RANGE, content_range("*", size));
+            response.headers_mut().insert(CONTENT_RANGE, content_range(None, size));
             response
         }
     }
@@ -112,8 +120,4 @@ fn without_weakness(tag: &HeaderValue) -> HeaderValue {
 
 fn date(moment: SystemTime) -> HeaderValue {
     HeaderValue::try_from(httpdate::fmt_http_date(moment)).expect("a date is a header value")
-}
-
-fn content_range(part: &str, size: u64) -> HeaderValue {
-    HeaderValue::try_from(format!("bytes {part}/{size}")).expect("digits are a header value")
 }

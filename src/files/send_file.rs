@@ -5,10 +5,13 @@
 //! locations; `X-Sendfile` names a file by its absolute path. Nothing outside of the declared folders is
 //! ever sent, and no client can ask for a declared path by itself: there is no such address.
 //!
-//! What the application says of the file holds: its type, its name, how long it may be kept, its tag.
+//! What the application says of the file holds: its type, its name, how long it may be kept, its tag. Of nginx's further
+//! words `X-Accel-Charset` is heeded. `X-Accel-Expires` is about a cache, and there is none; `X-Accel-Limit-Rate` is not
+//! done.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -27,7 +30,7 @@ use super::beneath::{Missing, Name, Opened};
 use super::respond::{self, Asked};
 use super::{FilesError, folder};
 use crate::config::SendFileConfig;
-use crate::http::media_type::content_type;
+use crate::http::media_type::{content_type, with_charset};
 use crate::http::{FileHeader, HandedOver, RequestId, Response};
 
 /// The folders from which the application may have files sent.
@@ -35,6 +38,7 @@ use crate::http::{FileHeader, HandedOver, RequestId, Response};
 pub struct SendFile {
     /// The longest path first, since it is the one that is meant.
     folders: Vec<Folder>,
+    most_ranges: usize,
 }
 
 #[derive(Debug)]
@@ -103,11 +107,11 @@ impl Refusal {
 }
 
 impl SendFile {
-    /// Looks for the folders.
+    /// Looks for the folders. One request may ask for `most_ranges` of a file.
     ///
     /// # Errors
     /// When one is not there, or may not be used.
-    pub fn open(config: &[SendFileConfig]) -> Result<Self, FilesError> {
+    pub fn open(config: &[SendFileConfig], most_ranges: NonZeroUsize) -> Result<Self, FilesError> {
         const TABLE: &str = "[[send_file]]";
         let mut folders = Vec::new();
         for SendFileConfig { path, directory } in config {
@@ -120,15 +124,18 @@ impl SendFile {
             folders.push(Folder { path: path.as_ref().map(|path| path.as_str().to_owned()), directory, resolved });
         }
         folders.sort_by_key(|folder| std::cmp::Reverse(folder.path.as_ref().map_or(0, String::len)));
-        Ok(Self { folders })
+        Ok(Self { folders, most_ranges: most_ranges.get() })
     }
 
     /// Sends the file that an answer of the application hands over, if it does; else the answer as it is.
     pub async fn settle(&self, mut response: Response, kept: &Kept, id: RequestId) -> Response {
         let Some(handed_over) = response.extensions_mut().remove::<HandedOver>() else { return response };
-        let HandedOver { header, value } = &handed_over;
+        let HandedOver { header, value, charset } = &handed_over;
         match self.find(&handed_over).await {
-            Ok((opened, name)) => send(response, opened, &name, kept),
+            Ok((opened, name)) => {
+                describe(response.headers_mut(), &name, charset.as_ref());
+                send(response, opened, kept, self.most_ranges)
+            }
             Err(refusal) => {
                 let cause = std::error::Error::source(&refusal).map(ToString::to_string);
                 warn!(%id, %header, value = %String::from_utf8_lossy(value.as_bytes()), cause, "{refusal}");
@@ -206,21 +213,27 @@ async fn open(folder: &Path, rest: &[u8]) -> Result<(Opened, Name), Refusal> {
     }
 }
 
-/// Puts a file in the place of the answer's body. The application's connection goes with the body: what is
-/// left of it, if anything, is not waited for. Some applications announce the length of the file and send
-/// nothing.
-fn send(response: Response, opened: Opened, name: &Name, kept: &Kept) -> Response {
-    let (head, body) = response.into_parts();
-    drop(body);
-    let mut headers = head.headers;
+/// Makes the headers of the application's answer those of the file.
+fn describe(headers: &mut HeaderMap, name: &Name, charset: Option<&HeaderValue>) {
     // Those speak of the body that the file replaces.
     for header in [CONTENT_LENGTH, CONTENT_ENCODING, CONTENT_RANGE, TRANSFER_ENCODING] {
         headers.remove(header);
     }
-    if headers.get(CONTENT_TYPE).is_none_or(HeaderValue::is_empty) {
-        let guessed = content_type(&name.file_name());
-        headers.insert(CONTENT_TYPE, HeaderValue::try_from(guessed.as_ref()).expect("media types are header values"));
-    }
+    let said = headers.get(CONTENT_TYPE).filter(|value| !value.is_empty()).cloned();
+    let media_type = said.unwrap_or_else(|| {
+        HeaderValue::try_from(content_type(&name.file_name()).as_ref()).expect("media types are header values")
+    });
+    let in_charset = charset.and_then(|charset| with_charset(&media_type, charset));
+    headers.insert(CONTENT_TYPE, in_charset.unwrap_or(media_type));
+}
+
+/// Puts a file in the place of the answer's body. The application's connection goes with the body: what is
+/// left of it, if anything, is not waited for. Some applications announce the length of the file and send
+/// nothing.
+fn send(response: Response, opened: Opened, kept: &Kept, most_ranges: usize) -> Response {
+    let (head, body) = response.into_parts();
+    drop(body);
+    let headers = head.headers;
     let is_read = matches!(kept.method, Method::GET | Method::HEAD);
     // A status of its own is kept, as that of an error page. Those with which no whole file can go are as if the
     // application had said nothing.
@@ -229,7 +242,7 @@ fn send(response: Response, opened: Opened, name: &Name, kept: &Kept) -> Respons
         status => status,
     };
     let mut response = if is_read && status == StatusCode::OK {
-        respond::with_file(opened, headers, Asked { method: &kept.method, headers: &kept.headers })
+        respond::with_file(opened, headers, Asked { method: &kept.method, headers: &kept.headers, most_ranges })
     } else {
         // Preconditions and ranges are about reading what is there (RFC 9110, sections 13.2.1 and 14.2).
         respond::with_all(status, opened, headers, &kept.method)

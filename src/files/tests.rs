@@ -29,6 +29,10 @@ fn headers(pairs: &[(&str, &'static str)]) -> HeaderMap {
     pairs.iter().map(pair).collect()
 }
 
+fn asked<'a>(method: &'a Method, headers: &'a HeaderMap) -> Asked<'a> {
+    Asked { method, headers, most_ranges: 3 }
+}
+
 async fn body(response: Response) -> String {
     let bytes = response.into_body().collect().await.expect("a whole body").to_bytes();
     String::from_utf8(bytes.to_vec()).expect("text")
@@ -37,7 +41,7 @@ async fn body(response: Response) -> String {
 #[tokio::test]
 async fn a_file_is_sent_whole_in_part_or_not_at_all() {
     let folder = tempfile::tempdir().expect("a folder");
-    for (method, asked, status, length, sent) in [
+    for (method, fields, status, length, sent) in [
         ("GET", &[][..], 200, Some("10"), "0123456789"),
         ("HEAD", &[], 200, Some("10"), ""),
         ("GET", &[("range", "bytes=2-4")], 206, Some("3"), "234"),
@@ -47,12 +51,12 @@ async fn a_file_is_sent_whole_in_part_or_not_at_all() {
         ("GET", &[("range", "bytes=10-")], 416, Some("26"), "416 Range Not Satisfiable\n"),
     ] {
         let opened = lying(&folder, "0123456789").await;
-        let (method, asked_headers) = (method.parse().expect("a method"), headers(asked));
+        let (method, wanted) = (method.parse().expect("a method"), headers(fields));
         let first = headers(&[("content-type", "text/plain"), ("cache-control", "private")]);
-        let response = with_file(opened, first, Asked { method: &method, headers: &asked_headers });
-        assert_eq!(response.status(), status, "for {method} {asked:?}");
+        let response = with_file(opened, first, asked(&method, &wanted));
+        assert_eq!(response.status(), status, "for {method} {fields:?}");
         let header = |name| response.headers().get(name).map(|value: &HeaderValue| value.to_str().expect("text"));
-        assert_eq!(header("content-length"), length, "for {method} {asked:?}");
+        assert_eq!(header("content-length"), length, "for {method} {fields:?}");
         if status < 400 {
             assert_eq!(header("etag"), Some("\"tag\""));
             assert_eq!(header("last-modified"), Some(DATE));
@@ -68,7 +72,7 @@ async fn a_file_is_sent_whole_in_part_or_not_at_all() {
             _ => None,
         };
         assert_eq!(header("content-range"), range);
-        assert_eq!(body(response).await, sent, "for {method} {asked:?}");
+        assert_eq!(body(response).await, sent, "for {method} {fields:?}");
     }
 }
 
@@ -84,7 +88,7 @@ async fn a_file_that_was_written_just_now_is_sent_whole_whatever_the_client_has(
     ] {
         let mut opened = lying(&folder, "0123456789").await;
         (opened.stamp.tag, opened.stamp.modified) = (None, None);
-        let response = with_file(opened, HeaderMap::new(), Asked { method: &Method::GET, headers: &headers(fields) });
+        let response = with_file(opened, HeaderMap::new(), asked(&Method::GET, &headers(fields)));
         assert_eq!(response.status(), status, "for {fields:?}");
         assert!(response.headers().get(ETAG).is_none() && response.headers().get(LAST_MODIFIED).is_none());
     }
@@ -110,7 +114,7 @@ async fn what_is_said_of_a_file_wins_over_what_the_disk_says() {
         (&[("range", "bytes=1-2")], 206),
     ] {
         let opened = lying(&folder, "0123456789").await;
-        let response = with_file(opened, headers(&said), Asked { method: &Method::GET, headers: &headers(fields) });
+        let response = with_file(opened, headers(&said), asked(&Method::GET, &headers(fields)));
         assert_eq!(response.status(), status, "for {fields:?}");
         if matches!(status, 200 | 206) {
             for (name, value) in said {
@@ -122,9 +126,39 @@ async fn what_is_said_of_a_file_wins_over_what_the_disk_says() {
     let mut said = headers(&said);
     said.insert("accept-ranges", HeaderValue::from_static("none"));
     let opened = lying(&folder, "0123456789").await;
-    let response =
-        with_file(opened, said, Asked { method: &Method::GET, headers: &headers(&[("range", "bytes=1-2")]) });
+    let response = with_file(opened, said, asked(&Method::GET, &headers(&[("range", "bytes=1-2")])));
     assert_eq!((response.status(), &response.headers()["accept-ranges"]), (StatusCode::OK, &"none".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn several_parts_come_from_a_file_that_was_opened_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let said = headers(&[("content-type", "text/plain")]);
+    let ranges = |text: &'static str| headers(&[("range", text)]);
+    let opened = lying(&folder, "0123456789").await;
+    let response = with_file(opened, said.clone(), asked(&Method::GET, &ranges("bytes=7-8, 0-1,2-3")));
+    // Another file under this name is another file.
+    fs_err::remove_file(folder.path().join("a.txt")).expect("it was there");
+    fs_err::write(folder.path().join("a.txt"), "abcdefghij").expect("a file");
+    let header = |name: &str| response.headers()[name].to_str().expect("text").to_owned();
+    let boundary = header("content-type").strip_prefix("multipart/byteranges; boundary=").expect("parts").to_owned();
+    let part = |range: &str, text: &str| {
+        format!("\r\n--{boundary}\r\nContent-Type: text/plain\r\nContent-Range: bytes {range}/10\r\n\r\n{text}")
+    };
+    let expected = format!("{}{}\r\n--{boundary}--\r\n", part("7-8", "78"), part("0-3", "0123"));
+    assert_eq!(
+        (response.status(), header("content-length")),
+        (StatusCode::PARTIAL_CONTENT, expected.len().to_string())
+    );
+    assert!(!response.headers().contains_key(CONTENT_RANGE), "each part has its own");
+    assert_eq!(header("etag"), "\"tag\"");
+    assert_eq!(body(response).await, expected);
+
+    let opened = lying(&folder, "0123456789").await;
+    let response = with_file(opened, said, asked(&Method::GET, &ranges("bytes=0-0,2-2,4-4,6-6")));
+    assert_eq!(response.status(), StatusCode::OK, "more than there may be");
+    assert_eq!(response.headers()[CONTENT_TYPE], "text/plain");
+    assert_eq!(body(response).await, "0123456789");
 }
 
 #[tokio::test]
@@ -132,13 +166,13 @@ async fn an_empty_file_is_an_answer_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let opened = lying(&folder, "").await;
     let range = headers(&[("range", "bytes=0-")]);
-    let response = with_file(opened, HeaderMap::new(), Asked { method: &Method::GET, headers: &range });
+    let response = with_file(opened, HeaderMap::new(), asked(&Method::GET, &range));
     assert_eq!(
         (response.status(), response.headers()[CONTENT_RANGE].to_str().unwrap()),
         (StatusCode::RANGE_NOT_SATISFIABLE, "bytes */0")
     );
     let opened = lying(&folder, "").await;
-    let response = with_file(opened, HeaderMap::new(), Asked { method: &Method::GET, headers: &HeaderMap::new() });
+    let response = with_file(opened, HeaderMap::new(), asked(&Method::GET, &HeaderMap::new()));
     assert_eq!((response.status(), response.headers()["content-length"].to_str().unwrap()), (StatusCode::OK, "0"));
     assert_eq!(body(response).await, "");
 }

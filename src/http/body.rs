@@ -215,6 +215,9 @@ impl FileSlice {
 
     /// The next piece; empty at the end. A file that is shorter than promised is an error, so that
     /// the connection is cut and no client takes half a file for a whole one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is shorter than that, or was written to; and for good from then on.
     pub fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         if self.remaining() == 0 {
             return Poll::Ready(Ok(Bytes::new()));

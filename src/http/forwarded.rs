@@ -3,10 +3,12 @@
 //! An application server believes what comes over its socket: gunicorn takes the scheme from
 //! `X-Forwarded-Proto` or `X-Forwarded-Ssl` and the script name from `SCRIPT_NAME`, Django can be told
 //! to believe more. So the application gets each of these facts from us, once, and no copy that a
-//! client made up. Nothing here knows which networks are trusted; the caller asks with a closure.
+//! client made up. Nothing here knows which networks are trusted, nor which fields they write; the caller tells with
+//! closures.
 //!
-//! Proxies say the same in `Forwarded` (RFC 7239), or in the older fields whose names begin with `X-Forwarded-`. Those
-//! are read first, because a proxy that writes one kind may hand on what a client wrote of the other.
+//! Proxies say the same in `Forwarded` (RFC 7239), or in the older fields whose names begin with `X-Forwarded-`. A proxy
+//! that writes one kind may hand on what a client wrote of the other, and nothing in a request tells which of the two it
+//! is. Where both are believed, the older ones are read first.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -41,18 +43,23 @@ pub struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestStart(pub HeaderValue);
 
-/// Reads what the peer says of the client, and believes it only of a trusted peer.
+/// Reads what the peer says of the client, and believes it only of a trusted peer, in the fields that it writes.
 ///
 /// `X-Forwarded-For` is read from its end, because every proxy adds the address it saw there: each
 /// trusted address hands on to the one before it, and the first that is not trusted is the client.
 /// An entry that is no address ends the search, as nobody vouches for what stands before it.
-pub fn origin(peer: Option<IpAddr>, is_trusted: impl Fn(Option<IpAddr>) -> bool, headers: &HeaderMap) -> Origin {
+pub fn origin(
+    peer: Option<IpAddr>,
+    is_trusted: impl Fn(Option<IpAddr>) -> bool,
+    is_written: impl Fn(&HeaderName) -> bool,
+    headers: &HeaderMap,
+) -> Origin {
     let peer = peer.map(|address| address.to_canonical());
     if !is_trusted(peer) {
         return Origin { address: peer, scheme: None, id: None, start: None };
     }
-    let [addresses, schemes, elements] =
-        [X_FORWARDED_FOR, X_FORWARDED_PROTO, FORWARDED].map(|name| lines(headers, &name));
+    let [addresses, schemes, elements] = [X_FORWARDED_FOR, X_FORWARDED_PROTO, FORWARDED]
+        .map(|name| if is_written(&name) { lines(headers, &name) } else { Vec::new() });
     let (address, scheme) = if addresses.is_empty() && schemes.is_empty() {
         let hops = elements.iter().rev().flat_map(|line| outside_quotes(line, b',')).map(parse_hop);
         let mut hops = hops.peekable();
@@ -64,7 +71,7 @@ pub fn origin(peer: Option<IpAddr>, is_trusted: impl Fn(Option<IpAddr>) -> bool,
         (address, nearest.and_then(parse_scheme))
     };
     // The last is the proxy's, if it adds one and leaves the client's.
-    let last = |name: &HeaderName| headers.get_all(name).into_iter().next_back();
+    let last = |name: &HeaderName| headers.get_all(name).into_iter().next_back().filter(|_| is_written(name));
     let id = last(&X_REQUEST_ID).and_then(|value| parse_request_id(value.as_bytes()));
     let start = last(&X_REQUEST_START).filter(|value| is_time(value.as_bytes()));
     Origin { address, scheme, id, start: start.cloned().map(RequestStart) }
@@ -388,6 +395,10 @@ const CLAIMS: [(&str, &str); 60] = [
 mod tests {
     use super::*;
 
+    fn all(_: &HeaderName) -> bool {
+        true
+    }
+
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
     }
@@ -426,7 +437,7 @@ mod tests {
             ("10.0.0.1", "2001:db8::1", address("2001:db8::1")),
             ("::ffff:10.0.0.1", "::ffff:198.51.100.1", address("198.51.100.1")),
         ] {
-            let found = origin(address(peer), ours, &headers(&[("x-forwarded-for", forwarded)]));
+            let found = origin(address(peer), ours, all, &headers(&[("x-forwarded-for", forwarded)]));
             assert_eq!(found.address, expected, "for {peer} saying {forwarded:?}");
         }
     }
@@ -441,7 +452,7 @@ mod tests {
             for before in others {
                 let value = HeaderValue::from_bytes(&[before, own].concat()).expect("a value");
                 let headers = HeaderMap::from_iter([(HeaderName::from_static(name), value)]);
-                let found = origin(address("10.0.0.1"), ours, &headers).address;
+                let found = origin(address("10.0.0.1"), ours, all, &headers).address;
                 assert_eq!(found, address("198.51.100.1"), "for {name} {before:?}");
             }
         }
@@ -475,20 +486,44 @@ mod tests {
             ("", here, None),
             (";=,", here, None),
         ] {
-            let found = origin(here, ours, &headers(&[("forwarded", forwarded)]));
+            let found = origin(here, ours, all, &headers(&[("forwarded", forwarded)]));
             assert_eq!((found.address, found.scheme), (expected, scheme), "for {forwarded:?}");
         }
         let lines = headers(&[("forwarded", "for=203.0.113.5"), ("forwarded", "for=198.51.100.1, for=10.1.1.1")]);
-        assert_eq!(origin(None, ours, &lines).address, address("198.51.100.1"));
-        assert_eq!(origin(address("192.0.2.9"), ours, &lines).address, address("192.0.2.9"));
+        assert_eq!(origin(None, ours, all, &lines).address, address("198.51.100.1"));
+        assert_eq!(origin(address("192.0.2.9"), ours, all, &lines).address, address("192.0.2.9"));
     }
 
     #[test]
-    fn where_a_proxy_writes_the_older_fields_forwarded_is_the_clients() {
+    fn what_a_proxy_does_not_write_is_the_clients() {
+        let fields = headers(&[
+            ("x-forwarded-for", "198.51.100.1"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=203.0.113.5;proto=http"),
+            ("x-request-id", "0123456789abcdef0123456789abcdef"),
+            ("x-request-start", "t=1"),
+        ]);
+        let (here, https, http) = ("10.0.0.1", Some(Scheme::Https), Some(Scheme::Http));
+        for (written, expected, scheme, has_id, has_start) in [
+            (&["x-forwarded-for", "x-forwarded-proto"][..], "198.51.100.1", https, false, false),
+            (&["x-forwarded-for"], "198.51.100.1", None, false, false),
+            (&["x-forwarded-proto", "forwarded"], here, https, false, false),
+            (&["forwarded", "x-request-id"], "203.0.113.5", http, true, false),
+            (&["x-request-start"], here, None, false, true),
+            (&[], here, None, false, false),
+        ] {
+            let found = origin(address(here), ours, |name: &HeaderName| written.contains(&name.as_str()), &fields);
+            assert_eq!((found.address, found.scheme), (address(expected), scheme), "for {written:?}");
+            assert_eq!((found.id.is_some(), found.start.is_some()), (has_id, has_start), "for {written:?}");
+        }
+    }
+
+    #[test]
+    fn where_both_are_believed_the_older_fields_are_read_first() {
         let claims = ("forwarded", "for=203.0.113.5;proto=https");
-        let found = origin(address("10.0.0.1"), ours, &headers(&[claims, ("x-forwarded-for", "198.51.100.1")]));
+        let found = origin(address("10.0.0.1"), ours, all, &headers(&[claims, ("x-forwarded-for", "198.51.100.1")]));
         assert_eq!((found.address, found.scheme), (address("198.51.100.1"), None));
-        let found = origin(address("10.0.0.1"), ours, &headers(&[claims, ("x-forwarded-proto", "http")]));
+        let found = origin(address("10.0.0.1"), ours, all, &headers(&[claims, ("x-forwarded-proto", "http")]));
         assert_eq!((found.address, found.scheme), (address("10.0.0.1"), Some(Scheme::Http)));
     }
 
@@ -506,7 +541,7 @@ mod tests {
             ("10.0.0.1", "t=1512345678901, t=1", false),
             ("10.0.0.1", "111111111111111111111111111111111", false),
         ] {
-            let found = origin(address(peer), ours, &headers(&[("x-request-start", start)])).start;
+            let found = origin(address(peer), ours, all, &headers(&[("x-request-start", start)])).start;
             assert_eq!(found.is_some(), is_believed, "for {peer} saying {start}");
             assert!(found.is_none_or(|found| found.0 == start));
         }
@@ -531,7 +566,7 @@ mod tests {
         fn whatever_a_client_wrote_before_the_element_of_a_trusted_proxy_is_the_one_that_counts(claim in "[ -~]{0,40}") {
             for nearest in ["for=198.51.100.1", "for=\"[2001:db8::1]:4711\";proto=https"] {
                 let line = HeaderValue::try_from(format!("{claim}, {nearest}")).expect("visible ASCII");
-                let found = origin(address("10.0.0.1"), ours, &HeaderMap::from_iter([(FORWARDED, line)]));
+                let found = origin(address("10.0.0.1"), ours, all, &HeaderMap::from_iter([(FORWARDED, line)]));
                 let expected = if nearest.contains("db8") { "2001:db8::1" } else { "198.51.100.1" };
                 proptest::prop_assert_eq!(found.address, address(expected));
             }
@@ -541,7 +576,7 @@ mod tests {
     #[test]
     fn a_list_over_several_lines_is_one_list() {
         let fields = headers(&[("x-forwarded-for", "203.0.113.5"), ("x-forwarded-for", "198.51.100.1, 10.1.1.1")]);
-        assert_eq!(origin(None, ours, &fields).address, address("198.51.100.1"));
+        assert_eq!(origin(None, ours, all, &fields).address, address("198.51.100.1"));
     }
 
     #[test]
@@ -553,7 +588,7 @@ mod tests {
             ("10.0.0.1", "gopher", None),
             ("192.0.2.9", "https", None),
         ] {
-            let found = origin(address(peer), ours, &headers(&[("x-forwarded-proto", proto)]));
+            let found = origin(address(peer), ours, all, &headers(&[("x-forwarded-proto", proto)]));
             assert_eq!(found.scheme, expected, "for {peer} saying {proto:?}");
         }
     }
@@ -569,7 +604,7 @@ mod tests {
             ("10.0.0.1", "0123-4567-89ab-cdef-0123-456789abcdef", None),
             ("192.0.2.9", "0123456789abcdef0123456789abcdef", None),
         ] {
-            let found = origin(address(peer), ours, &headers(&[("x-request-id", text)]));
+            let found = origin(address(peer), ours, all, &headers(&[("x-request-id", text)]));
             assert_eq!(found.id, expected, "for {peer} saying {text:?}");
         }
     }

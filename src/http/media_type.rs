@@ -7,6 +7,10 @@
 
 use std::borrow::Cow;
 
+use ::http::HeaderValue;
+
+use super::fields::{parameter, split};
+
 /// What a browser shall not guess from.
 const UNKNOWN: &str = "application/octet-stream";
 
@@ -70,6 +74,24 @@ pub fn content_type(name: &str) -> Cow<'static, str> {
     if is_text(media_type) { format!("{media_type}; charset=utf-8").into() } else { media_type.into() }
 }
 
+/// The same `Content-Type` with another charset in place of its own, if it is text and that is a charset's name.
+pub fn with_charset(media_type: &HeaderValue, charset: &HeaderValue) -> Option<HeaderValue> {
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.+".contains(byte);
+    let charset = charset.as_bytes();
+    let mut parts = split(media_type.as_bytes(), b';');
+    let essence = parts.next().filter(|essence| is_text(&String::from_utf8_lossy(essence).to_ascii_lowercase()))?;
+    if charset.is_empty() || charset.len() > 40 || !charset.iter().all(is_name) {
+        return None;
+    }
+    let mut written = essence.to_vec();
+    let is_charset = |part: &[u8]| parameter(part).is_some_and(|(name, _)| name.eq_ignore_ascii_case(b"charset"));
+    for part in parts.filter(|part| !part.is_empty() && !is_charset(part)).chain([&[b"charset=", charset].concat()[..]])
+    {
+        written.extend([b"; ", part].concat());
+    }
+    HeaderValue::try_from(written).ok()
+}
+
 fn is_text(media_type: &str) -> bool {
     const TEXTS: [&str; 5] =
         ["application/json", "application/json5", "application/javascript", "application/xml", "application/yaml"];
@@ -82,6 +104,28 @@ fn is_text(media_type: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_gets_another_charset_and_keeps_the_rest() {
+        for (media_type, charset, expected) in [
+            ("text/plain", "koi8-r", Some("text/plain; charset=koi8-r")),
+            ("text/html; charset=utf-8", "ISO-8859-1", Some("text/html; charset=ISO-8859-1")),
+            ("Text/CSV;header=present ; Charset=\"utf-8\"", "koi8-r", Some("Text/CSV; header=present; charset=koi8-r")),
+            ("application/json", "utf-16", Some("application/json; charset=utf-16")),
+            ("image/svg+xml", "utf-16", Some("image/svg+xml; charset=utf-16")),
+            ("text/plain;", "utf-8", Some("text/plain; charset=utf-8")),
+            ("image/png", "utf-8", None),
+            ("application/pdf; charset=x", "utf-8", None),
+            ("", "utf-8", None),
+            ("text/plain", "", None),
+            ("text/plain", "utf-8; x=y", None),
+            ("text/plain", "\"utf-8\"", None),
+            ("text/plain", "a-name-that-is-longer-than-any-charset-has", None),
+        ] {
+            let found = with_charset(&HeaderValue::from_static(media_type), &HeaderValue::from_static(charset));
+            assert_eq!(found.as_ref().map(|found| found.to_str().unwrap()), expected, "for {media_type} in {charset}");
+        }
+    }
 
     #[test]
     fn the_extension_decides_and_text_has_its_charset() {

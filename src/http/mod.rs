@@ -135,6 +135,8 @@ pub struct HandedOver {
     pub header: FileHeader,
     /// What it said.
     pub value: HeaderValue,
+    /// The charset of the file, if it is text and the application says which one it is in (`X-Accel-Charset`).
+    pub charset: Option<HeaderValue>,
 }
 
 /// A header with which an application hands a file over.

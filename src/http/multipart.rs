@@ -5,26 +5,38 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use ::http::HeaderValue;
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use ::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
 use super::body::Piece;
 
+/// Makes the headers of a whole file of `size` bytes those of an answer with some parts of it, and tells what this is
+/// made of; each part as a piece of the file. The type and the place of each part stand before it, and only there
+/// (RFC 9110, section 15.3.7.2).
+pub fn frame(headers: &mut HeaderMap, parts: &[Range<u64>], size: u64) -> Vec<Piece> {
+    let Multipart { content_type, length, pieces } =
+        Multipart::new(parts, size, headers.get(CONTENT_TYPE), fastrand::u128(..));
+    headers.insert(CONTENT_TYPE, content_type);
+    headers.insert(CONTENT_LENGTH, length.into());
+    pieces
+}
+
 /// An answer of several parts.
 #[derive(Debug)]
-pub struct Multipart {
+struct Multipart {
     /// The `Content-Type` of the whole answer.
-    pub content_type: HeaderValue,
+    content_type: HeaderValue,
     /// The length of the whole answer.
-    pub length: u64,
+    length: u64,
     /// What the answer is made of; each part as a piece of the file.
-    pub pieces: Vec<Piece>,
+    pieces: Vec<Piece>,
 }
 
 impl Multipart {
     /// Frames parts of a representation of `size` bytes. A file that has `boundary` in it by chance could be
     /// misread, so let it be a random number.
-    pub fn new(parts: &[Range<u64>], size: u64, media_type: Option<&HeaderValue>, boundary: u128) -> Self {
+    fn new(parts: &[Range<u64>], size: u64, media_type: Option<&HeaderValue>, boundary: u128) -> Self {
         let boundary = format!("{boundary:032x}");
         let media_type = media_type.and_then(|media_type| media_type.to_str().ok());
         let media_type = media_type.map(|media_type| format!("Content-Type: {media_type}\r\n")).unwrap_or_default();

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use ::http::HeaderMap;
 use ::http::header::RANGE;
+use ::http::{HeaderMap, HeaderValue};
 
 /// The ranges of a request, well-formed, before it is known how long the representation is.
 ///
@@ -64,6 +64,15 @@ pub fn requested(headers: &HeaderMap, most: usize) -> Option<Requested<'_>> {
         }
     }
     (count > 0).then_some(Requested { set, count })
+}
+
+/// The `Content-Range` of an answer with one part, or, without one, of the refusal of parts that are not there.
+pub fn content_range(part: Option<&Range<u64>>, size: u64) -> HeaderValue {
+    let text = match part {
+        Some(Range { start, end }) => format!("bytes {start}-{}/{size}", end - 1),
+        None => format!("bytes */{size}"),
+    };
+    HeaderValue::try_from(text).expect("digits are a header value")
 }
 
 /// Every range of a list; `None` for a malformed one. Empty members are passed over (section 5.6.1.2).
@@ -153,7 +162,6 @@ fn coalesce(parts: &[Range<u64>]) -> Vec<Range<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::http::HeaderValue;
     use proptest::prelude::{Strategy, any, prop};
     use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 

@@ -24,6 +24,9 @@ use crate::http::{Request, Response, answers};
 ///
 /// A body that grows beyond the limit on the way ends with `http_body_util::LengthLimitError`, and one
 /// that pauses for too long or is too slow with [`SlowBody`]; who reads it decides what to answer.
+///
+/// # Errors
+/// The refusal (413) of a body that announces more than it may have.
 pub fn bound(request: Request, limits: &LimitsConfig, timeouts: &TimeoutsConfig) -> Result<Request, Box<Response>> {
     // Nothing to bound, and no box to pay for.
     if request.body.is_end_stream() {

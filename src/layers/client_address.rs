@@ -1,6 +1,8 @@
 //! Who the client is: one value, for logs, limits and headers alike. What a balancer says in the PROXY protocol is in it
 //! already.
 
+use ::http::HeaderName;
+
 use crate::config::ListenConfig;
 use crate::http::{Request, forwarded};
 
@@ -11,7 +13,8 @@ pub fn resolve(mut request: Request, config: &ListenConfig) -> Request {
         return request;
     }
     let is_trusted = |address| config.trusted_proxies.iter().any(|peer| peer.covers(address));
-    let origin = forwarded::origin(request.client.address, is_trusted, &request.head.headers);
+    let is_written = |name: &HeaderName| config.trusted_headers.iter().any(|written| written.0 == *name);
+    let origin = forwarded::origin(request.client.address, is_trusted, is_written, &request.head.headers);
     if origin.address != request.client.address {
         // The port belongs to the proxy's connection.
         request.client.port = 0;

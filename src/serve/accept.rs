@@ -40,6 +40,7 @@ use crate::http::body::{Body, BodyError};
 use crate::http::early_hints::EarlyHints;
 use crate::http::{Client, Request, RequestId, Scheme, forwarded};
 use crate::layers::access_log::{AccessLog, LoggedBody};
+use crate::logging::seldom::Seldom;
 
 /// What an HTTP/2 connection in the clear begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -50,6 +51,9 @@ const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long an HTTP/2 connection without a request may take for what its client's windows hold back.
 const LAST_PIECES: Duration = Duration::from_secs(5);
+
+/// Whoever finds an address of `[listen] proxy_protocol` can connect to it again and again.
+static UNINTRODUCED: Seldom = Seldom::new();
 
 /// The service that answers every request.
 pub trait Stack:
@@ -324,7 +328,12 @@ impl<S: Stack> Door<S> {
             let introduced = self.introduced(&mut stream, peer, bounds.timeouts.handshake.0).await;
             peer = introduced.inspect_err(|reason| {
                 let peer = peer.address.map(display);
-                warn!(peer, %reason, "closed a connection to an address of [listen] proxy_protocol");
+                match UNINTRODUCED.note(std::time::Instant::now()) {
+                    Some(untold) => {
+                        warn!(peer, %reason, untold, "closed a connection to an address of [listen] proxy_protocol")
+                    }
+                    None => debug!(peer, %reason, "closed a connection to an address of [listen] proxy_protocol"),
+                }
             })?;
         }
         match beginning.security {

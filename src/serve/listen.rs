@@ -140,6 +140,9 @@ impl Listener {
     }
 
     /// The address as the operator would write it, with the port that was really taken.
+    ///
+    /// # Errors
+    /// When the system does not tell which port that is.
     pub fn address(&self) -> io::Result<ListenAddress> {
         match self {
             Self::Tcp(listener) => {

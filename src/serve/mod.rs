@@ -365,8 +365,8 @@ fn keep<T: Clone + PartialEq>(name: &str, new: &mut T, before: &T) {
 }
 
 fn keep_listeners(listen: &mut ListenConfig, bound: &ListenConfig) {
-    let ListenConfig { trusted_proxies, .. } = listen.clone();
-    let wanted = std::mem::replace(listen, ListenConfig { trusted_proxies, ..bound.clone() });
+    let ListenConfig { trusted_proxies, trusted_headers, .. } = listen.clone();
+    let wanted = std::mem::replace(listen, ListenConfig { trusted_proxies, trusted_headers, ..bound.clone() });
     if wanted != *listen {
         warn!("[listen] http, https, proxy_protocol and unix_mode stay as they were until the next restart");
     }

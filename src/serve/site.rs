@@ -86,8 +86,8 @@ impl Site {
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
         let header_rules = header_rules(&config.headers);
         let assets = Arc::new(Mounts::open(&config, &header_rules)?);
-        let media = Media::open(&config.media)?.map(Arc::new);
-        let send_file = Arc::new(SendFile::open(&config.send_file)?);
+        let media = Media::open(&config.media, config.assets.max_ranges)?.map(Arc::new);
+        let send_file = Arc::new(SendFile::open(&config.send_file, config.assets.max_ranges)?);
         let tls = match config.listen.https.is_empty() {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),

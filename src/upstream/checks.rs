@@ -49,6 +49,9 @@ impl Upstream {
 
     /// Tries each server once: whether it accepts a connection, and whether it is well, if that is asked. One that drains
     /// may have been stopped.
+    ///
+    /// # Errors
+    /// Of each server, what ails it.
     pub async fn probe_each(&self) -> Vec<(UpstreamAddress, Result<(), Ailment>)> {
         let mut found = Vec::new();
         for server in self.servers.iter().filter(|server| !server.drains()) {

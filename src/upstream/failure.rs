@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, io};
 
 use ::http::StatusCode;
@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use crate::http::body::SlowBody;
 use crate::http::{RequestId, Response, answers};
+use crate::logging::seldom::Seldom;
 
 /// What went wrong between vestibule and the application.
 #[derive(Debug, thiserror::Error)]
@@ -255,15 +256,32 @@ impl Failure {
         response
     }
 
-    /// Tells the log all that the client is not told. A client's own fault is no warning.
+    /// Tells the log all that the client is not told. A client's own fault is no warning, and what clients can bring
+    /// about as often as they like is one now and then.
     pub(super) fn log(&self, socket: &dyn fmt::Display, id: RequestId) {
         let cause = self.source().map(innermost);
         let waited = self.waited();
-        if self.is_clients_fault() {
-            debug!(%socket, %id, "{self}");
-        } else {
-            warn!(%socket, %id, waited, cause, "{self}");
+        match self.told_seldom().map(|kind| kind.note(Instant::now())) {
+            None if self.is_clients_fault() => debug!(%socket, %id, "{self}"),
+            None => warn!(%socket, %id, waited, cause, "{self}"),
+            Some(Some(untold)) => warn!(%socket, %id, waited, cause, untold, "{self}"),
+            Some(None) => debug!(%socket, %id, waited, cause, "{self}"),
         }
+    }
+
+    /// Our own limits, which a crowd of clients can hold at their end: each kind is told by itself.
+    fn told_seldom(&self) -> Option<&'static Seldom> {
+        static KINDS: [Seldom; 6] = [const { Seldom::new() }; 6];
+        let kind = match self {
+            Self::QueueFull => 0,
+            Self::QueueTooSlow { .. } => 1,
+            Self::MemoryTaken => 2,
+            Self::DiskTaken => 3,
+            Self::ShareTaken(_) => 4,
+            Self::Disk(_) => 5,
+            _ => return None,
+        };
+        Some(&KINDS[kind])
     }
 
     fn waited(&self) -> Option<String> {

@@ -7,6 +7,7 @@ use ::http::{StatusCode, Version};
 use crate::http::{FileHeader, HandedOver, hop_by_hop};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+const X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 
@@ -39,8 +40,10 @@ fn is_for_a_proxy(name: &HeaderName) -> bool {
 
 /// The file that the answer hands over. nginx's header wins where there are both.
 fn handed_over(headers: &HeaderMap) -> Option<HandedOver> {
-    let of = |name: HeaderName, header| headers.get(name).map(|value| HandedOver { header, value: value.clone() });
-    of(X_ACCEL_REDIRECT, FileHeader::XAccelRedirect).or_else(|| of(X_SENDFILE, FileHeader::XSendfile))
+    let accel = headers.get(X_ACCEL_REDIRECT).map(|value| (FileHeader::XAccelRedirect, value.clone()));
+    let named = || headers.get(X_SENDFILE).map(|value| (FileHeader::XSendfile, value.clone()));
+    let (header, value) = accel.or_else(named)?;
+    Some(HandedOver { header, value, charset: headers.get(X_ACCEL_CHARSET).cloned() })
 }
 
 /// Whether an answer with this status may have a body at all (RFC 9110, section 6.4.1).
