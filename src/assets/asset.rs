@@ -3,21 +3,19 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ::http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
-    LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
-};
+use ::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use ::http::request::Parts;
-use ::http::{HeaderMap, HeaderValue, StatusCode};
+use ::http::{HeaderMap, HeaderValue};
 
 use super::contents::{Content, Contents};
-use super::inventory::{Form, Listed};
+use super::inventory::{Form, Listed, Sha256Digest};
+use super::kinds::{Kind, Kinds, Own, Traits};
 use crate::config::AssetsConfig;
 use crate::http::Response;
 use crate::http::accept::{self, Said};
 use crate::http::conditional::Validators;
-use crate::http::dictionary::{self, Digest, USE_AS_DICTIONARY};
-use crate::http::encoding::{Accepted, Coding, ContentCoding};
+use crate::http::dictionary::{self, Digest};
+use crate::http::encoding::{Accepted, Coding};
 use crate::http::header_rules::{Edits, HeaderRules};
 use crate::manifest::json::hex;
 
@@ -83,20 +81,31 @@ impl Policy {
     pub(super) fn plain(&self) -> &HeaderValue {
         &self.plain
     }
+
+    /// How long a name may be kept that changes with its content.
+    pub(super) fn fingerprinted(&self) -> &HeaderValue {
+        &self.fingerprinted
+    }
 }
 
 /// One file, its compressed copies, and its deltas.
 #[derive(Debug)]
 pub(super) struct Asset {
     /// The file and its copies, the smallest first.
-    variants: Vec<Variant>,
+    variants: Box<[Variant]>,
     /// The deltas, the smallest first, and each smaller than any variant.
-    deltas: Vec<Variant>,
-    modified: Option<SystemTime>,
-    /// The headers of every answer about this file, errors included.
-    always: HeaderMap,
+    deltas: Box<[Variant]>,
+    common: Arc<Common>,
     most_ranges: usize,
     twins: Option<Box<Twins>>,
+}
+
+/// What all representations of a file have in common.
+#[derive(Debug)]
+struct Common {
+    kind: Arc<Kind>,
+    modified: Option<(SystemTime, HeaderValue)>,
+    use_as_dictionary: Option<HeaderValue>,
 }
 
 /// The same picture in other formats, each as a file of its own with the URL of the one that has them.
@@ -114,37 +123,33 @@ pub(super) struct Variant {
     pub(super) form: Form,
     pub(super) size: u64,
     pub(super) content: Content,
-    pub(super) tag: HeaderValue,
-    /// All headers of a 200. An answer gets a clone: copying a finished map is two allocations and no
-    /// hashing, while inserting ten headers one by one hashes ten names.
-    pub(super) headers: HeaderMap,
-    /// All headers of a 304: those of the 200 that a cache must learn again (RFC 9110, section 15.4.5).
-    /// Not `Last-Modified`, since there is a tag.
-    pub(super) not_modified: HeaderMap,
+    tag: HeaderValue,
+    length: HeaderValue,
+    common: Arc<Common>,
 }
 
 impl Asset {
     /// The answers for a file, or for one of those that may be sent in its place.
-    pub(super) fn new(file: &Listed, twins: &[&Listed], contents: &Contents, policy: &Policy) -> Self {
+    pub(super) fn new(file: &Listed, twins: &[&Listed], contents: &Contents, kinds: &Kinds<'_>) -> Self {
         // Another format is worth nothing but its fewer bytes.
         let mut twins: Vec<&Listed> = twins.iter().copied().filter(|twin| twin.size < file.size).collect();
         twins.sort_by_key(|twin| (twin.size, &twin.name));
-        let mut always = policy.always.clone();
-        if let Some(vary) = vary(file, &twins) {
-            always.insert(VARY, HeaderValue::from_static(vary));
-        }
-        let edits = policy.edits(file);
-        edits.apply(StatusCode::BAD_REQUEST, &mut always);
-        let mut asset = Self::with_headers(file, contents, policy, always, &edits);
+        let policy = kinds.policy();
+        let traits = Traits {
+            media_type: file.media_type.clone(),
+            is_fingerprinted: file.is_fingerprinted,
+            vary: vary(file, &twins),
+            is_dated: file.modified.is_some(),
+            is_dictionary: false,
+            edits: policy.edits(file),
+            type_in_place: None,
+        };
+        let mut asset = Self::of_kind(file, contents, kinds, traits.clone());
         if !twins.is_empty() {
             let other = |twin: &&Listed| {
-                let twin = twin.in_place_of(file);
-                let mut other = Self::with_headers(&twin, contents, policy, asset.always.clone(), &edits);
-                // A rule for the image's type says nothing of another format.
-                for variant in &mut other.variants {
-                    variant.headers.insert(CONTENT_TYPE, twin.media_type.clone());
-                }
-                (twin.media_type, other)
+                let type_in_place = Some(twin.media_type.clone());
+                let traits = Traits { is_dated: twin.modified.is_some(), type_in_place, ..traits.clone() };
+                (twin.media_type.clone(), Self::of_kind(&twin.in_place_of(file), contents, kinds, traits))
             };
             let others = twins.iter().map(other).collect();
             asset.twins = Some(Box::new(Twins { media_type: file.media_type.clone(), others }));
@@ -152,17 +157,36 @@ impl Asset {
         asset
     }
 
-    fn with_headers(file: &Listed, contents: &Contents, policy: &Policy, always: HeaderMap, edits: &Edits) -> Self {
-        let variant = |(form, size)| {
-            let mut variant = Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
-            edits.apply(StatusCode::OK, &mut variant.headers);
-            edits.apply(StatusCode::NOT_MODIFIED, &mut variant.not_modified);
-            variant
+    fn of_kind(file: &Listed, contents: &Contents, kinds: &Kinds<'_>, traits: Traits) -> Self {
+        let use_as_dictionary = kinds.policy().use_as_dictionary(file);
+        let date = |modified| {
+            let date = HeaderValue::try_from(httpdate::fmt_http_date(modified)).expect("a date is a header value");
+            (modified, date)
+        };
+        let common = Arc::new(Common {
+            kind: kinds.of(Traits { is_dictionary: use_as_dictionary.is_some(), ..traits }),
+            modified: file.modified.map(date),
+            use_as_dictionary,
+        });
+        let variant = |(form, size)| Variant {
+            form,
+            size,
+            content: contents.of(file, form, size),
+            tag: tag(&file.sha256, form),
+            length: size.into(),
+            common: Arc::clone(&common),
         };
         let mut all: Vec<_> = file.bodies().map(variant).collect();
         all.sort_by_key(|variant| (variant.size, variant.form));
-        let (deltas, variants) = all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
-        Self { variants, deltas, modified: file.modified, always, most_ranges: policy.most_ranges, twins: None }
+        let (deltas, variants): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
+        Self {
+            variants: variants.into(),
+            deltas: deltas.into(),
+            common,
+            most_ranges: kinds.policy().most_ranges,
+            twins: None,
+        }
     }
 
     /// The file, or the twin that suits a client better.
@@ -187,14 +211,15 @@ impl Asset {
 
     /// The headers of every answer about this file, errors included.
     pub(super) fn always(&self) -> &HeaderMap {
-        &self.always
+        self.common.kind.always()
     }
 
     /// The variant that suits a client best, or the delta from the dictionary that it has; `None` when it
     /// refuses all.
     pub(super) fn best(&self, accepted: &Accepted, dictionary: Option<&Digest>) -> Option<&Variant> {
         // The deltas are smaller than all others, so this goes from the smallest on.
-        let candidates = || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(&self.variants);
+        let candidates =
+            || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(&*self.variants);
         accepted.best(candidates().map(|variant| variant.form.coding())).and_then(|place| candidates().nth(place))
     }
 
@@ -221,44 +246,28 @@ impl Asset {
 
     /// What a variant is known by.
     pub(super) fn validators<'a>(&self, variant: &'a Variant) -> Validators<'a> {
-        Validators { tag: &variant.tag, modified: self.modified }
+        Validators { tag: &variant.tag, modified: self.common.modified.as_ref().map(|(modified, _)| *modified) }
     }
 }
 
 impl Variant {
-    fn new(file: &Listed, form: Form, size: u64, content: Content, policy: &Policy, always: &HeaderMap) -> Self {
-        let tag = tag(&file.sha256, form);
-        let cache_control = if file.is_fingerprinted { &policy.fingerprinted } else { &policy.plain };
-        let mut not_modified = always.clone();
-        not_modified.remove(X_CONTENT_TYPE_OPTIONS);
-        not_modified.insert(CACHE_CONTROL, cache_control.clone());
-        not_modified.insert(ETAG, tag.clone());
+    /// All headers of a 200.
+    pub(super) fn headers(&self) -> HeaderMap {
+        let common = &*self.common;
+        common.kind.whole(
+            self.form.coding(),
+            &Own {
+                tag: &self.tag,
+                length: &self.length,
+                modified: common.modified.as_ref().map(|(_, date)| date),
+                use_as_dictionary: common.use_as_dictionary.as_ref(),
+            },
+        )
+    }
 
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, file.media_type.clone());
-        headers.insert(CONTENT_LENGTH, size.into());
-        let token = match form.coding() {
-            ContentCoding::Identity => None,
-            ContentCoding::Alone(coding) => Some(coding.token()),
-            ContentCoding::Delta(coding) => Some(coding.token()),
-        };
-        if let Some(token) = token {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(token));
-        }
-        headers.insert(CACHE_CONTROL, cache_control.clone());
-        headers.insert(ETAG, tag.clone());
-        if let Some(modified) = file.modified {
-            let date = httpdate::fmt_http_date(modified);
-            headers.insert(LAST_MODIFIED, HeaderValue::try_from(date).expect("a date is a header value"));
-        }
-        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        headers.extend(always.clone());
-        if let Some(value) = policy.use_as_dictionary(file) {
-            // A copy that a browser has from before it could be a dictionary becomes one with the next 304.
-            not_modified.insert(USE_AS_DICTIONARY, value.clone());
-            headers.insert(USE_AS_DICTIONARY, value);
-        }
-        Self { form, size, content, tag, headers, not_modified }
+    /// All headers of a 304.
+    pub(super) fn not_modified(&self) -> HeaderMap {
+        self.common.kind.not_modified(&self.tag, self.common.use_as_dictionary.as_ref())
     }
 }
 
@@ -278,8 +287,8 @@ fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
 /// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
 /// range of one must not be glued to a range of the other.
-fn tag(sha256: &str, form: Form) -> HeaderValue {
-    let digest = sha256.get(..32).expect("the inventory lets only whole hashes pass");
+fn tag(sha256: &Sha256Digest, form: Form) -> HeaderValue {
+    let digest = hex(&sha256[..16]);
     let text = match form {
         Form::Whole => format!("\"{digest}\""),
         Form::Copy(Coding::Brotli) => format!("\"{digest}-br\""),

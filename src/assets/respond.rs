@@ -52,9 +52,9 @@ pub(super) fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Result
     let refuse = |status| refuse(status, asset.always(), head);
     let (status, headers, variant, parts) = match choice {
         Choice::Whole(variant) if head.method == Method::HEAD => {
-            return Ok(assemble(StatusCode::OK, variant.headers.clone(), Body::Empty));
+            return Ok(assemble(StatusCode::OK, variant.headers(), Body::Empty));
         }
-        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), variant, Wanted::Slice(0..variant.size)),
+        Choice::Whole(variant) => (StatusCode::OK, variant.headers(), variant, Wanted::Slice(0..variant.size)),
         Choice::Part(variant, part) => {
             let headers = part_headers(variant, &part);
             (StatusCode::PARTIAL_CONTENT, headers, variant, Wanted::Slice(part))
@@ -64,7 +64,7 @@ pub(super) fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Result
             (StatusCode::PARTIAL_CONTENT, headers, variant, Wanted::Pieces(pieces))
         }
         Choice::NotModified(variant) => {
-            return Ok(assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty));
+            return Ok(assemble(StatusCode::NOT_MODIFIED, variant.not_modified(), Body::Empty));
         }
         Choice::PreconditionFailed => return Ok(refuse(StatusCode::PRECONDITION_FAILED)),
         Choice::NotAcceptable => return Ok(depending_on_coding(refuse(StatusCode::NOT_ACCEPTABLE))),
@@ -172,7 +172,7 @@ fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
 }
 
 fn part_headers(variant: &Variant, part: &Range<u64>) -> HeaderMap {
-    let mut headers = variant.headers.clone();
+    let mut headers = variant.headers();
     // A part is no version of the file.
     headers.remove(USE_AS_DICTIONARY);
     headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
@@ -187,7 +187,7 @@ fn content_range(part: &str, size: u64) -> HeaderValue {
 /// The headers of an answer with several parts, and what it is made of. The type and the place of each part
 /// stand before it, and only there (RFC 9110, section 15.3.7.2).
 fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Piece>) {
-    let mut headers = variant.headers.clone();
+    let mut headers = variant.headers();
     headers.remove(USE_AS_DICTIONARY);
     let media_type = headers.get(CONTENT_TYPE);
     let Multipart { content_type, length, pieces } =
