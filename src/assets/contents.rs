@@ -9,8 +9,8 @@ use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::inventory::{Form, Listed, Sha256Digest};
+use super::inventory::{Form, Listed, Sha256Digest, digest};
 use super::marks::Mark;
 use super::{AssetsError, Folder, Problems};
 use crate::http::body::FileSlice;
@@ -37,9 +37,13 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(super) struct OnDisk {
     path: PathBuf,
-    /// How the file was when its hash was taken. `None` where the name itself has the hash: nobody writes other
-    /// bytes under such a name, but a deploy may well write the same ones again.
-    mark: Option<Mark>,
+    /// How the file was at start.
+    mark: Mark,
+    /// The hash of its bytes, where its name has one: a deploy may well write the same bytes again under such a name.
+    /// Of a copy no hash is known.
+    sha256: Option<Sha256Digest>,
+    /// How the file was when it was written anew, with the same bytes.
+    again: Mutex<Option<Mark>>,
     /// Set when some file of the folder is no longer what it was.
     has_changed: Arc<AtomicBool>,
 }
@@ -78,10 +82,22 @@ impl OnDisk {
             let message = format!("{} has {} bytes instead of {size}", self.path.display(), now.len());
             return Err(io::Error::other(message));
         }
-        if self.mark.is_some_and(|mark| mark != Mark::of(&now)) {
+        let mark = Mark::of(&now);
+        if mark != self.mark && !self.has_same_bytes(&file, mark)? {
             return Err(io::Error::other(format!("{} was written since", self.path.display())));
         }
         Ok(file)
+    }
+
+    /// Whether a file that was written anew has the bytes of which its name has the hash. The first who wants it reads it
+    /// through, and whoever comes meanwhile waits.
+    fn has_same_bytes(&self, file: &File, mark: Mark) -> io::Result<bool> {
+        let Some(sha256) = self.sha256 else { return Ok(false) };
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        if *again != Some(mark) && digest(file)? == sha256 && Mark::of(&file.metadata()?) == mark {
+            *again = Some(mark);
+        }
+        Ok(*again == Some(mark))
     }
 }
 
@@ -154,7 +170,8 @@ struct Look<'f> {
     form: Form,
     size: u64,
     wanted: Wanted,
-    is_named_by_hash: bool,
+    /// Where the file's name has the hash of its bytes.
+    sha256: Option<Sha256Digest>,
 }
 
 /// What is wanted of a file on the disk.
@@ -188,17 +205,12 @@ impl<'f> Plan<'f> {
         let mut by_place: HashMap<(&str, Form, u64), usize> = HashMap::with_capacity(number);
         let mut by_key: HashMap<Key, usize> = HashMap::with_capacity(number);
         for file in &folder.files {
-            let is_named_by_hash = file.is_fingerprinted || file.location != file.name;
+            let sha256 = (file.is_fingerprinted || file.location != file.name).then_some(file.sha256);
             let looks = &mut plan.looks;
             let mut look = |form: Form, size: u64| {
                 *by_place.entry((&file.location, form, size)).or_insert_with(|| {
-                    looks.push(Look {
-                        location: &file.location,
-                        form,
-                        size,
-                        wanted: Wanted::Presence,
-                        is_named_by_hash,
-                    });
+                    let sha256 = sha256.filter(|_| form == Form::Whole);
+                    looks.push(Look { location: &file.location, form, size, wanted: Wanted::Presence, sha256 });
                     looks.len() - 1
                 })
             };
@@ -317,8 +329,14 @@ impl Look<'_> {
         let content = match self.wanted {
             Wanted::Presence => None,
             Wanted::Mark => {
-                let mark = Some(mark).filter(|_| !self.is_named_by_hash);
-                Some(Content::Disk(Arc::new(OnDisk { path, mark, has_changed: Arc::clone(has_changed) })))
+                let (sha256, again) = (self.sha256, Mutex::default());
+                Some(Content::Disk(Arc::new(OnDisk {
+                    path,
+                    mark,
+                    sha256,
+                    again,
+                    has_changed: Arc::clone(has_changed),
+                })))
             }
             Wanted::Bytes if bytes.len() as u64 == self.size && !was_written => Some(Content::Memory(bytes.into())),
             Wanted::Bytes => return Ok(Err(format!("{name} changed while it was read"))),

@@ -4,12 +4,13 @@
 //! give their hashes, and it opens nothing but regular files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::http::HeaderValue;
 use fs_err::File;
+use fs_err::os::unix::fs::FileExt as _;
 use globset::GlobSet;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -293,22 +294,22 @@ fn walk(folder: &Path, role: Role) -> Result<(BTreeMap<String, Entry>, Hashed), 
             }
             (!is_stale).then_some((coding, *size))
         };
-        let (sha256, mark) = digest(&folder.join(name)).map_err(AssetsError::Unreadable)?;
+        let (sha256, mark) = hashed(&folder.join(name)).map_err(AssetsError::Unreadable)?;
         let entry = Entry {
             size: *size,
             media_type: content_type(name).into(),
-            sha256,
+            sha256: hex(&sha256),
             variants: Coding::ALL.into_iter().filter_map(copy).collect(),
             ..Entry::default()
         };
         Ok((name.clone(), entry, mark))
     };
-    let (mut entries, mut hashed) = (BTreeMap::new(), Hashed::new());
+    let (mut entries, mut marks) = (BTreeMap::new(), Hashed::new());
     for (name, entry, mark) in own.into_par_iter().map(entry).collect::<Result<Vec<_>, AssetsError>>()? {
-        hashed.insert(name.clone(), mark);
+        marks.insert(name.clone(), mark);
         entries.insert(name, entry);
     }
-    Ok((entries, hashed))
+    Ok((entries, marks))
 }
 
 /// Whether a compressed copy was made before its file was last written. Tools give it the file's own date, or a later
@@ -361,15 +362,24 @@ fn is_dangling(error: &walkdir::Error) -> bool {
 }
 
 /// A file's SHA-256, and how the file was before it was read.
-fn digest(path: &Path) -> io::Result<(String, Mark)> {
-    let mut file = File::open(path)?;
+fn hashed(path: &Path) -> io::Result<(Sha256Digest, Mark)> {
+    let file = File::open(path)?;
     let mark = Mark::of(&file.metadata()?);
+    Ok((digest(&file)?, mark))
+}
+
+/// The SHA-256 of an open file, whatever of it was read before.
+pub(super) fn digest(file: &File) -> io::Result<Sha256Digest> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; 64 * 1024];
+    let mut offset = 0;
     loop {
-        match file.read(&mut piece)? {
-            0 => return Ok((hex(&hash.finalize()), mark)),
-            length => hash.update(&piece[..length]),
+        match file.read_at(&mut piece, offset)? {
+            0 => return Ok(hash.finalize().into()),
+            length => {
+                hash.update(&piece[..length]);
+                offset += length as u64;
+            }
         }
     }
 }
