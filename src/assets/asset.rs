@@ -1,11 +1,13 @@
 //! One file as clients see it, with every header of its answers ready.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use ::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 
 use super::contents::{Content, Contents};
 use super::inventory::{Form, Listed, Sha256Digest};
@@ -15,7 +17,7 @@ use crate::http::Response;
 use crate::http::accept::{self, Said};
 use crate::http::conditional::Validators;
 use crate::http::dictionary::{self, Digest};
-use crate::http::encoding::{Accepted, Coding};
+use crate::http::encoding::{Accepted, Coding, ContentCoding};
 use crate::http::header_rules::{Edits, HeaderRules};
 use crate::manifest::json::hex;
 
@@ -91,21 +93,21 @@ impl Policy {
 /// One file, its compressed copies, and its deltas.
 #[derive(Debug)]
 pub(super) struct Asset {
-    /// The file and its copies, the smallest first.
-    variants: Box<[Variant]>,
-    /// The deltas, the smallest first, and each smaller than any variant.
-    deltas: Box<[Variant]>,
-    common: Arc<Common>,
+    bodies: Arc<Bodies>,
+    kind: Arc<Kind>,
+    use_as_dictionary: Option<Box<HeaderValue>>,
     most_ranges: usize,
     twins: Option<Box<Twins>>,
 }
 
-/// What all representations of a file have in common.
+/// Every representation of a file, which may have several names.
 #[derive(Debug)]
-struct Common {
-    kind: Arc<Kind>,
+pub(super) struct Bodies {
+    /// The file and its copies, the smallest first.
+    variants: Box<[Variant]>,
+    /// The deltas, the smallest first, and each smaller than any variant.
+    deltas: Box<[Variant]>,
     modified: Option<(SystemTime, HeaderValue)>,
-    use_as_dictionary: Option<HeaderValue>,
 }
 
 /// The same picture in other formats, each as a file of its own with the URL of the one that has them.
@@ -125,7 +127,6 @@ pub(super) struct Variant {
     pub(super) content: Content,
     tag: HeaderValue,
     length: HeaderValue,
-    common: Arc<Common>,
 }
 
 impl Asset {
@@ -159,31 +160,10 @@ impl Asset {
 
     fn of_kind(file: &Listed, contents: &Contents, kinds: &Kinds<'_>, traits: Traits) -> Self {
         let use_as_dictionary = kinds.policy().use_as_dictionary(file);
-        let date = |modified| {
-            let date = HeaderValue::try_from(httpdate::fmt_http_date(modified)).expect("a date is a header value");
-            (modified, date)
-        };
-        let common = Arc::new(Common {
-            kind: kinds.of(Traits { is_dictionary: use_as_dictionary.is_some(), ..traits }),
-            modified: file.modified.map(date),
-            use_as_dictionary,
-        });
-        let variant = |(form, size)| Variant {
-            form,
-            size,
-            content: contents.of(file, form, size),
-            tag: tag(&file.sha256, form),
-            length: size.into(),
-            common: Arc::clone(&common),
-        };
-        let mut all: Vec<_> = file.bodies().map(variant).collect();
-        all.sort_by_key(|variant| (variant.size, variant.form));
-        let (deltas, variants): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
         Self {
-            variants: variants.into(),
-            deltas: deltas.into(),
-            common,
+            bodies: kinds.bodies(file, || Bodies::new(file, contents)),
+            kind: kinds.of(Traits { is_dictionary: use_as_dictionary.is_some(), ..traits }),
+            use_as_dictionary: use_as_dictionary.map(Box::new),
             most_ranges: kinds.policy().most_ranges,
             twins: None,
         }
@@ -196,6 +176,10 @@ impl Asset {
     /// choice (RFC 9110, section 12.5.1). No `Content-Location` tells which one was sent: a cache has its tag and `Vary`.
     pub(super) fn suited(&self, headers: &HeaderMap) -> &Self {
         let Some(twins) = &self.twins else { return self };
+        // A twin has no copies.
+        if !Accepted::read(headers).allows(ContentCoding::Identity) {
+            return self;
+        }
         let mut best = (0, self);
         for (media_type, twin) in &twins.others {
             if let Said::ByName(quality) = accept::said_of(headers, media_type.as_bytes())
@@ -211,7 +195,23 @@ impl Asset {
 
     /// The headers of every answer about this file, errors included.
     pub(super) fn always(&self) -> &HeaderMap {
-        self.common.kind.always()
+        self.kind.always()
+    }
+
+    /// All headers of a 200.
+    pub(super) fn headers(&self, variant: &Variant) -> HeaderMap {
+        let own = Own {
+            tag: &variant.tag,
+            length: &variant.length,
+            modified: self.bodies.modified.as_ref().map(|(_, date)| date),
+            use_as_dictionary: self.use_as_dictionary.as_deref(),
+        };
+        self.kind.whole(variant.form.coding(), &own)
+    }
+
+    /// All headers of a 304.
+    pub(super) fn not_modified(&self, variant: &Variant) -> HeaderMap {
+        self.kind.not_modified(&variant.tag, self.use_as_dictionary.as_deref())
     }
 
     /// The variant that suits a client best, or the delta from the dictionary that it has; `None` when it
@@ -219,24 +219,24 @@ impl Asset {
     pub(super) fn best(&self, accepted: &Accepted, dictionary: Option<&Digest>) -> Option<&Variant> {
         // The deltas are smaller than all others, so this goes from the smallest on.
         let candidates =
-            || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(&*self.variants);
+            || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(self.variants());
         accepted.best(candidates().map(|variant| variant.form.coding())).and_then(|place| candidates().nth(place))
     }
 
     /// The deltas from a dictionary, the smallest first.
     pub(super) fn deltas(&self, dictionary: &Digest) -> impl Iterator<Item = &Variant> {
         let is_from = move |variant: &&Variant| matches!(&variant.form, Form::Delta(_, from) if from == dictionary);
-        self.deltas.iter().filter(is_from)
+        self.bodies.deltas.iter().filter(is_from)
     }
 
     /// Whether it has deltas at all.
     pub(super) fn has_deltas(&self) -> bool {
-        !self.deltas.is_empty()
+        !self.bodies.deltas.is_empty()
     }
 
     /// The file itself and its copies, the smallest first.
     pub(super) fn variants(&self) -> &[Variant] {
-        &self.variants
+        &self.bodies.variants
     }
 
     /// How many ranges one request may ask for.
@@ -246,28 +246,63 @@ impl Asset {
 
     /// What a variant is known by.
     pub(super) fn validators<'a>(&self, variant: &'a Variant) -> Validators<'a> {
-        Validators { tag: &variant.tag, modified: self.common.modified.as_ref().map(|(modified, _)| *modified) }
+        Validators { tag: &variant.tag, modified: self.bodies.modified.as_ref().map(|(modified, _)| *modified) }
     }
 }
 
-impl Variant {
-    /// All headers of a 200.
-    pub(super) fn headers(&self) -> HeaderMap {
-        let common = &*self.common;
-        common.kind.whole(
-            self.form.coding(),
-            &Own {
-                tag: &self.tag,
-                length: &self.length,
-                modified: common.modified.as_ref().map(|(_, date)| date),
-                use_as_dictionary: common.use_as_dictionary.as_ref(),
-            },
-        )
+impl Bodies {
+    /// All texts are parts of one: for files in their tens of thousands that is most of what they take besides the
+    /// contents.
+    fn new(file: &Listed, contents: &Contents) -> Self {
+        let mut texts = Texts::default();
+        let date = file.modified.map(|modified| (modified, texts.add(&httpdate::fmt_http_date(modified))));
+        let mut all: Vec<_> = file.bodies().collect();
+        all.sort_unstable_by_key(|(form, size)| (*size, *form));
+        let places: Vec<_> = all
+            .iter()
+            .map(|(form, size)| (texts.add(&tag(&file.sha256, *form)), texts.add(&size.to_string())))
+            .collect();
+        let texts = texts.finish();
+        let value = |place: Range<usize>| {
+            HeaderValue::from_maybe_shared(texts.slice(place)).expect("tags, dates and numbers are header values")
+        };
+        let variant = |((form, size), (tag, length)): ((Form, u64), (Range<usize>, Range<usize>))| Variant {
+            form,
+            size,
+            content: contents.of(file, form, size),
+            tag: value(tag),
+            length: value(length),
+        };
+        let all = all.into_iter().zip(places).map(variant);
+        let (deltas, variants): (Vec<_>, Vec<_>) = all.partition(|variant| matches!(variant.form, Form::Delta(..)));
+        let modified = date.map(|(modified, date)| (modified, value(date)));
+        Self { variants: variants.into(), deltas: deltas.into(), modified }
     }
 
-    /// All headers of a 304.
-    pub(super) fn not_modified(&self) -> HeaderMap {
-        self.common.kind.not_modified(&self.tag, self.common.use_as_dictionary.as_ref())
+    /// Whether a file has these.
+    pub(super) fn are_of(&self, file: &Listed) -> bool {
+        let all = || self.variants.iter().chain(&self.deltas);
+        let has = |(form, size)| all().any(|variant| variant.form == form && variant.size == size);
+        let modified = self.modified.as_ref().map(|(modified, _)| *modified);
+        modified == file.modified && all().count() == file.bodies().count() && file.bodies().all(has)
+    }
+}
+
+/// Texts one behind the other.
+#[derive(Default)]
+struct Texts(String);
+
+impl Texts {
+    /// Its place.
+    fn add(&mut self, text: &str) -> Range<usize> {
+        let start = self.0.len();
+        self.0.push_str(text);
+        start..self.0.len()
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.0.shrink_to_fit();
+        self.0.into()
     }
 }
 
@@ -287,9 +322,9 @@ fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
 /// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
 /// range of one must not be glued to a range of the other.
-fn tag(sha256: &Sha256Digest, form: Form) -> HeaderValue {
+fn tag(sha256: &Sha256Digest, form: Form) -> String {
     let digest = hex(&sha256[..16]);
-    let text = match form {
+    match form {
         Form::Whole => format!("\"{digest}\""),
         Form::Copy(Coding::Brotli) => format!("\"{digest}-br\""),
         Form::Copy(Coding::Zstd) => format!("\"{digest}-zst\""),
@@ -297,6 +332,5 @@ fn tag(sha256: &Sha256Digest, form: Form) -> HeaderValue {
         Form::Delta(coding, dictionary) => {
             format!("\"{digest}-{}-{}\"", coding.token(), hex(&dictionary[..8]))
         }
-    };
-    HeaderValue::try_from(text).expect("hexadecimal digits are a header value")
+    }
 }

@@ -10,7 +10,7 @@ use super::inventory::Form;
 use crate::http::Client;
 use crate::http::conditional::{self, Outcome};
 use crate::http::dictionary::{self, Digest};
-use crate::http::encoding::{Accepted, ContentCoding};
+use crate::http::encoding::Accepted;
 use crate::http::range::{self, Requested, Selected};
 
 /// What to answer.
@@ -36,12 +36,10 @@ pub(super) enum Choice<'a> {
     MethodNotAllowed,
 }
 
-/// Chooses the answer.
+/// Chooses the answer from an asset that suits the client.
 pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Choice<'a> {
     let headers = &head.headers;
     let accepted = Accepted::read(headers);
-    // A twin has no copies.
-    let asset = if accepted.allows(ContentCoding::Identity) { asset.suited(headers) } else { asset };
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
         Method::GET => range::requested(headers, asset.most_ranges()),
@@ -127,7 +125,7 @@ mod tests {
     use crate::assets::kinds::Kinds;
     use crate::config::AssetsConfig;
     use crate::http::Scheme;
-    use crate::http::encoding::{Coding, DictionaryCoding};
+    use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
     use crate::manifest::Needs;
 
     const TAG: &str = "\"abababababababababababababababab\"";
@@ -469,8 +467,10 @@ mod tests {
 
     /// Status and format of an answer.
     fn format_of(method: &str, fields: &[(&str, &str)]) -> String {
-        let kind = |variant: &Variant| variant.headers()["content-type"].to_str().expect("text")[6..].to_owned();
-        match choose(&picture(), &head(method, fields), &client()) {
+        let (picture, head) = (picture(), head(method, fields));
+        let asset = picture.suited(&head.headers);
+        let kind = |variant: &Variant| asset.headers(variant)["content-type"].to_str().expect("text")[6..].to_owned();
+        match choose(asset, &head, &client()) {
             Choice::Whole(variant) => format!("200 {}", kind(variant)),
             Choice::Part(variant, part) => format!("206 {} {}-{}", kind(variant), part.start, part.end - 1),
             Choice::Parts(variant, parts) => format!("206 {} {}", kind(variant), parts.len()),
@@ -546,11 +546,13 @@ mod tests {
         let picture = picture();
         assert_eq!(picture.always()["vary"], "Accept");
         for accept in ["image/avif", "image/webp", "*/*"] {
-            let Choice::Whole(variant) = choose(&picture, &head("GET", &[("accept", accept)]), &client()) else {
+            let head = head("GET", &[("accept", accept)]);
+            let asset = picture.suited(&head.headers);
+            let Choice::Whole(variant) = choose(asset, &head, &client()) else {
                 panic!("all of it");
             };
-            assert_eq!(variant.headers()["vary"], "Accept", "for {accept}");
-            assert_eq!(variant.not_modified()["vary"], "Accept", "for {accept}");
+            assert_eq!(asset.headers(variant)["vary"], "Accept", "for {accept}");
+            assert_eq!(asset.not_modified(variant)["vary"], "Accept", "for {accept}");
         }
         assert!(!asset(&[]).always().contains_key("vary"));
     }

@@ -4,7 +4,7 @@
 //! the same for every file of its kind, and there are few kinds: a set of whole headers for each representation would
 //! be most of the memory that a large site takes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::header::{
@@ -12,8 +12,10 @@ use ::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
 
-use super::asset::Policy;
+use super::asset::{Bodies, Policy};
+use super::inventory::{Listed, Sha256Digest};
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::header_rules::Edits;
@@ -57,16 +59,18 @@ pub(super) struct Own<'v> {
     pub(super) use_as_dictionary: Option<&'v HeaderValue>,
 }
 
-/// Every kind so far.
+/// Every kind so far, and the representations of every file.
 #[derive(Debug)]
 pub(super) struct Kinds<'p> {
     policy: &'p Policy,
     known: Mutex<HashMap<Traits, Arc<Kind>>>,
+    /// By the hash of the file.
+    bodies: Mutex<HashMap<Sha256Digest, Arc<Bodies>>>,
 }
 
 impl<'p> Kinds<'p> {
     pub(super) fn new(policy: &'p Policy) -> Self {
-        Self { policy, known: Mutex::default() }
+        Self { policy, known: Mutex::default(), bodies: Mutex::default() }
     }
 
     pub(super) fn policy(&self) -> &'p Policy {
@@ -82,6 +86,30 @@ impl<'p> Kinds<'p> {
         known.insert(traits, Arc::clone(&kind));
         kind
     }
+
+    /// The representations of a file; made, unless another name has the same ones.
+    pub(super) fn bodies(&self, file: &Listed, make: impl FnOnce() -> Bodies) -> Arc<Bodies> {
+        let lock = || self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bodies) = lock().get(&file.sha256).filter(|bodies| bodies.are_of(file)) {
+            return Arc::clone(bodies);
+        }
+        let bodies = Arc::new(make());
+        lock().insert(file.sha256, Arc::clone(&bodies));
+        bodies
+    }
+}
+
+/// A value that counts no references. Those of a [`Kind`] are copied by nearly every request, and all cores would count
+/// on the same line of the cache. There are as many as there are media types, and they are kept for good.
+fn uncounted(value: &HeaderValue) -> HeaderValue {
+    static VALUES: Mutex<BTreeSet<&'static [u8]>> = Mutex::new(BTreeSet::new());
+    let mut values = VALUES.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = values.get(value.as_bytes()).copied().unwrap_or_else(|| {
+        let kept: &'static [u8] = Vec::leak(value.as_bytes().to_vec());
+        values.insert(kept);
+        kept
+    });
+    HeaderValue::from_maybe_shared(Bytes::from_static(kept)).expect("it was one before")
 }
 
 const CODINGS: usize = 1 + Coding::ALL.len() + DictionaryCoding::ALL.len();
@@ -112,12 +140,12 @@ impl Kind {
             always.insert(VARY, HeaderValue::from_static(vary));
         }
         traits.edits.apply(StatusCode::BAD_REQUEST, &mut always);
-        let cache_control = if traits.is_fingerprinted { policy.fingerprinted() } else { policy.plain() };
-        let whole = codings().map(|coding| whole(traits, coding, cache_control, &always));
+        let cache_control = uncounted(if traits.is_fingerprinted { policy.fingerprinted() } else { policy.plain() });
+        let whole = codings().map(|coding| whole(traits, coding, &cache_control, &always));
 
         let mut not_modified = always.clone();
         not_modified.remove(X_CONTENT_TYPE_OPTIONS);
-        not_modified.insert(CACHE_CONTROL, cache_control.clone());
+        not_modified.insert(CACHE_CONTROL, cache_control);
         not_modified.insert(ETAG, OPEN);
         if traits.is_dictionary {
             // A copy that a browser has from before it could be a dictionary becomes one with the next 304.
@@ -167,7 +195,7 @@ fn fill(headers: &mut HeaderMap, name: HeaderName, own: &HeaderValue) {
 
 fn whole(traits: &Traits, coding: ContentCoding, cache_control: &HeaderValue, always: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, traits.media_type.clone());
+    headers.insert(CONTENT_TYPE, uncounted(&traits.media_type));
     headers.insert(CONTENT_LENGTH, OPEN);
     let token = match coding {
         ContentCoding::Identity => None,
@@ -189,7 +217,7 @@ fn whole(traits: &Traits, coding: ContentCoding, cache_control: &HeaderValue, al
     }
     traits.edits.apply(StatusCode::OK, &mut headers);
     if let Some(media_type) = &traits.type_in_place {
-        headers.insert(CONTENT_TYPE, media_type.clone());
+        headers.insert(CONTENT_TYPE, uncounted(media_type));
     }
     headers
 }

@@ -278,6 +278,7 @@ impl Assets {
         let Some(asset) = self.below_prefix(head.uri.path()).and_then(|path| self.file(&path)) else {
             return self.not_found(head);
         };
+        let asset = asset.suited(&head.headers);
         match respond::respond(choose::choose(asset, head, client), asset, head) {
             Ok(response) => response,
             Err(unread) => respond::read(unread, asset, head).await,
