@@ -1,7 +1,8 @@
-//! What it costs to tell which folder answers a path, and that this does not grow with the number of mounts
-//! or of files: neither for a file, nor for a request that goes on to the application.
+//! What it costs to tell who answers a path, and that this does not grow with what is configured: with the number of
+//! mounts, of files, of `[[headers]]` and of `[[redirects]]`; neither for a file, nor for a request that goes on to the
+//! application.
 //!
-//! Compare with: itself, line by line. Only the lookup is measured; `benches/choose.rs` has the answer.
+//! Compare with: itself, line by line. Only the lookups are measured; `benches/choose.rs` has the answer.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
@@ -12,7 +13,10 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use http::request::Parts;
 use vestibule::assets::Mounts;
+use vestibule::config::header_rule::{self, HeaderRule};
 use vestibule::config::{Config, MountConfig};
+use vestibule::http::header_rules::HeaderRules;
+use vestibule::layers::redirects::Redirects;
 
 fn head(path: &str) -> Parts {
     http::Request::get(path).body(()).expect("a request").into_parts().0
@@ -46,7 +50,7 @@ fn lookups(criterion: &mut Criterion) {
             bencher.iter(|| black_box(mounts.find(black_box(&head))).is_some());
         });
     };
-    for count in [1, 200] {
+    for count in [1, 20, 200] {
         let paths = (0..count).map(|n| format!("/part-{n}/"));
         let mounts = open(paths.map(|path| mount(&path, few.path())).collect());
         let name = format!("{count} mounts");
@@ -62,9 +66,45 @@ fn lookups(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// So many tables, each with its number in place of `{}`.
+fn config(count: usize, table: &str) -> Config {
+    let text: String = (0..count).map(|number| table.replace("{}", &number.to_string())).collect();
+    toml::from_str(&text).expect("a configuration")
+}
+
+fn rules(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("rules");
+    let (file, page) = ("/static/css/app.0123456789ab.css", "/accounts/profile/7/");
+    for count in [1, 20, 200] {
+        let table = "[[headers]]\npath = \"/part-{}/*\"\nset = { \"X-{}\" = \"1\" }\n";
+        let config = config(count, table);
+        let paths = header_rule::glob_set(&config.headers).expect("patterns");
+        let rules = HeaderRules::new(paths, config.headers.iter().map(HeaderRule::edits).collect());
+        group.bench_function(BenchmarkId::new("the application's", format!("{count} for headers")), |bencher| {
+            bencher.iter(|| rules.for_raw_path(black_box(page)));
+        });
+    }
+    for (kind, end) in [("exact", ""), ("with all below", "*")] {
+        for count in [1, 20, 200] {
+            let table = format!("[[redirects]]\nfrom = \"/accounts/old-{{}}/{end}\"\nto = \"/\"\n");
+            let redirects = Redirects::new(&config(count, &table).redirects);
+            let (file, page) = (head(file), head(page));
+            assert!(redirects.redirect(&page.uri).is_none());
+            let name = format!("{count} redirects, {kind}");
+            group.bench_function(BenchmarkId::new("a file", &name), |bencher| {
+                bencher.iter(|| redirects.redirect(black_box(&file.uri)));
+            });
+            group.bench_function(BenchmarkId::new("the application's", &name), |bencher| {
+                bencher.iter(|| redirects.redirect(black_box(&page.uri)));
+            });
+        }
+    }
+    group.finish();
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = lookups
+    targets = lookups, rules
 }
 criterion_main!(benches);

@@ -84,6 +84,8 @@ pub enum Rule {
     BundlerManifest,
     /// The cache of compressed copies and deltas cannot be written.
     CacheNotWritten,
+    /// The cache has entries that no run has left there as they are.
+    CacheDamaged,
     /// What a look at finished files, or at templates, found.
     Discrepancy,
 }
@@ -108,6 +110,7 @@ impl Rule {
             Self::UnknownApp => "unknown-app",
             Self::BundlerManifest => "bundler-manifest",
             Self::CacheNotWritten => "cache-not-written",
+            Self::CacheDamaged => "cache-damaged",
             Self::Discrepancy => "discrepancy",
         }
     }
@@ -138,6 +141,7 @@ impl Rule {
             Self::CacheNotWritten => {
                 "let the user that runs this write to the folder, or set [collect] cache to another one"
             }
+            Self::CacheDamaged => "find out what else writes to the folder, or remove it",
             Self::Discrepancy => "run `vestibule collect` again",
             Self::NotUnderstood
             | Self::UnpublishableName

@@ -175,9 +175,21 @@ fn annotate(text: &mut String, level: Level, properties: &[(&str, String)], mess
     writeln!(text, "::{level}{space}{properties}::{}", data(message)).expect("writing to a string never fails");
 }
 
-/// What would end a workflow command, written so that it does not.
+/// What would end a workflow command, written so that it does not. There is no such way to write any other control
+/// character, and the log of a job is shown on terminals.
 fn data(text: &str) -> String {
-    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+    let mut written = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '%' => written.push_str("%25"),
+            '\r' => written.push_str("%0D"),
+            '\n' => written.push_str("%0A"),
+            '\t' => written.push('\t'),
+            letter if letter.is_control() => written.extend(letter.escape_unicode()),
+            letter => written.push(letter),
+        }
+    }
+    written
 }
 
 /// The same within its properties.
@@ -252,8 +264,8 @@ mod tests {
     #[test]
     fn an_annotation_is_one_line_whatever_is_in_it() {
         let hostile = Finding {
-            message: "50%\r\n::warning::x".into(),
-            source: Some("./a,b:c%.css".into()),
+            message: "50%\r\n::warning::x\u{1b}[31m\0\u{9b}".into(),
+            source: Some("./a,b:c%\n\r\u{7}\u{1b}]0;x.css".into()),
             position: None,
             ..missing(Level::Warning)
         };
@@ -261,7 +273,7 @@ mod tests {
         let failed = Told { findings: &findings, failure: Some(failure()), summary: None, numbers: None };
         let expected = "\
 ::error file=static/css/a.css,line=2,col=14,title=missing-reference::css/a.css:2:14: refers to \"x.png\", but there is no \"css/x.png\"
-::warning file=a%2Cb%3Ac%25.css,title=missing-reference::css/a.css: 50%25%0D%0A::warning::x
+::warning file=a%2Cb%3Ac%25%0A%0D\\u{7}\\u{1b}]0;x.css,title=missing-reference::css/a.css: 50%25%0D%0A::warning::x\\u{1b}[31m\\u{0}\\u{9b}
 ";
         let texts = told(&failed, Format::Github);
         assert_eq!(texts.output, expected);

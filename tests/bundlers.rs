@@ -205,7 +205,11 @@ fn a_manifest_that_is_not_sound_stops_the_run_and_is_named() {
         (Some("[1]"), "manifest.json: it is no manifest that is known"),
         (
             Some(r#"{"a.js": {"file": "assets/gone-C5Dl8irD.js"}, "b.js": {"file": "assets/main-BbttCdzD.js"}}"#),
-            "manifest.json: it lists assets/gone-C5Dl8irD.js, not to be found in the source folders",
+            "manifest.json:1:20: it lists assets/gone-C5Dl8irD.js, which no source folder has",
+        ),
+        (
+            Some("{\"main.js\": \"/static/assets/main-BbttCdzD.js\",\n  \"a\": \"/static/a-C5Dl8irD.js?x\"}"),
+            "manifest.json:2:9: it lists /static/a-C5Dl8irD.js, which no source folder has",
         ),
         (None, "manifest.json: it cannot be read (entity not found)"),
     ] {

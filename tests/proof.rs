@@ -95,7 +95,25 @@ fn what_was_collected_is_proved() {
 #[test]
 fn every_way_to_spoil_the_folder_is_found() {
     type Spoil = fn(&Site);
-    let table: [(&str, Spoil, &str); 18] = [
+    let table: [(&str, Spoil, &str); 20] = [
+        (
+            "a link out of the folder",
+            |site| {
+                let (name, outside) = (site.output().join("robots.txt"), site.output().with_file_name("outside.txt"));
+                fs_err::rename(&name, &outside).unwrap();
+                fs_err::os::unix::fs::symlink(outside, name).unwrap();
+            },
+            "robots.txt: it is a link that leads out of the folder",
+        ),
+        (
+            "a folder that is a link out of the folder",
+            |site| {
+                let (name, outside) = (site.output().join("img"), site.output().with_file_name("img-outside"));
+                fs_err::rename(&name, &outside).unwrap();
+                fs_err::os::unix::fs::symlink(outside, name).unwrap();
+            },
+            "img: it is a link that leads out of the folder",
+        ),
         (
             "a file that is not listed",
             |site| fs_err::write(site.output().join("css/more.css"), "x").unwrap(),
@@ -218,6 +236,15 @@ fn every_way_to_spoil_the_folder_is_found() {
         let errors = told(&prove(&site).errors);
         assert!(errors.iter().any(|error| fits(error, expected)), "{what}: {errors:?}");
     }
+}
+
+#[test]
+fn a_link_that_stays_in_the_folder_is_no_error() {
+    let site = collected();
+    let (name, inside) = (site.output().join("css"), site.output().join(".vestibule-css"));
+    fs_err::rename(&name, &inside).unwrap();
+    fs_err::os::unix::fs::symlink(".vestibule-css", name).unwrap();
+    assert_eq!(told(&prove(&site).errors), [""; 0]);
 }
 
 /// Changes a byte in the middle.

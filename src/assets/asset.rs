@@ -1,22 +1,22 @@
 //! One file as clients see it, with every header of its answers ready.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ::http::header::{
-    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
-    LAST_MODIFIED, VARY, X_CONTENT_TYPE_OPTIONS,
-};
+use ::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use ::http::request::Parts;
-use ::http::{HeaderMap, HeaderValue, StatusCode};
+use ::http::{HeaderMap, HeaderValue};
+use bytes::Bytes;
 
 use super::contents::{Content, Contents};
-use super::inventory::{Form, Listed};
+use super::inventory::{Form, Listed, Sha256Digest};
+use super::kinds::{Kind, Kinds, Own, Traits};
 use crate::config::AssetsConfig;
 use crate::http::Response;
 use crate::http::accept::{self, Said};
 use crate::http::conditional::Validators;
-use crate::http::dictionary::{self, Digest, USE_AS_DICTIONARY};
+use crate::http::dictionary::{self, Digest};
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
 use crate::http::header_rules::{Edits, HeaderRules};
 use crate::manifest::json::hex;
@@ -83,20 +83,31 @@ impl Policy {
     pub(super) fn plain(&self) -> &HeaderValue {
         &self.plain
     }
+
+    /// How long a name may be kept that changes with its content.
+    pub(super) fn fingerprinted(&self) -> &HeaderValue {
+        &self.fingerprinted
+    }
 }
 
 /// One file, its compressed copies, and its deltas.
 #[derive(Debug)]
 pub(super) struct Asset {
-    /// The file and its copies, the smallest first.
-    variants: Vec<Variant>,
-    /// The deltas, the smallest first, and each smaller than any variant.
-    deltas: Vec<Variant>,
-    modified: Option<SystemTime>,
-    /// The headers of every answer about this file, errors included.
-    always: HeaderMap,
+    bodies: Arc<Bodies>,
+    kind: Arc<Kind>,
+    use_as_dictionary: Option<Box<HeaderValue>>,
     most_ranges: usize,
     twins: Option<Box<Twins>>,
+}
+
+/// Every representation of a file, which may have several names.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    /// The file and its copies, the smallest first.
+    variants: Box<[Variant]>,
+    /// The deltas, the smallest first, and each smaller than any variant.
+    deltas: Box<[Variant]>,
+    modified: Option<(SystemTime, HeaderValue)>,
 }
 
 /// The same picture in other formats, each as a file of its own with the URL of the one that has them.
@@ -114,37 +125,32 @@ pub(super) struct Variant {
     pub(super) form: Form,
     pub(super) size: u64,
     pub(super) content: Content,
-    pub(super) tag: HeaderValue,
-    /// All headers of a 200. An answer gets a clone: copying a finished map is two allocations and no
-    /// hashing, while inserting ten headers one by one hashes ten names.
-    pub(super) headers: HeaderMap,
-    /// All headers of a 304: those of the 200 that a cache must learn again (RFC 9110, section 15.4.5).
-    /// Not `Last-Modified`, since there is a tag.
-    pub(super) not_modified: HeaderMap,
+    tag: HeaderValue,
+    length: HeaderValue,
 }
 
 impl Asset {
     /// The answers for a file, or for one of those that may be sent in its place.
-    pub(super) fn new(file: &Listed, twins: &[&Listed], contents: &Contents, policy: &Policy) -> Self {
+    pub(super) fn new(file: &Listed, twins: &[&Listed], contents: &Contents, kinds: &Kinds<'_>) -> Self {
         // Another format is worth nothing but its fewer bytes.
         let mut twins: Vec<&Listed> = twins.iter().copied().filter(|twin| twin.size < file.size).collect();
         twins.sort_by_key(|twin| (twin.size, &twin.name));
-        let mut always = policy.always.clone();
-        if let Some(vary) = vary(file, &twins) {
-            always.insert(VARY, HeaderValue::from_static(vary));
-        }
-        let edits = policy.edits(file);
-        edits.apply(StatusCode::BAD_REQUEST, &mut always);
-        let mut asset = Self::with_headers(file, contents, policy, always, &edits);
+        let policy = kinds.policy();
+        let traits = Traits {
+            media_type: file.media_type.clone(),
+            is_fingerprinted: file.is_fingerprinted,
+            vary: vary(file, &twins),
+            is_dated: file.modified.is_some(),
+            is_dictionary: false,
+            edits: policy.edits(file),
+            type_in_place: None,
+        };
+        let mut asset = Self::of_kind(file, contents, kinds, traits.clone());
         if !twins.is_empty() {
             let other = |twin: &&Listed| {
-                let twin = twin.in_place_of(file);
-                let mut other = Self::with_headers(&twin, contents, policy, asset.always.clone(), &edits);
-                // A rule for the image's type says nothing of another format.
-                for variant in &mut other.variants {
-                    variant.headers.insert(CONTENT_TYPE, twin.media_type.clone());
-                }
-                (twin.media_type, other)
+                let type_in_place = Some(twin.media_type.clone());
+                let traits = Traits { is_dated: twin.modified.is_some(), type_in_place, ..traits.clone() };
+                (twin.media_type.clone(), Self::of_kind(&twin.in_place_of(file), contents, kinds, traits))
             };
             let others = twins.iter().map(other).collect();
             asset.twins = Some(Box::new(Twins { media_type: file.media_type.clone(), others }));
@@ -152,17 +158,15 @@ impl Asset {
         asset
     }
 
-    fn with_headers(file: &Listed, contents: &Contents, policy: &Policy, always: HeaderMap, edits: &Edits) -> Self {
-        let variant = |(form, size)| {
-            let mut variant = Variant::new(file, form, size, contents.of(file, form, size), policy, &always);
-            edits.apply(StatusCode::OK, &mut variant.headers);
-            edits.apply(StatusCode::NOT_MODIFIED, &mut variant.not_modified);
-            variant
-        };
-        let mut all: Vec<_> = file.bodies().map(variant).collect();
-        all.sort_by_key(|variant| (variant.size, variant.form));
-        let (deltas, variants) = all.into_iter().partition(|variant| matches!(variant.form, Form::Delta(..)));
-        Self { variants, deltas, modified: file.modified, always, most_ranges: policy.most_ranges, twins: None }
+    fn of_kind(file: &Listed, contents: &Contents, kinds: &Kinds<'_>, traits: Traits) -> Self {
+        let use_as_dictionary = kinds.policy().use_as_dictionary(file);
+        Self {
+            bodies: kinds.bodies(file, || Bodies::new(file, contents)),
+            kind: kinds.of(Traits { is_dictionary: use_as_dictionary.is_some(), ..traits }),
+            use_as_dictionary: use_as_dictionary.map(Box::new),
+            most_ranges: kinds.policy().most_ranges,
+            twins: None,
+        }
     }
 
     /// The file, or the twin that suits a client better.
@@ -172,6 +176,10 @@ impl Asset {
     /// choice (RFC 9110, section 12.5.1). No `Content-Location` tells which one was sent: a cache has its tag and `Vary`.
     pub(super) fn suited(&self, headers: &HeaderMap) -> &Self {
         let Some(twins) = &self.twins else { return self };
+        // A twin has no copies.
+        if !Accepted::read(headers).allows(ContentCoding::Identity) {
+            return self;
+        }
         let mut best = (0, self);
         for (media_type, twin) in &twins.others {
             if let Said::ByName(quality) = accept::said_of(headers, media_type.as_bytes())
@@ -187,31 +195,48 @@ impl Asset {
 
     /// The headers of every answer about this file, errors included.
     pub(super) fn always(&self) -> &HeaderMap {
-        &self.always
+        self.kind.always()
+    }
+
+    /// All headers of a 200.
+    pub(super) fn headers(&self, variant: &Variant) -> HeaderMap {
+        let own = Own {
+            tag: &variant.tag,
+            length: &variant.length,
+            modified: self.bodies.modified.as_ref().map(|(_, date)| date),
+            use_as_dictionary: self.use_as_dictionary.as_deref(),
+        };
+        self.kind.whole(variant.form.coding(), &own)
+    }
+
+    /// All headers of a 304.
+    pub(super) fn not_modified(&self, variant: &Variant) -> HeaderMap {
+        self.kind.not_modified(&variant.tag, self.use_as_dictionary.as_deref())
     }
 
     /// The variant that suits a client best, or the delta from the dictionary that it has; `None` when it
     /// refuses all.
     pub(super) fn best(&self, accepted: &Accepted, dictionary: Option<&Digest>) -> Option<&Variant> {
         // The deltas are smaller than all others, so this goes from the smallest on.
-        let candidates = || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(&self.variants);
+        let candidates =
+            || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(self.variants());
         accepted.best(candidates().map(|variant| variant.form.coding())).and_then(|place| candidates().nth(place))
     }
 
     /// The deltas from a dictionary, the smallest first.
     pub(super) fn deltas(&self, dictionary: &Digest) -> impl Iterator<Item = &Variant> {
         let is_from = move |variant: &&Variant| matches!(&variant.form, Form::Delta(_, from) if from == dictionary);
-        self.deltas.iter().filter(is_from)
+        self.bodies.deltas.iter().filter(is_from)
     }
 
     /// Whether it has deltas at all.
     pub(super) fn has_deltas(&self) -> bool {
-        !self.deltas.is_empty()
+        !self.bodies.deltas.is_empty()
     }
 
     /// The file itself and its copies, the smallest first.
     pub(super) fn variants(&self) -> &[Variant] {
-        &self.variants
+        &self.bodies.variants
     }
 
     /// How many ranges one request may ask for.
@@ -221,44 +246,63 @@ impl Asset {
 
     /// What a variant is known by.
     pub(super) fn validators<'a>(&self, variant: &'a Variant) -> Validators<'a> {
-        Validators { tag: &variant.tag, modified: self.modified }
+        Validators { tag: &variant.tag, modified: self.bodies.modified.as_ref().map(|(modified, _)| *modified) }
     }
 }
 
-impl Variant {
-    fn new(file: &Listed, form: Form, size: u64, content: Content, policy: &Policy, always: &HeaderMap) -> Self {
-        let tag = tag(&file.sha256, form);
-        let cache_control = if file.is_fingerprinted { &policy.fingerprinted } else { &policy.plain };
-        let mut not_modified = always.clone();
-        not_modified.remove(X_CONTENT_TYPE_OPTIONS);
-        not_modified.insert(CACHE_CONTROL, cache_control.clone());
-        not_modified.insert(ETAG, tag.clone());
-
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, file.media_type.clone());
-        headers.insert(CONTENT_LENGTH, size.into());
-        let token = match form.coding() {
-            ContentCoding::Identity => None,
-            ContentCoding::Alone(coding) => Some(coding.token()),
-            ContentCoding::Delta(coding) => Some(coding.token()),
+impl Bodies {
+    /// All texts are parts of one: for files in their tens of thousands that is most of what they take besides the
+    /// contents.
+    fn new(file: &Listed, contents: &Contents) -> Self {
+        let mut texts = Texts::default();
+        let date = file.modified.map(|modified| (modified, texts.add(&httpdate::fmt_http_date(modified))));
+        let mut all: Vec<_> = file.bodies().collect();
+        all.sort_unstable_by_key(|(form, size)| (*size, *form));
+        let places: Vec<_> = all
+            .iter()
+            .map(|(form, size)| (texts.add(&tag(&file.sha256, *form)), texts.add(&size.to_string())))
+            .collect();
+        let texts = texts.finish();
+        let value = |place: Range<usize>| {
+            HeaderValue::from_maybe_shared(texts.slice(place)).expect("tags, dates and numbers are header values")
         };
-        if let Some(token) = token {
-            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(token));
-        }
-        headers.insert(CACHE_CONTROL, cache_control.clone());
-        headers.insert(ETAG, tag.clone());
-        if let Some(modified) = file.modified {
-            let date = httpdate::fmt_http_date(modified);
-            headers.insert(LAST_MODIFIED, HeaderValue::try_from(date).expect("a date is a header value"));
-        }
-        headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        headers.extend(always.clone());
-        if let Some(value) = policy.use_as_dictionary(file) {
-            // A copy that a browser has from before it could be a dictionary becomes one with the next 304.
-            not_modified.insert(USE_AS_DICTIONARY, value.clone());
-            headers.insert(USE_AS_DICTIONARY, value);
-        }
-        Self { form, size, content, tag, headers, not_modified }
+        let variant = |((form, size), (tag, length)): ((Form, u64), (Range<usize>, Range<usize>))| Variant {
+            form,
+            size,
+            content: contents.of(file, form, size),
+            tag: value(tag),
+            length: value(length),
+        };
+        let all = all.into_iter().zip(places).map(variant);
+        let (deltas, variants): (Vec<_>, Vec<_>) = all.partition(|variant| matches!(variant.form, Form::Delta(..)));
+        let modified = date.map(|(modified, date)| (modified, value(date)));
+        Self { variants: variants.into(), deltas: deltas.into(), modified }
+    }
+
+    /// Whether a file has these.
+    pub(super) fn are_of(&self, file: &Listed) -> bool {
+        let all = || self.variants.iter().chain(&self.deltas);
+        let has = |(form, size)| all().any(|variant| variant.form == form && variant.size == size);
+        let modified = self.modified.as_ref().map(|(modified, _)| *modified);
+        modified == file.modified && all().count() == file.bodies().count() && file.bodies().all(has)
+    }
+}
+
+/// Texts one behind the other.
+#[derive(Default)]
+struct Texts(String);
+
+impl Texts {
+    /// Its place.
+    fn add(&mut self, text: &str) -> Range<usize> {
+        let start = self.0.len();
+        self.0.push_str(text);
+        start..self.0.len()
+    }
+
+    fn finish(mut self) -> Bytes {
+        self.0.shrink_to_fit();
+        self.0.into()
     }
 }
 
@@ -278,9 +322,9 @@ fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
 /// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
 /// range of one must not be glued to a range of the other.
-fn tag(sha256: &str, form: Form) -> HeaderValue {
-    let digest = sha256.get(..32).expect("the inventory lets only whole hashes pass");
-    let text = match form {
+fn tag(sha256: &Sha256Digest, form: Form) -> String {
+    let digest = hex(&sha256[..16]);
+    match form {
         Form::Whole => format!("\"{digest}\""),
         Form::Copy(Coding::Brotli) => format!("\"{digest}-br\""),
         Form::Copy(Coding::Zstd) => format!("\"{digest}-zst\""),
@@ -288,6 +332,5 @@ fn tag(sha256: &str, form: Form) -> HeaderValue {
         Form::Delta(coding, dictionary) => {
             format!("\"{digest}-{}-{}\"", coding.token(), hex(&dictionary[..8]))
         }
-    };
-    HeaderValue::try_from(text).expect("hexadecimal digits are a header value")
+    }
 }

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use super::asset::{Asset, Policy};
 use super::contents::Contents;
 use super::inventory::Listed;
+use super::kinds::Kinds;
 
 /// Every asset under its exact name.
 ///
@@ -35,9 +36,10 @@ impl Catalog {
         let has_twins = files.iter().any(|file| !file.twins.is_empty());
         let by_name: HashMap<&str, &Listed> =
             files.iter().filter(|_| has_twins).map(|file| (file.name.as_str(), file)).collect();
+        let kinds = Kinds::new(policy);
         let entry = |file: &Listed| {
             let twins: Vec<_> = file.twins.iter().filter_map(|twin| by_name.get(twin.as_str()).copied()).collect();
-            (file.name.clone(), Asset::new(file, &twins, contents, policy))
+            (file.name.clone(), Asset::new(file, &twins, contents, &kinds))
         };
         let assets: Vec<_> = files.par_iter().map(entry).collect();
         let index = |file: &Listed| Some((folder_of(&file.name, index?)?.to_owned(), file.name.clone()));

@@ -10,7 +10,7 @@ use super::inventory::Form;
 use crate::http::Client;
 use crate::http::conditional::{self, Outcome};
 use crate::http::dictionary::{self, Digest};
-use crate::http::encoding::{Accepted, ContentCoding};
+use crate::http::encoding::Accepted;
 use crate::http::range::{self, Requested, Selected};
 
 /// What to answer.
@@ -36,12 +36,10 @@ pub(super) enum Choice<'a> {
     MethodNotAllowed,
 }
 
-/// Chooses the answer.
+/// Chooses the answer from an asset that suits the client.
 pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Choice<'a> {
     let headers = &head.headers;
     let accepted = Accepted::read(headers);
-    // A twin has no copies.
-    let asset = if accepted.allows(ContentCoding::Identity) { asset.suited(headers) } else { asset };
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
         Method::GET => range::requested(headers, asset.most_ranges()),
@@ -124,9 +122,10 @@ mod tests {
     use crate::assets::asset::Policy;
     use crate::assets::contents::Contents;
     use crate::assets::inventory::Listed;
+    use crate::assets::kinds::Kinds;
     use crate::config::AssetsConfig;
     use crate::http::Scheme;
-    use crate::http::encoding::{Coding, DictionaryCoding};
+    use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
     use crate::manifest::Needs;
 
     const TAG: &str = "\"abababababababababababababababab\"";
@@ -142,19 +141,21 @@ mod tests {
         let file = Listed {
             location: "a.css".into(),
             name: "app.css".into(),
-            sha256: "ab".repeat(32),
+            sha256: [0xab; 32],
             media_type: "text/css".try_into().expect("a header value"),
             size: 1000,
             modified: Some(UNIX_EPOCH + Duration::from_secs(784_111_777)),
             variants: variants.to_vec(),
             deltas: deltas.to_vec(),
+            spare: Vec::new(),
             dictionary_for: None,
             is_fingerprinted: false,
             twins: Vec::new(),
             needs: Needs::default(),
         };
         let config = AssetsConfig { allow_all_origins: false, ..AssetsConfig::default() };
-        Asset::new(&file, &[], &Contents::zeros(&[&file]), &Policy::new(&config, &Arc::default()))
+        let policy = Policy::new(&config, &Arc::default());
+        Asset::new(&file, &[], &Contents::zeros(&[&file]), &Kinds::new(&policy))
     }
 
     /// 1000 bytes, 200 with brotli; 20 and 30 from one dictionary, 40 from another.
@@ -443,29 +444,33 @@ mod tests {
 
     /// 1000 bytes as JPEG, 300 as AVIF, 400 as WebP, and 1100 as something newer.
     fn picture() -> Asset {
-        let file = |kind: &str, digit: &str, size| Listed {
+        let file = |kind: &str, digit: u8, size| Listed {
             location: kind.into(),
             name: kind.into(),
-            sha256: digit.repeat(64),
+            sha256: [digit * 0x11; 32],
             media_type: format!("image/{kind}").try_into().expect("a header value"),
             size,
             modified: None,
             variants: Vec::new(),
             deltas: Vec::new(),
+            spare: Vec::new(),
             dictionary_for: None,
             is_fingerprinted: false,
             twins: Vec::new(),
             needs: Needs::default(),
         };
-        let all = [file("jpeg", "0", 1000), file("webp", "1", 400), file("avif", "2", 300), file("new", "3", 1100)];
+        let all = [file("jpeg", 0, 1000), file("webp", 1, 400), file("avif", 2, 300), file("new", 3, 1100)];
         let all: Vec<_> = all.iter().collect();
-        Asset::new(all[0], &all[1..], &Contents::zeros(&all), &Policy::new(&AssetsConfig::default(), &Arc::default()))
+        let policy = Policy::new(&AssetsConfig::default(), &Arc::default());
+        Asset::new(all[0], &all[1..], &Contents::zeros(&all), &Kinds::new(&policy))
     }
 
     /// Status and format of an answer.
     fn format_of(method: &str, fields: &[(&str, &str)]) -> String {
-        let kind = |variant: &Variant| variant.headers["content-type"].to_str().expect("text")[6..].to_owned();
-        match choose(&picture(), &head(method, fields), &client()) {
+        let (picture, head) = (picture(), head(method, fields));
+        let asset = picture.suited(&head.headers);
+        let kind = |variant: &Variant| asset.headers(variant)["content-type"].to_str().expect("text")[6..].to_owned();
+        match choose(asset, &head, &client()) {
             Choice::Whole(variant) => format!("200 {}", kind(variant)),
             Choice::Part(variant, part) => format!("206 {} {}-{}", kind(variant), part.start, part.end - 1),
             Choice::Parts(variant, parts) => format!("206 {} {}", kind(variant), parts.len()),
@@ -541,11 +546,13 @@ mod tests {
         let picture = picture();
         assert_eq!(picture.always()["vary"], "Accept");
         for accept in ["image/avif", "image/webp", "*/*"] {
-            let Choice::Whole(variant) = choose(&picture, &head("GET", &[("accept", accept)]), &client()) else {
+            let head = head("GET", &[("accept", accept)]);
+            let asset = picture.suited(&head.headers);
+            let Choice::Whole(variant) = choose(asset, &head, &client()) else {
                 panic!("all of it");
             };
-            assert_eq!(variant.headers["vary"], "Accept", "for {accept}");
-            assert_eq!(variant.not_modified["vary"], "Accept", "for {accept}");
+            assert_eq!(asset.headers(variant)["vary"], "Accept", "for {accept}");
+            assert_eq!(asset.not_modified(variant)["vary"], "Accept", "for {accept}");
         }
         assert!(!asset(&[]).always().contains_key("vary"));
     }

@@ -3,12 +3,15 @@
 //! A plain and a hashed name with the same content share one body. The smallest come first: they are
 //! most of the requests, and for a large file the read is small beside the sending.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fs_err::File;
@@ -16,7 +19,7 @@ use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use super::inventory::{Form, Listed};
+use super::inventory::{Form, Listed, Sha256Digest, digest};
 use super::marks::Mark;
 use super::{AssetsError, Folder, Problems};
 use crate::http::body::FileSlice;
@@ -34,9 +37,13 @@ pub(super) enum Content {
 #[derive(Debug)]
 pub(super) struct OnDisk {
     path: PathBuf,
-    /// How the file was when its hash was taken. `None` where the name itself has the hash: nobody writes other
-    /// bytes under such a name, but a deploy may well write the same ones again.
-    mark: Option<Mark>,
+    /// How the file was at start.
+    mark: Mark,
+    /// The hash of its bytes, where its name has one: a deploy may well write the same bytes again under such a name.
+    /// Of a copy no hash is known.
+    sha256: Option<Sha256Digest>,
+    /// How the file was when it was written anew, with the same bytes.
+    again: Mutex<Option<Mark>>,
     /// Set when some file of the folder is no longer what it was.
     has_changed: Arc<AtomicBool>,
 }
@@ -60,149 +67,300 @@ impl OnDisk {
         })
     }
 
-    /// Opens it for reading. What has become something else than a file must not keep the thread waiting.
-    fn open_now(&self) -> io::Result<File> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        match rustix::fs::open(&self.path, flags, Mode::empty()) {
-            Ok(descriptor) => Ok(File::from_parts(descriptor.into(), &self.path)),
+    fn open_unchanged(&self, size: u64) -> io::Result<File> {
+        let file = match open(&self.path) {
+            Ok(file) => file,
             // The caller can tell that no descriptor was left from everything else.
-            Err(cause @ (Errno::MFILE | Errno::NFILE)) => Err(cause.into()),
+            Err(cause @ (Errno::MFILE | Errno::NFILE)) => return Err(cause.into()),
             Err(cause) => {
                 let cause = io::Error::from(cause);
-                Err(io::Error::other(format!("cannot open {}: {cause}", self.path.display())))
+                return Err(io::Error::other(format!("cannot open {}: {cause}", self.path.display())));
             }
-        }
-    }
-
-    fn open_unchanged(&self, size: u64) -> io::Result<File> {
-        let file = self.open_now()?;
+        };
         let now = file.metadata()?;
         if !now.is_file() || now.len() != size {
             let message = format!("{} has {} bytes instead of {size}", self.path.display(), now.len());
             return Err(io::Error::other(message));
         }
-        if self.mark.is_some_and(|mark| mark != Mark::of(&now)) {
+        let mark = Mark::of(&now);
+        if mark != self.mark && !self.has_same_bytes(&file, mark)? {
             return Err(io::Error::other(format!("{} was written since", self.path.display())));
         }
         Ok(file)
     }
+
+    /// Whether a file that was written anew has the bytes of which its name has the hash. The first who wants it reads it
+    /// through, and whoever comes meanwhile waits.
+    fn has_same_bytes(&self, file: &File, mark: Mark) -> io::Result<bool> {
+        let Some(sha256) = self.sha256 else { return Ok(false) };
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        if *again != Some(mark) && digest(file)? == sha256 && Mark::of(&file.metadata()?) == mark {
+            *again = Some(mark);
+        }
+        Ok(*again == Some(mark))
+    }
+}
+
+/// Opens a file for reading. What is, or has become, something else than a file must not keep the thread waiting.
+fn open(path: &Path) -> Result<File, Errno> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(path, flags, Mode::empty()).map(|descriptor| File::from_parts(descriptor.into(), path))
 }
 
 /// Every body of a folder.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Contents {
-    bodies: BTreeMap<Key, Content>,
+    bodies: HashMap<Key, Content>,
     pub(super) bytes_in_memory: u64,
     /// Whether a file of the folder was found to be no longer what it was.
     pub(super) has_changed: Arc<AtomicBool>,
 }
 
 /// A body by the hash of its file, its form and its length.
-pub(super) type Key = (String, Form, u64);
+pub(super) type Key = (Sha256Digest, Form, u64);
 
 impl Contents {
     /// Every body of some files, all zeros: enough to decide with.
     #[cfg(test)]
     pub(super) fn zeros(files: &[&Listed]) -> Self {
-        let all = files.iter().flat_map(|file| file.bodies().map(|(form, size)| (file.sha256.clone(), form, size)));
-        let body = |key: Key| (key.clone(), Content::Memory(vec![0; key.2 as usize].into()));
+        let all = files.iter().flat_map(|file| file.bodies().map(|(form, size)| (file.sha256, form, size)));
+        let body = |key: Key| (key, Content::Memory(vec![0; key.2 as usize].into()));
         Self { bodies: all.map(body).collect(), bytes_in_memory: 0, has_changed: Arc::default() }
     }
 
     /// The body of a listed file in one of its forms.
     pub(super) fn of(&self, file: &Listed, form: Form, size: u64) -> Content {
-        self.bodies.get(&(file.sha256.clone(), form, size)).cloned().expect("every listed body was placed by `load`")
+        self.bodies.get(&(file.sha256, form, size)).cloned().expect("every listed body was placed by `load`")
     }
 }
 
-/// Reads bodies, the smallest first, until `budget` bytes are held: those of all folders together. The order of
-/// what comes back is that of the folders.
-pub(super) fn load(folders: &[Folder], budget: u64) -> Result<Vec<Contents>, AssetsError> {
-    let mut places = Vec::new();
-    for (n, folder) in folders.iter().enumerate() {
-        places.extend(bodies(folder).into_iter().map(|(key, place)| (n, key, place)));
-    }
-    places.sort_by_key(|(_, (_, _, size), _)| *size);
-
-    let empty = || Contents { bodies: BTreeMap::new(), bytes_in_memory: 0, has_changed: Arc::default() };
-    let mut contents: Vec<_> = folders.iter().map(|_| empty()).collect();
-    let mut left = budget;
-    for (n, (_, _, size), place) in &mut places {
-        match (&place, left.checked_sub(*size)) {
-            (Place::File(path, mark), None) => {
-                let has_changed = contents[*n].has_changed.clone();
-                let on_disk = OnDisk { path: path.clone(), mark: *mark, has_changed };
-                *place = Place::Disk(Arc::new(on_disk));
-            }
-            (_, rest) => {
-                left = rest.unwrap_or(0);
-                contents[*n].bytes_in_memory += *size;
-            }
+/// Looks at every file that the lists of some folders name, and reads bodies, the smallest first, until `budget` bytes
+/// are held: those of all folders together. The order of what comes back is that of the folders.
+pub(super) fn load(folders: &mut [Folder], budget: u64) -> Result<Vec<Contents>, AssetsError> {
+    let mut plans: Vec<_> = folders.iter().map(Plan::new).collect();
+    share(&mut plans, budget);
+    let found = plans.iter().map(Plan::carry_out).collect::<Result<Vec<_>, AssetsError>>()?;
+    let mut all = Vec::with_capacity(folders.len());
+    for (folder, (contents, dates, problems)) in folders.iter_mut().zip(found) {
+        folder.problems.0.extend(problems.0);
+        std::mem::take(&mut folder.problems).stop(&folder.path)?;
+        for (file, date) in folder.files.iter_mut().zip(dates) {
+            file.modified = date;
         }
+        all.push(contents);
     }
-    // Opening so many files takes longer than all the rest, so every core does a part of it.
-    let read = places.into_par_iter().map(|(n, key, place)| {
-        let mut problems = Problems::default();
-        let content = match place {
-            Place::Memory(bytes) => Content::Memory(bytes),
-            Place::File(path, mark) => read(&path, key.2, mark, &mut problems)?,
-            Place::Disk(on_disk) => Content::Disk(on_disk),
+    Ok(all)
+}
+
+/// What is to be looked at in a folder, each file once.
+struct Plan<'f> {
+    folder: &'f Folder,
+    looks: Vec<Look<'f>>,
+    /// The bodies, each with the look that sees it.
+    sources: Vec<(Key, usize)>,
+    /// By file of the folder, the look that sees the file itself.
+    files: Vec<usize>,
+    /// What is nowhere else.
+    made: Vec<(Key, Bytes)>,
+}
+
+/// One file on the disk that must be there.
+struct Look<'f> {
+    location: &'f str,
+    form: Form,
+    size: u64,
+    wanted: Wanted,
+    /// Where the file's name has the hash of its bytes.
+    sha256: Option<Sha256Digest>,
+}
+
+/// What is wanted of a file on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Only that it is there.
+    Presence,
+    /// To be read when it is asked for.
+    Mark,
+    /// Its bytes.
+    Bytes,
+}
+
+/// What was seen of a file.
+struct Sight {
+    modified: Option<SystemTime>,
+    content: Option<Content>,
+}
+
+impl<'f> Plan<'f> {
+    fn new(folder: &'f Folder) -> Self {
+        let number = folder.files.len();
+        let mut plan = Self {
+            folder,
+            looks: Vec::with_capacity(number),
+            sources: Vec::with_capacity(number),
+            files: Vec::with_capacity(number),
+            made: Vec::new(),
         };
-        Ok((n, key, content, problems))
-    });
-    let mut problems: Vec<_> = folders.iter().map(|_| Problems::default()).collect();
-    for (n, key, content, found) in read.collect::<Result<Vec<_>, AssetsError>>()? {
-        contents[n].bodies.insert(key, content);
-        problems[n].0.extend(found.0);
-    }
-    for (problems, folder) in problems.into_iter().zip(folders) {
-        problems.stop(&folder.path)?;
-    }
-    Ok(contents)
-}
-
-/// Where a body lies before it is loaded.
-enum Place {
-    /// In a file, which must be so.
-    File(PathBuf, Option<Mark>),
-    /// Nowhere else.
-    Memory(Bytes),
-    /// In a file that is read when it is asked for.
-    Disk(Arc<OnDisk>),
-}
-
-/// Where each body of a folder lies.
-fn bodies(folder: &Folder) -> BTreeMap<Key, Place> {
-    let mut places = BTreeMap::new();
-    // Fingerprinted names are entered last and so win: nobody writes other bytes under such a name.
-    let (fingerprinted, plain): (Vec<_>, Vec<_>) = folder.files.iter().partition(|file| file.is_fingerprinted);
-    for file in plain.into_iter().chain(fingerprinted) {
-        let is_named_by_hash = file.is_fingerprinted || file.location != file.name;
-        for (form, size) in file.bodies() {
-            if let Form::Copy(coding) = form
-                && let Some(Some(bytes)) = folder.made.get(&(file.sha256.clone(), coding))
-            {
-                places.insert((file.sha256.clone(), form, size), Place::Memory(bytes.clone()));
-                continue;
+        // Names often share a file, and files their bytes.
+        let mut by_place: HashMap<(&str, Form, u64), usize> = HashMap::with_capacity(number);
+        let mut by_key: HashMap<Key, usize> = HashMap::with_capacity(number);
+        for file in &folder.files {
+            let sha256 = (file.is_fingerprinted || file.location != file.name).then_some(file.sha256);
+            let looks = &mut plan.looks;
+            let mut look = |form: Form, size: u64| {
+                *by_place.entry((&file.location, form, size)).or_insert_with(|| {
+                    let sha256 = sha256.filter(|_| form == Form::Whole);
+                    looks.push(Look { location: &file.location, form, size, wanted: Wanted::Presence, sha256 });
+                    looks.len() - 1
+                })
+            };
+            plan.files.push(look(Form::Whole, file.size));
+            for (form, size) in &file.spare {
+                look(*form, *size);
             }
-            let name = form.name(&file.location);
-            let mark = folder.marks.get(&name).copied().filter(|_| !is_named_by_hash);
-            places.insert((file.sha256.clone(), form, size), Place::File(folder.path.join(name), mark));
+            for (form, size) in file.bodies() {
+                let key = (file.sha256, form, size);
+                let made = match form {
+                    Form::Copy(coding) => folder.made.get(&(file.sha256, coding)).and_then(Option::as_ref),
+                    _ => None,
+                };
+                if let Some(bytes) = made {
+                    plan.made.push((key, bytes.clone()));
+                    continue;
+                }
+                let source = (key, look(form, size));
+                match by_key.entry(key) {
+                    Occupied(known) => {
+                        // Nobody writes other bytes under a fingerprinted name, so of several names that is the one.
+                        if file.is_fingerprinted {
+                            plan.sources[*known.get()] = source;
+                        }
+                    }
+                    Vacant(new) => {
+                        new.insert(plan.sources.len());
+                        plan.sources.push(source);
+                    }
+                }
+            }
         }
+        plan.made.sort_unstable_by_key(|(key, _)| *key);
+        plan.made.dedup_by_key(|(key, _)| *key);
+        plan
     }
-    places
+
+    /// Looks at the files. What is wrong with one of them is said, and the others are looked at all the same.
+    fn carry_out(&self) -> Result<(Contents, Vec<Option<SystemTime>>, Problems), AssetsError> {
+        let began = SystemTime::now();
+        let mut contents = Contents::default();
+        // Opening so many files takes longer than all the rest, so every core does a part of it.
+        let seen = self.looks.par_iter().map(|look| look.look(self.folder, began, &contents.has_changed));
+        let mut problems = Problems::default();
+        let mut sights = Vec::with_capacity(self.looks.len());
+        for seen in seen.collect::<Vec<_>>() {
+            sights.push(match seen? {
+                Ok(sight) => sight,
+                Err(problem) => {
+                    problems.0.push(problem);
+                    Sight { modified: None, content: None }
+                }
+            });
+        }
+        let dates = self.files.iter().map(|look| sights[*look].modified).collect();
+        let held = self.sources.iter().filter_map(|(key, look)| Some((*key, sights[*look].content.clone()?)));
+        let made = self.made.iter().map(|(key, bytes)| (*key, Content::Memory(bytes.clone())));
+        contents.bodies = held.chain(made).collect();
+        let in_memory = |look: &&(Key, usize)| self.looks[look.1].wanted == Wanted::Bytes;
+        let made = self.made.iter().map(|((.., size), _)| size);
+        let held = self.sources.iter().filter(in_memory).map(|((.., size), _)| size);
+        contents.bytes_in_memory = held.chain(made).sum();
+        Ok((contents, dates, problems))
+    }
 }
 
-fn read(path: &PathBuf, expected: u64, mark: Option<Mark>, problems: &mut Problems) -> Result<Content, AssetsError> {
-    let read = || {
-        let mut file = File::open(path)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok((bytes, Mark::of(&file.metadata()?)))
-    };
-    let (bytes, now) = read().map_err(AssetsError::Unreadable)?;
-    if bytes.len() as u64 != expected || mark.is_some_and(|mark| mark != now) {
-        problems.0.push(format!("{} changed while it was read", path.display()));
+/// Decides which bodies are held, the smallest first.
+fn share(plans: &mut [Plan<'_>], budget: u64) {
+    let made = plans.iter().flat_map(|plan| &plan.made).map(|((.., size), _)| *size);
+    let mut left = budget.saturating_sub(made.sum());
+    let bodies = plans.iter().enumerate();
+    let bodies = bodies.flat_map(|(n, plan)| plan.sources.iter().map(move |((.., size), look)| (*size, n, *look)));
+    let mut bodies: Vec<_> = bodies.collect();
+    bodies.sort_unstable();
+    for (size, n, look) in bodies {
+        let rest = left.checked_sub(size);
+        plans[n].looks[look].wanted = if rest.is_some() { Wanted::Bytes } else { Wanted::Mark };
+        left = rest.unwrap_or(0);
     }
-    Ok(Content::Memory(bytes.into()))
+}
+
+impl Look<'_> {
+    /// What there is, or what is wrong with it.
+    fn look(
+        &self,
+        folder: &Folder,
+        began: SystemTime,
+        has_changed: &Arc<AtomicBool>,
+    ) -> Result<Result<Sight, String>, AssetsError> {
+        let name = self.form.name(self.location);
+        let path = folder.path.join(&name);
+        let seen = if self.wanted == Wanted::Bytes {
+            read(&path, self.size)
+        } else {
+            fs_err::metadata(&path).map(|found| (found, Vec::new()))
+        };
+        let (found, bytes) = match seen {
+            Ok(seen) => seen,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Err(format!("{name} is gone")));
+            }
+            Err(_) if fs_err::metadata(&path).is_ok_and(|found| !found.is_file()) => {
+                return Ok(Err(format!("{name} is not a regular file")));
+            }
+            Err(error) => return Err(AssetsError::Unreadable(error)),
+        };
+        if !found.is_file() {
+            return Ok(Err(format!("{name} is not a regular file")));
+        }
+        if found.len() != self.size {
+            return Ok(Err(format!("{name} has {} bytes instead of {}", found.len(), self.size)));
+        }
+        let (mark, modified) = (Mark::of(&found), found.modified().ok());
+        let was_written = modified.is_some_and(|modified| began <= modified && modified <= SystemTime::now());
+        let is_other = folder.hashed.get(&name).is_some_and(|before| *before != mark);
+        let content = match self.wanted {
+            Wanted::Presence => None,
+            Wanted::Mark => {
+                let (sha256, again) = (self.sha256, Mutex::default());
+                Some(Content::Disk(Arc::new(OnDisk {
+                    path,
+                    mark,
+                    sha256,
+                    again,
+                    has_changed: Arc::clone(has_changed),
+                })))
+            }
+            Wanted::Bytes if bytes.len() as u64 == self.size && !was_written => Some(Content::Memory(bytes.into())),
+            Wanted::Bytes => return Ok(Err(format!("{name} changed while it was read"))),
+        };
+        if is_other {
+            return Ok(Err(format!("{name} changed while it was read")));
+        }
+        Ok(Ok(Sight { modified: modified.and_then(|modified| believable(modified, began)), content }))
+    }
+}
+
+/// Reads a file that should be so long, and says how it is then. Whether it is longer its length tells, without another
+/// read.
+fn read(path: &Path, expected: u64) -> io::Result<(Metadata, Vec<u8>)> {
+    let file = open(path)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
+    { &file }.take(expected).read_to_end(&mut bytes)?;
+    Ok((file.metadata()?, bytes))
+}
+
+/// A date in whole seconds, as `Last-Modified` has it. Archives and reproducible builds set it to zero,
+/// and a date in the future must not be sent (RFC 9110, section 8.8.2.1).
+fn believable(modified: SystemTime, now: SystemTime) -> Option<SystemTime> {
+    let seconds = modified.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let modified = UNIX_EPOCH + Duration::from_secs(seconds);
+    (seconds > 0 && modified <= now).then_some(modified)
 }

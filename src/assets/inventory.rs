@@ -4,12 +4,13 @@
 //! give their hashes, and it opens nothing but regular files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::http::HeaderValue;
 use fs_err::File;
+use fs_err::os::unix::fs::FileExt as _;
 use globset::GlobSet;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -21,7 +22,7 @@ use super::{AssetsError, Problems, Role};
 use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
-use crate::manifest::json::{ManifestError, hex};
+use crate::manifest::json::{ManifestError, hex, sha256_of};
 use crate::manifest::{Entry, FILE_NAME, Manifest, Needs, twins};
 
 /// From how many dictionaries a file may have deltas: `[collect] delta_versions` allows no more. Each
@@ -29,7 +30,7 @@ use crate::manifest::{Entry, FILE_NAME, Manifest, Needs, twins};
 const DICTIONARIES: usize = 16;
 
 /// What a body is to its file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Form {
     /// The file itself.
     Whole,
@@ -66,16 +67,18 @@ pub(super) struct Listed {
     pub(super) name: String,
     /// The file below the folder that holds its bytes.
     pub(super) location: String,
-    /// SHA-256 of its bytes in hexadecimal digits.
-    pub(super) sha256: String,
+    /// Of its bytes.
+    pub(super) sha256: Sha256Digest,
     pub(super) media_type: HeaderValue,
     pub(super) size: u64,
-    /// In whole seconds; `None` where the file's date says nothing.
+    /// In whole seconds; `None` where the file's date says nothing, and until it is looked at.
     pub(super) modified: Option<SystemTime>,
     /// The compressed copies beside it that are smaller than it.
     pub(super) variants: Vec<(Coding, u64)>,
     /// The deltas beside it that are smaller than it and all of its copies.
     pub(super) deltas: Vec<(DictionaryCoding, Dictionary, u64)>,
+    /// Copies and deltas that are no smaller: a client would have nothing of them but the work to unpack them.
+    pub(super) spare: Vec<(Form, u64)>,
     /// The later versions for which it may be a dictionary, as a URL pattern below the prefix.
     pub(super) dictionary_for: Option<String>,
     /// Whether its name changes with its content.
@@ -85,6 +88,9 @@ pub(super) struct Listed {
     /// What it loads by itself, if it is a stylesheet.
     pub(super) needs: Needs,
 }
+
+/// SHA-256 of a file.
+pub(super) type Sha256Digest = [u8; 32];
 
 impl Listed {
     /// Every body, with its size.
@@ -99,13 +105,14 @@ impl Listed {
         Self {
             name: other.name.clone(),
             location: self.location.clone(),
-            sha256: self.sha256.clone(),
+            sha256: self.sha256,
             media_type: self.media_type.clone(),
             size: self.size,
             modified: self.modified,
             // Nothing is gained by compressing what is compressed.
             variants: Vec::new(),
             deltas: Vec::new(),
+            spare: Vec::new(),
             dictionary_for: None,
             is_fingerprinted: other.is_fingerprinted,
             twins: Vec::new(),
@@ -114,12 +121,13 @@ impl Listed {
     }
 }
 
-/// Every file that may be asked for, and each body's file as it was when it was listed.
+/// Every file that may be asked for, as the list has it.
 #[derive(Debug)]
 pub(super) struct Inventory {
     pub(super) files: Vec<Listed>,
-    /// By path below the folder.
-    pub(super) marks: BTreeMap<String, Mark>,
+    pub(super) hashed: Hashed,
+    /// What is wrong with the list itself.
+    pub(super) problems: Problems,
     /// Plain name to the name that pages use.
     pub(super) paths: BTreeMap<String, String>,
 }
@@ -132,21 +140,8 @@ pub(super) struct TwinsWanted {
     pub(super) prefix: String,
 }
 
-/// What was found on the way.
-#[derive(Default)]
-struct Seen {
-    problems: Problems,
-    marks: BTreeMap<String, Mark>,
-}
-
-impl Seen {
-    /// Notes how a file is. It must be so each time that it is looked at.
-    fn note(&mut self, name: &str, mark: Mark) {
-        if self.marks.insert(name.to_owned(), mark).is_some_and(|before| before != mark) {
-            self.problems.0.push(format!("{name} changed while it was read"));
-        }
-    }
-}
+/// How the files of a folder without a list were when their hashes were taken, by path below the folder.
+pub(super) type Hashed = BTreeMap<String, Mark>;
 
 /// Lists every file of the folder that may be served. The folder's path must be free of links.
 pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<Inventory, AssetsError> {
@@ -154,35 +149,23 @@ pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<In
         Err(ManifestError::Missing(_)) => Manifest::default(),
         manifest => manifest?,
     };
-    let mut seen = Seen::default();
-    let entries = match manifest.files {
-        Some(entries) => entries,
+    let (entries, hashed) = match manifest.files {
+        Some(entries) => (entries, Hashed::new()),
         None => {
-            let mut entries = walk(folder, role, &mut seen)?;
+            let (mut entries, hashed) = walk(folder, role)?;
             find_twins(&mut entries, wanted);
-            entries
+            (entries, hashed)
         }
     };
-    let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut seen.problems);
-    let public: Vec<_> = entries.into_iter().filter(|(name, _)| is_public(name, role)).collect();
-    // Asking for so many files takes longer than all the rest, so every core does a part of it.
-    let checked = public.into_par_iter().map(|(name, entry)| {
-        let mut seen = Seen::default();
+    let mut problems = Problems::default();
+    let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut problems);
+    let mut files = Vec::with_capacity(entries.len());
+    for (name, entry) in entries.into_iter().filter(|(name, _)| is_public(name, role)) {
         let is_fingerprinted = entry.is_immutable || fingerprinted.contains(name.as_str());
-        let listed = check(folder, name, entry, is_fingerprinted, &mut seen)?;
-        Ok((listed, seen))
-    });
-    let mut files = Vec::new();
-    for (listed, found) in checked.collect::<Result<Vec<_>, AssetsError>>()? {
-        files.extend(listed);
-        seen.problems.0.extend(found.problems.0);
-        for (name, mark) in found.marks {
-            seen.note(&name, mark);
-        }
+        files.extend(listed(name, entry, is_fingerprinted, &mut problems));
     }
-    check_twins(&files, &mut seen.problems);
-    seen.problems.stop(folder)?;
-    Ok(Inventory { files, marks: seen.marks, paths: manifest.paths })
+    check_twins(&files, &mut problems);
+    Ok(Inventory { files, paths: manifest.paths, hashed, problems })
 }
 
 /// Enters the twins of images where nobody has said which there are.
@@ -241,118 +224,67 @@ fn is_well_known(part: &str, role: Role) -> bool {
     role == Role::Mount && part == ".well-known"
 }
 
-/// Compares one entry with the disk. What it gives is whole when no problem was found.
-fn check(
-    folder: &Path,
-    name: String,
-    entry: Entry,
-    is_fingerprinted: bool,
-    seen: &mut Seen,
-) -> Result<Option<Listed>, AssetsError> {
+/// Makes an entry ready to be looked at. What it gives is whole when no problem was found.
+fn listed(name: String, entry: Entry, is_fingerprinted: bool, problems: &mut Problems) -> Option<Listed> {
     let location = entry.location(&name).to_owned();
-    let modified = check_size(folder, &location, entry.size, seen)?;
-    for (coding, size) in &entry.variants {
-        check_size(folder, &format!("{location}{}", coding.suffix()), *size, seen)?;
+    let sha256 = sha256_of(&entry.sha256);
+    let media_type = HeaderValue::try_from(entry.media_type).ok();
+    if sha256.is_none() {
+        problems.0.push(format!("{name} has no SHA-256"));
     }
-    if entry.sha256.len() != 64 || !entry.sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        seen.problems.0.push(format!("{name} has no SHA-256"));
+    if media_type.is_none() {
+        problems.0.push(format!("{name} has a media type that cannot be sent"));
     }
-    let deltas = check_deltas(folder, &location, &entry, seen)?;
-    let Ok(media_type) = HeaderValue::try_from(entry.media_type) else {
-        seen.problems.0.push(format!("{name} has a media type that cannot be sent"));
-        return Ok(None);
-    };
-    // A copy that is not smaller would be chosen for nothing but the client's work to unpack it.
-    let variants: Vec<_> = entry.variants.into_iter().filter(|(_, size)| *size < entry.size).collect();
+    if entry.deltas.len() > DICTIONARIES {
+        problems.0.push(format!("{location} has deltas from more than {DICTIONARIES} dictionaries"));
+    }
+    let (mut variants, mut deltas, mut spare) = (Vec::new(), Vec::new(), Vec::new());
+    for (coding, size) in entry.variants {
+        if size < entry.size {
+            variants.push((coding, size));
+        } else {
+            spare.push((Form::Copy(coding), size));
+        }
+    }
     let smallest = variants.iter().map(|(_, size)| *size).fold(entry.size, u64::min);
-    Ok(Some(Listed {
+    for (digits, sizes) in entry.deltas.iter().take(DICTIONARIES) {
+        match sha256_of(digits) {
+            None => problems.0.push(format!("{location} has a delta from {digits:?}, which is no SHA-256")),
+            Some(dictionary) => {
+                let (small, large): (Vec<_>, Vec<_>) = sizes.iter().partition(|(_, size)| **size < smallest);
+                deltas.extend(small.into_iter().map(|(coding, size)| (*coding, dictionary, *size)));
+                spare.extend(large.into_iter().map(|(coding, size)| (Form::Delta(*coding, dictionary), *size)));
+            }
+        }
+    }
+    Some(Listed {
         name,
         location,
-        sha256: entry.sha256,
-        media_type,
+        sha256: sha256?,
+        media_type: media_type?,
         size: entry.size,
-        modified,
+        modified: None,
         variants,
-        deltas: deltas.into_iter().filter(|(.., size)| *size < smallest).collect(),
+        deltas,
+        spare,
         dictionary_for: entry.dictionary_for,
         is_fingerprinted,
         twins: entry.twins,
         needs: entry.needs,
-    }))
-}
-
-fn check_deltas(
-    folder: &Path,
-    location: &str,
-    entry: &Entry,
-    seen: &mut Seen,
-) -> Result<Vec<(DictionaryCoding, Dictionary, u64)>, AssetsError> {
-    if entry.deltas.len() > DICTIONARIES {
-        seen.problems.0.push(format!("{location} has deltas from more than {DICTIONARIES} dictionaries"));
-        return Ok(Vec::new());
-    }
-    let mut deltas = Vec::new();
-    for (digits, sizes) in &entry.deltas {
-        let Some(dictionary) = digest_of(digits) else {
-            seen.problems.0.push(format!("{location} has a delta from {digits:?}, which is no SHA-256"));
-            continue;
-        };
-        for (coding, size) in sizes {
-            check_size(folder, &Form::Delta(*coding, dictionary).name(location), *size, seen)?;
-            deltas.push((*coding, dictionary, *size));
-        }
-    }
-    Ok(deltas)
-}
-
-/// The bytes of 64 lower-case hexadecimal digits.
-fn digest_of(digits: &str) -> Option<Dictionary> {
-    let mut bytes = [0; 32];
-    for (place, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * place..2 * place + 2)?, 16).ok()?;
-    }
-    (hex(&bytes) == digits).then_some(bytes)
-}
-
-/// Checks that a regular file is there and as long as it should be; gives its date.
-fn check_size(folder: &Path, name: &str, expected: u64, seen: &mut Seen) -> Result<Option<SystemTime>, AssetsError> {
-    let metadata = match fs_err::metadata(folder.join(name)) {
-        Ok(metadata) if metadata.is_file() => metadata,
-        Ok(_) => {
-            seen.problems.0.push(format!("{name} is not a regular file"));
-            return Ok(None);
-        }
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            seen.problems.0.push(format!("{name} is gone"));
-            return Ok(None);
-        }
-        Err(error) => return Err(AssetsError::Unreadable(error)),
-    };
-    if metadata.len() != expected {
-        seen.problems.0.push(format!("{name} has {} bytes instead of {expected}", metadata.len()));
-    }
-    seen.note(name, Mark::of(&metadata));
-    Ok(metadata.modified().ok().and_then(believable))
-}
-
-/// A date in whole seconds, as `Last-Modified` has it. Archives and reproducible builds set it to zero,
-/// and a date in the future must not be sent (RFC 9110, section 8.8.2.1).
-fn believable(modified: SystemTime) -> Option<SystemTime> {
-    let seconds = modified.duration_since(UNIX_EPOCH).ok()?.as_secs();
-    let modified = UNIX_EPOCH + Duration::from_secs(seconds);
-    (seconds > 0 && modified <= SystemTime::now()).then_some(modified)
+    })
 }
 
 /// Makes entries from the folder itself, for a manifest without any.
-fn walk(folder: &Path, role: Role, seen: &mut Seen) -> Result<BTreeMap<String, Entry>, AssetsError> {
+fn walk(folder: &Path, role: Role) -> Result<(BTreeMap<String, Entry>, Hashed), AssetsError> {
     let found = walk_files(folder, role)?;
-    let mut entries = BTreeMap::new();
-    for (name, (size, modified)) in &found {
+    let is_other_form = |name: &str| {
         let is_copy =
             |coding: Coding| name.strip_suffix(coding.suffix()).is_some_and(|plain| found.contains_key(plain));
-        if Coding::ALL.into_iter().any(is_copy) || delta_of(name).is_some_and(|file| found.contains_key(file)) {
-            continue;
-        }
+        Coding::ALL.into_iter().any(is_copy) || delta_of(name).is_some_and(|file| found.contains_key(file))
+    };
+    let own: Vec<_> = found.iter().filter(|(name, _)| !is_other_form(name)).collect();
+    // Hashing them is nearly all of the work, so every core does a part of it.
+    let entry = |(name, (size, modified)): (&String, &(u64, SystemTime))| {
         let copy = |coding: Coding| {
             let copy = format!("{name}{}", coding.suffix());
             let (size, made) = found.get(&copy)?;
@@ -362,18 +294,22 @@ fn walk(folder: &Path, role: Role, seen: &mut Seen) -> Result<BTreeMap<String, E
             }
             (!is_stale).then_some((coding, *size))
         };
-        let (sha256, mark) = digest(&folder.join(name)).map_err(AssetsError::Unreadable)?;
-        seen.note(name, mark);
+        let (sha256, mark) = hashed(&folder.join(name)).map_err(AssetsError::Unreadable)?;
         let entry = Entry {
             size: *size,
             media_type: content_type(name).into(),
-            sha256,
+            sha256: hex(&sha256),
             variants: Coding::ALL.into_iter().filter_map(copy).collect(),
             ..Entry::default()
         };
-        entries.insert(name.clone(), entry);
+        Ok((name.clone(), entry, mark))
+    };
+    let (mut entries, mut marks) = (BTreeMap::new(), Hashed::new());
+    for (name, entry, mark) in own.into_par_iter().map(entry).collect::<Result<Vec<_>, AssetsError>>()? {
+        marks.insert(name.clone(), mark);
+        entries.insert(name, entry);
     }
-    Ok(entries)
+    Ok((entries, marks))
 }
 
 /// Whether a compressed copy was made before its file was last written. Tools give it the file's own date, or a later
@@ -426,15 +362,24 @@ fn is_dangling(error: &walkdir::Error) -> bool {
 }
 
 /// A file's SHA-256, and how the file was before it was read.
-fn digest(path: &Path) -> io::Result<(String, Mark)> {
-    let mut file = File::open(path)?;
+fn hashed(path: &Path) -> io::Result<(Sha256Digest, Mark)> {
+    let file = File::open(path)?;
     let mark = Mark::of(&file.metadata()?);
+    Ok((digest(&file)?, mark))
+}
+
+/// The SHA-256 of an open file, whatever of it was read before.
+pub(super) fn digest(file: &File) -> io::Result<Sha256Digest> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; 64 * 1024];
+    let mut offset = 0;
     loop {
-        match file.read(&mut piece)? {
-            0 => return Ok((hex(&hash.finalize()), mark)),
-            length => hash.update(&piece[..length]),
+        match file.read_at(&mut piece, offset)? {
+            0 => return Ok(hash.finalize().into()),
+            length => {
+                hash.update(&piece[..length]);
+                offset += length as u64;
+            }
         }
     }
 }

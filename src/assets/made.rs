@@ -12,11 +12,11 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::AssetsError;
-use super::inventory::Listed;
+use super::inventory::{Listed, Sha256Digest};
 use crate::http::encoding::Coding;
 
 /// Copies by the hash of their file; `None` where one would not be worth it.
-pub(super) type Made = BTreeMap<(String, Coding), Option<Bytes>>;
+pub(super) type Made = BTreeMap<(Sha256Digest, Coding), Option<Bytes>>;
 
 /// A copy is kept if it is at most this much of its file, as `[collect] keep_ratio` has it.
 const WORTH: f64 = 0.95;
@@ -29,7 +29,7 @@ pub(super) fn make(folder: &Path, files: &mut [Listed], before: &Made, budget: &
     for file in texts.filter(|file| file.size > 0) {
         let mut read = None;
         for coding in Coding::ALL {
-            let key = (file.sha256.clone(), coding);
+            let key = (file.sha256, coding);
             let known = made.get(&key).or(before.get(&key)).cloned();
             let is_new = !made.contains_key(&key);
             let copy = match (known, &read) {
@@ -37,7 +37,11 @@ pub(super) fn make(folder: &Path, files: &mut [Listed], before: &Made, budget: &
                 // It could not be held anyway.
                 (None, _) if file.size > *budget => continue,
                 (None, None) => {
-                    let bytes = fs_err::read(folder.join(&file.location)).map_err(AssetsError::Unreadable)?;
+                    let bytes = match fs_err::read(folder.join(&file.location)) {
+                        // That has not been looked at yet, and will be told with all that is missing.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                        bytes => bytes.map_err(AssetsError::Unreadable)?,
+                    };
                     worth_it(read.insert(bytes), coding).map_err(AssetsError::Unreadable)?
                 }
                 (None, Some(bytes)) => worth_it(bytes, coding).map_err(AssetsError::Unreadable)?,

@@ -10,6 +10,7 @@ mod catalog;
 mod choose;
 mod contents;
 mod inventory;
+mod kinds;
 mod made;
 mod marks;
 mod missing;
@@ -33,9 +34,8 @@ use tracing::warn;
 
 use self::asset::{Asset, Policy};
 use self::catalog::{Catalog, Entry};
-use self::inventory::{Inventory, Listed, TwinsWanted};
+use self::inventory::{Hashed, Inventory, Listed, TwinsWanted};
 use self::made::Made;
-use self::marks::Mark;
 use self::missing::{Missing, News, Notice};
 pub use self::mounts::{Found, Mounts, Signs};
 use self::preloads::Preloads;
@@ -157,7 +157,7 @@ impl Role {
     }
 }
 
-/// A folder of which is known what there is, and nothing is read yet.
+/// A folder of which is known what there should be, and nothing is read yet.
 #[derive(Debug)]
 struct Folder {
     config: AssetsConfig,
@@ -165,7 +165,9 @@ struct Folder {
     index: Option<String>,
     path: PathBuf,
     files: Vec<Listed>,
-    marks: BTreeMap<String, Mark>,
+    hashed: Hashed,
+    /// What is wrong with it, as far as it is known.
+    problems: Problems,
     /// Plain name to the name that pages use.
     paths: BTreeMap<String, String>,
     /// The copies that are not on the disk.
@@ -185,11 +187,11 @@ impl Folder {
             paths: header_rule::path_set(&config.image_twins).unwrap_or_default(),
             prefix: config.prefix.as_str().to_owned(),
         };
-        let Inventory { mut files, marks, paths } = inventory::take(&path, role, &wanted)?;
+        let Inventory { mut files, hashed, problems, paths } = inventory::take(&path, role, &wanted)?;
         if !config.deltas {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }
-        Ok(Self { config: config.clone(), index, path, files, marks, paths, made: Made::new() })
+        Ok(Self { config: config.clone(), index, path, files, hashed, problems, paths, made: Made::new() })
     }
 
     /// The operator's rules with the names of this release in them.
@@ -237,8 +239,8 @@ impl Assets {
     }
 
     /// Prepares every answer of several folders, which share what may be held in memory.
-    fn prepare(folders: Vec<Folder>, memory: u64, rules: &Arc<HeaderRules>) -> Result<Vec<Self>, AssetsError> {
-        let contents = contents::load(&folders, memory)?;
+    fn prepare(mut folders: Vec<Folder>, memory: u64, rules: &Arc<HeaderRules>) -> Result<Vec<Self>, AssetsError> {
+        let contents = contents::load(&mut folders, memory)?;
         let prepared = folders.into_iter().zip(contents).map(|(folder, contents)| {
             let policy = Policy::new(&folder.config, rules);
             Self {
@@ -276,6 +278,7 @@ impl Assets {
         let Some(asset) = self.below_prefix(head.uri.path()).and_then(|path| self.file(&path)) else {
             return self.not_found(head);
         };
+        let asset = asset.suited(&head.headers);
         match respond::respond(choose::choose(asset, head, client), asset, head) {
             Ok(response) => response,
             Err(unread) => respond::read(unread, asset, head).await,

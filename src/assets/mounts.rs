@@ -288,6 +288,7 @@ impl Found<'_> {
     pub fn respond_at_once(&self, head: &Parts, client: &Client) -> Option<Response> {
         match self.what {
             What::File(asset) | What::Fallback(asset) => {
+                let asset = asset.suited(&head.headers);
                 let response = respond::respond(choose::choose(asset, head, client), asset, head).ok()?;
                 Some(self.finish(response))
             }
@@ -301,6 +302,7 @@ impl Found<'_> {
         let (What::File(asset) | What::Fallback(asset)) = self.what else {
             return self.respond_at_once(head, client).expect("only files are on the disk");
         };
+        let asset = asset.suited(&head.headers);
         match respond::respond(choose::choose(asset, head, client), asset, head) {
             Ok(response) => self.finish(response),
             Err(unread) => self.finish(respond::read(unread, asset, head).await),

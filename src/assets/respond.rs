@@ -44,7 +44,7 @@ enum Wanted {
     Pieces(Vec<Piece>),
 }
 
-/// Answers for an asset, from memory: most answers are made without anything to wait for.
+/// Answers for the asset of which the answer was chosen, from memory: most answers are made without anything to wait for.
 ///
 /// # Errors
 /// What is still to be read, where the body lies on the disk.
@@ -52,19 +52,19 @@ pub(super) fn respond(choice: Choice<'_>, asset: &Asset, head: &Parts) -> Result
     let refuse = |status| refuse(status, asset.always(), head);
     let (status, headers, variant, parts) = match choice {
         Choice::Whole(variant) if head.method == Method::HEAD => {
-            return Ok(assemble(StatusCode::OK, variant.headers.clone(), Body::Empty));
+            return Ok(assemble(StatusCode::OK, asset.headers(variant), Body::Empty));
         }
-        Choice::Whole(variant) => (StatusCode::OK, variant.headers.clone(), variant, Wanted::Slice(0..variant.size)),
+        Choice::Whole(variant) => (StatusCode::OK, asset.headers(variant), variant, Wanted::Slice(0..variant.size)),
         Choice::Part(variant, part) => {
-            let headers = part_headers(variant, &part);
+            let headers = part_headers(asset, variant, &part);
             (StatusCode::PARTIAL_CONTENT, headers, variant, Wanted::Slice(part))
         }
         Choice::Parts(variant, parts) => {
-            let (headers, pieces) = parts_headers(variant, &parts);
+            let (headers, pieces) = parts_headers(asset, variant, &parts);
             (StatusCode::PARTIAL_CONTENT, headers, variant, Wanted::Pieces(pieces))
         }
         Choice::NotModified(variant) => {
-            return Ok(assemble(StatusCode::NOT_MODIFIED, variant.not_modified.clone(), Body::Empty));
+            return Ok(assemble(StatusCode::NOT_MODIFIED, asset.not_modified(variant), Body::Empty));
         }
         Choice::PreconditionFailed => return Ok(refuse(StatusCode::PRECONDITION_FAILED)),
         Choice::NotAcceptable => return Ok(depending_on_coding(refuse(StatusCode::NOT_ACCEPTABLE))),
@@ -171,8 +171,8 @@ fn assemble(status: StatusCode, headers: HeaderMap, body: Body) -> Response {
     response
 }
 
-fn part_headers(variant: &Variant, part: &Range<u64>) -> HeaderMap {
-    let mut headers = variant.headers.clone();
+fn part_headers(asset: &Asset, variant: &Variant, part: &Range<u64>) -> HeaderMap {
+    let mut headers = asset.headers(variant);
     // A part is no version of the file.
     headers.remove(USE_AS_DICTIONARY);
     headers.insert(CONTENT_LENGTH, (part.end - part.start).into());
@@ -181,8 +181,8 @@ fn part_headers(variant: &Variant, part: &Range<u64>) -> HeaderMap {
 }
 
 /// The headers of an answer with several parts, and what it is made of.
-fn parts_headers(variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Piece>) {
-    let mut headers = variant.headers.clone();
+fn parts_headers(asset: &Asset, variant: &Variant, parts: &[Range<u64>]) -> (HeaderMap, Vec<Piece>) {
+    let mut headers = asset.headers(variant);
     headers.remove(USE_AS_DICTIONARY);
     let pieces = multipart::frame(&mut headers, parts, variant.size);
     (headers, pieces)

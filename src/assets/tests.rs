@@ -869,6 +869,45 @@ async fn a_file_that_changes_under_a_running_server_is_not_sent() {
 }
 
 #[tokio::test]
+async fn a_hashed_file_that_is_not_in_memory_is_sent_under_its_tag_only_while_it_has_those_bytes() {
+    let folder = site();
+    let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");
+    let (hashed, copy) = (folder.path().join(HASHED), folder.path().join(format!("{HASHED}.br")));
+    let path = format!("/static/{HASHED}");
+    let status = async |accepted| ask(&assets, "GET", &path, &[("accept-encoding", accepted)]).await.status;
+    let bytes = fs_err::read(&hashed).expect("the file");
+    let date = |path: &Path| fs_err::metadata(path).expect("the file").modified().expect("a date");
+    let age = |path: &Path, seconds| {
+        let file = fs_err::OpenOptions::new().write(true).open(path).expect("the file");
+        file.set_modified(date(path) + std::time::Duration::from_secs(seconds)).expect("a date");
+    };
+    // A deploy writes the same bytes again: over the file, and as another one in its place.
+    fs_err::write(&hashed, &bytes).expect("the same bytes");
+    age(&hashed, 5);
+    assert_eq!(status("").await, 200);
+    fs_err::write(folder.path().join("next"), &bytes).expect("a file");
+    fs_err::rename(folder.path().join("next"), &hashed).expect("the same bytes in its place");
+    for _ in 0..2 {
+        assert_eq!(status("").await, 200);
+    }
+    assert!(!assets.has_changed());
+    // Somebody writes other bytes, as long as the old ones.
+    let other: Vec<u8> = bytes.iter().map(|byte| byte ^ 1).collect();
+    fs_err::write(&hashed, other).expect("other bytes");
+    age(&hashed, 10);
+    let answer = get(&assets, &path).await;
+    assert_eq!((answer.status, answer.header(ETAG)), (500, None));
+    assert!(assets.has_changed());
+    // Once they are the old ones again, all is well.
+    fs_err::write(&hashed, &bytes).expect("the old bytes");
+    assert_eq!(status("").await, 200);
+    // Of a copy nobody knows what its bytes were.
+    assert_eq!(status("br").await, 200);
+    age(&copy, 5);
+    assert_eq!(status("br").await, 500);
+}
+
+#[tokio::test]
 async fn a_file_that_is_cut_while_it_is_sent_cuts_the_answer() {
     let folder = Folder::new().file("big.bin", &vec![1; 1_000_000]).published();
     let assets = folder.open_with(|config| config.memory = ByteSize(0)).expect("a folder");

@@ -9,13 +9,13 @@
 //! when that is wrong; it is opened without following links; and whoever takes a copy out checks that
 //! it decodes to the file, for a folder that CI systems pass around is a folder that others may write to. The worst
 //! that they can do is to say that a copy is not worth keeping.
-//! Whatever goes wrong with it is one warning at the end of the run.
+//! What could not be written is one warning at the end of the run, and what was damaged is another.
 //!
 //! Runs share it without a lock: an entry is written beside and renamed, whole or not at all, and not
 //! synced, since the checksum finds what a power cut has torn. What was not used for longest is
 //! removed at the end of a run; the time of last use is the file's modification time.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Metadata};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use fs_err::{File, OpenOptions};
 use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
-use crate::finding::{Finding, Rule};
+use crate::finding::{Finding, Rule, counted};
 use crate::manifest::json::{hex, sha256_of};
 
 /// The first bytes of an entry. Another layout gets another number.
@@ -100,6 +100,7 @@ pub(super) struct Cache {
     limit: u64,
     has_grown: AtomicBool,
     taken: AtomicUsize,
+    damaged: AtomicUsize,
     failure: Mutex<Option<io::Error>>,
 }
 
@@ -112,6 +113,7 @@ impl Cache {
             limit,
             has_grown: AtomicBool::new(false),
             taken: AtomicUsize::new(0),
+            damaged: AtomicUsize::new(0),
             failure: Mutex::new(None),
         }
     }
@@ -121,14 +123,19 @@ impl Cache {
     ///
     /// The test is for the caller to say what must be true of a copy that anybody may have put there.
     pub(super) fn find(&self, key: &Key, at_most: u64, test: impl FnOnce(&[u8]) -> bool) -> Option<Answer> {
-        let answer = read(&key.path(self.folder.as_deref()?), key, at_most)?;
-        if let Answer::Copy(copy) = &answer {
-            if !test(copy) {
-                return None;
+        let test = |answer: &Answer| if let Answer::Copy(copy) = answer { test(copy) } else { true };
+        match read(&key.path(self.folder.as_deref()?), key, at_most) {
+            Entry::Sound(answer) if test(&answer) => {
+                let is_copy = matches!(answer, Answer::Copy(_));
+                self.taken.fetch_add(is_copy.into(), Ordering::Relaxed);
+                Some(answer)
             }
-            self.taken.fetch_add(1, Ordering::Relaxed);
+            Entry::Sound(_) | Entry::Damaged => {
+                self.damaged.fetch_add(1, Ordering::Relaxed);
+                None
+            }
+            Entry::None => None,
         }
-        Some(answer)
     }
 
     /// Keeps an answer for the next run.
@@ -154,13 +161,19 @@ impl Cache {
     }
 
     /// Removes what is too much, and tells what went wrong in the whole run.
-    pub(super) fn finish(&self) -> Option<Finding> {
-        let folder = self.folder.as_deref()?;
+    pub(super) fn finish(&self) -> Vec<Finding> {
+        let Some(folder) = self.folder.as_deref() else { return Vec::new() };
         let is_due = self.has_grown.load(Ordering::Relaxed) || is_old(&folder.join(TAG.0), LOOKED_THROUGH_AFTER);
         let pruned = if is_due { prune(folder, self.limit) } else { Ok(()) };
-        let cause = self.failure().take().or(pruned.err())?;
-        let message = format!("cannot keep compressed copies and deltas for the next run: {cause}");
-        Some(Finding::warning(Rule::CacheNotWritten, folder.display().to_string(), message))
+        let damaged = Some(self.damaged.load(Ordering::Relaxed)).filter(|damaged| *damaged > 0).map(|damaged| {
+            let message = format!("damaged in the cache, and made anew: {}", counted(damaged, "file"));
+            Finding::warning(Rule::CacheDamaged, folder.display().to_string(), message)
+        });
+        let failed = self.failure().take().or(pruned.err()).map(|cause| {
+            let message = format!("cannot keep compressed copies and deltas for the next run: {cause}");
+            Finding::warning(Rule::CacheNotWritten, folder.display().to_string(), message)
+        });
+        damaged.into_iter().chain(failed).collect()
     }
 
     fn failure(&self) -> std::sync::MutexGuard<'_, Option<io::Error>> {
@@ -168,19 +181,40 @@ impl Cache {
     }
 }
 
-/// Reads an entry. Whatever stands there that is not a sound one is none.
-fn read(path: &Path, key: &Key, at_most: u64) -> Option<Answer> {
+/// What stands where an answer would be kept.
+enum Entry {
+    /// Nothing, or more than is wanted.
+    None,
+    Sound(Answer),
+    /// Something that no run has left there as it is.
+    Damaged,
+}
+
+/// Reads an entry.
+fn read(path: &Path, key: &Key, at_most: u64) -> Entry {
     // A link could lead anywhere, and a pipe would keep us waiting.
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).ok()?;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).ok()?;
-    let found = file.metadata().ok()?;
-    if !found.is_file() || found.len() > (HEADER as u64).saturating_add(at_most.max(8)) {
-        return None;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        // Without a folder there is no entry either, and where there is none to write that is told anyway.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Entry::None;
+        }
+        Err(_) => return Entry::Damaged,
+    };
+    match file.metadata() {
+        // The answer of a run that had more room for it.
+        Ok(found) if found.is_file() && found.len() > (HEADER as u64).saturating_add(at_most.max(8)) => Entry::None,
+        Ok(found) if found.is_file() => read_open(&file, &found, key).map_or(Entry::Damaged, Entry::Sound),
+        _ => Entry::Damaged,
     }
+}
+
+fn read_open(file: &File, found: &Metadata, key: &Key) -> Option<Answer> {
     let mut bytes = Vec::with_capacity(usize::try_from(found.len()).ok()?);
     // Whoever makes it longer meanwhile breaks its checksum, and no more.
-    (&file).take(found.len()).read_to_end(&mut bytes).ok()?;
+    { file }.take(found.len()).read_to_end(&mut bytes).ok()?;
     let answer = parse(bytes, key)?;
     let now = SystemTime::now();
     let used = found.modified().ok()?;
@@ -392,7 +426,7 @@ mod tests {
         assert_eq!(find(&cache, &key("b")), Some(Answer::NotWorthKeeping(77)));
         assert_eq!(find(&cache, &key("c")), None);
         assert_eq!(cache.taken(), 1, "only copies are counted");
-        assert_eq!(cache.finish(), None);
+        assert_eq!(cache.finish(), []);
     }
 
     #[test]
@@ -427,6 +461,23 @@ mod tests {
         }
         keep(&cache, "some copy");
         assert_eq!(fs_err::read(&path).expect("an entry"), sound);
+    }
+
+    #[test]
+    fn damaged_entries_are_told_once_with_their_number() {
+        let folder = fresh();
+        let cache = cache(&folder);
+        let (broken, wrong, sound) =
+            (keep(&cache, "broken"), keep(&cache, "wrong"), keep(&cache, "sound, and longer than that"));
+        fs_err::write(path(&folder, &broken), "vstbcp1").expect("written");
+        assert_eq!(find(&cache, &broken), None);
+        assert_eq!(find(&cache, &key("never kept")), None);
+        assert_eq!(cache.find(&sound, 1, |_| true), None, "it is too long, and as it was kept");
+        assert_eq!(find(&cache, &sound), copy("sound, and longer than that"));
+        let told = |cache: &Cache| cache.finish().into_iter().map(|finding| finding.message).collect::<Vec<_>>();
+        assert_eq!(told(&cache), ["damaged in the cache, and made anew: 1 file"]);
+        assert_eq!(cache.find(&wrong, 1000, |_| false), None);
+        assert_eq!(told(&cache), ["damaged in the cache, and made anew: 2 files"]);
     }
 
     #[test]
@@ -472,7 +523,8 @@ mod tests {
             assert_eq!(find(&cache, &key), copy("copy"), "{what}");
         }
         assert_eq!(fs_err::read_to_string(&secret).expect("still there"), "secret");
-        assert_eq!(cache.finish(), None);
+        let told: Vec<_> = cache.finish().iter().map(|finding| finding.message.clone()).collect();
+        assert_eq!(told, ["damaged in the cache, and made anew: 4 files"]);
     }
 
     #[test]
@@ -484,8 +536,9 @@ mod tests {
             let key = keep(&cache, text);
             assert_eq!(find(&cache, &key), None);
         }
-        let finding =
-            cache.finish().map(|finding| format!("{}: {}", finding.file, finding.message)).expect("a warning");
+        let findings = cache.finish();
+        let [finding] = &findings[..] else { panic!("one warning: {findings:?}") };
+        let finding = format!("{}: {}", finding.file, finding.message);
         assert!(finding.contains("cannot keep compressed copies and deltas for the next run: "), "{finding}");
         assert!(finding.contains(folder.path().to_str().expect("UTF-8")), "{finding}");
         assert_eq!(fs_err::read_to_string(folder.path().join("cache")).expect("still there"), "a file");
@@ -521,7 +574,7 @@ mod tests {
         }
         age(&dead, DAY * 2);
         age(&foreign, DAY * 100);
-        assert_eq!(cache.finish(), None);
+        assert_eq!(cache.finish(), []);
         let left: Vec<bool> = keys.iter().map(|key| find(&cache, key).is_some()).collect();
         let expected: Vec<bool> = (0..20).map(|n| n == 0 || n >= 12).collect();
         assert_eq!(left, expected, "nine blocks of ten are in use");
@@ -534,9 +587,9 @@ mod tests {
         let keys: Vec<Key> = (0..4).map(|n| keep(&cache(&folder), &n.to_string())).collect();
         let left = || keys.iter().filter(|key| path(&folder, key).exists()).count();
         let smaller = Cache::new(Some(&folder.path().join("cache")), 2 * BLOCK);
-        assert_eq!((smaller.finish(), left()), (None, 4));
+        assert_eq!((smaller.finish(), left()), (Vec::new(), 4));
         age(&folder.path().join("cache/CACHEDIR.TAG"), DAY * 2);
-        assert_eq!((smaller.finish(), left()), (None, 1));
+        assert_eq!((smaller.finish(), left()), (Vec::new(), 1));
     }
 
     #[test]
@@ -562,12 +615,12 @@ mod tests {
         for cache in caches {
             let key = keep(&cache, "a");
             assert_eq!(find(&cache, &key), None);
-            assert_eq!(cache.finish(), None);
+            assert_eq!(cache.finish(), []);
         }
         let small = Cache::new(Some(folder.path()), BLOCK);
         let large = "x".repeat(5000);
         keep(&small, &large);
-        assert_eq!(small.finish(), None);
+        assert_eq!(small.finish(), []);
         assert_eq!(fs_err::read_dir(folder.path()).expect("a folder").count(), 0);
     }
 
@@ -586,7 +639,7 @@ mod tests {
                         let found = find(&cache, &key);
                         assert!(found.is_none() || found == copy(&text(n)), "{n}");
                         if n % 5 == 0 {
-                            assert_eq!(cache.finish(), None);
+                            assert_eq!(cache.finish(), []);
                         }
                     }
                 });

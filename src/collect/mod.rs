@@ -67,7 +67,7 @@ use self::staging::Staging;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
 use crate::finding::{self, Finding, Rule};
-use crate::manifest::packed::Packed;
+use crate::manifest::packed::{Name, Packed};
 use crate::manifest::{Entry, Rewriting};
 
 /// The parser of scripts calls itself for each nested bracket. This is address space, not memory.
@@ -131,6 +131,8 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
         named.drop_originals();
     }
     let references = named.references;
+    let name = |name: &Name| name.as_ref().to_owned();
+    let rings = named.rings.iter().map(|ring| ring.iter().map(name).collect()).collect();
     let progress = progress::Progress::on_terminal();
     let cache = Cache::new(config.cache.as_deref(), config.cache_size.0);
     let listed = before.as_ref().map(|release| &release.manifest);
@@ -170,6 +172,7 @@ fn run(folders: &Folders, config: &CollectConfig, prefix: &UrlPrefix, now: Now) 
         hashed: compressed.paths.iter().filter(|(plain, hashed)| plain != hashed).count(),
         bundled,
         references,
+        rings,
         carried: carriage.kept.len() + own.kept.len(),
         dropped: carriage.dropped + own.dropped,
         shadowed,

@@ -27,6 +27,8 @@ pub(super) struct Named {
     pub(super) paths: BTreeMap<Name, Name>,
     /// How many references have a new name in them.
     pub(super) references: usize,
+    /// Plain names of files each of which leads to every other: they get new names together.
+    pub(super) rings: Vec<Vec<Name>>,
     /// Plain names that something asks for which is not rewritten.
     needed: BTreeSet<Name>,
 }
@@ -68,7 +70,8 @@ pub(super) fn keep_names(linked: Linked) -> Named {
         Output { hashed, plain, contents: file.contents, modified: file.source.modified }
     };
     let paths = linked.files.iter().map(|file| (file.source.name.clone(), file.source.name.clone())).collect();
-    Named { outputs: linked.files.into_iter().map(plain).collect(), paths, references: 0, needed: BTreeSet::new() }
+    let outputs = linked.files.into_iter().map(plain).collect();
+    Named { outputs, paths, references: 0, rings: Vec::new(), needed: BTreeSet::new() }
 }
 
 /// Names with a content hash. What is rewritten is made ready in `staging`.
@@ -77,15 +80,23 @@ pub(super) fn hash_names(linked: Linked, twins: &Twins, staging: &Staging) -> Re
     let references = named.iter().map(Vec::len).sum();
     let mut names = Names { files: &linked.files, twins, staging, hashed: vec![None; linked.files.len()] };
     let mut rewritten: BTreeMap<usize, Contents> = BTreeMap::new();
+    let mut rings = Vec::new();
     for group in order(&named) {
         match group {
             Group::One(file) => rewritten.extend(names.one(file)?.map(|contents| (file, contents))),
-            Group::Ring(members) => rewritten.extend(names.ring(&members)?),
+            Group::Ring(members) => {
+                rewritten.extend(names.ring(&members)?);
+                // One that names itself is no group to anybody but us.
+                if members.len() > 1 {
+                    rings.push(members.iter().map(|&member| linked.files[member].source.name.clone()).collect());
+                }
+            }
         }
     }
+    rings.sort_unstable();
     let hashed = names.hashed;
     let needed = needed(&linked);
-    let mut result = Named { outputs: Vec::new(), paths: BTreeMap::new(), references, needed };
+    let mut result = Named { outputs: Vec::new(), paths: BTreeMap::new(), references, rings, needed };
     for (index, (file, hashed)) in linked.files.into_iter().zip(hashed).enumerate() {
         result.add(file, hashed.unwrap_or_default(), rewritten.remove(&index));
     }

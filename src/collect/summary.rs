@@ -27,6 +27,8 @@ pub struct Summary {
     pub bundled: usize,
     /// How many references were given a new name.
     pub references: usize,
+    /// Files each of which leads to every other, by plain name: a change to one of them gives all of them new names.
+    pub rings: Vec<Vec<String>>,
     /// How many hashed files of earlier releases are kept.
     pub carried: usize,
     /// How many of them were given up for their age.
@@ -87,6 +89,15 @@ impl fmt::Display for Summary {
             line(f, "bundled", self.bundled, "names with the hash of a bundler")?;
         }
         line(f, "rewritten", self.references, "references to them")?;
+        if !self.rings.is_empty() {
+            line(f, "rings", self.rings.len(), "groups of files that lead to each other, named together:")?;
+            for ring in self.rings.iter().take(RINGS_TOLD) {
+                write!(f, "\n{:19}{}", "", some(ring, MEMBERS_TOLD))?;
+            }
+            if let Some(more @ 1..) = self.rings.len().checked_sub(RINGS_TOLD) {
+                write!(f, "\n{:19}and {more} more", "")?;
+            }
+        }
         // Told where there are any.
         for (what, number, explanation) in [
             ("carried", self.carried, "of earlier releases, for pages that still ask for them"),
@@ -113,6 +124,19 @@ impl fmt::Display for Summary {
             line(f, "warnings", self.warnings.len(), "see above")?;
         }
         Ok(())
+    }
+}
+
+/// How many rings are told, and how many files of each. The report has more of them.
+const RINGS_TOLD: usize = 3;
+const MEMBERS_TOLD: usize = 3;
+
+/// The first few names, and how many more.
+pub(super) fn some(names: &[impl AsRef<str>], most: usize) -> String {
+    let shown: Vec<&str> = names.iter().take(most).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(most) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 
@@ -158,6 +182,12 @@ mod tests {
             hashed: 132,
             bundled: 3,
             references: 45,
+            rings: vec![
+                vec!["css/a.css".into(), "css/b.css".into()],
+                (0..5).map(|n| format!("js/{n}.js")).collect(),
+                vec!["x.js".into(), "y.js".into()],
+                vec!["x.mjs".into(), "y.mjs".into()],
+            ],
             carried: 12,
             dropped: 3,
             shadowed: 2,
@@ -175,6 +205,11 @@ Collected 132 files from 1 folder into public in 2.4 s
   hashed        132  names with a content hash
   bundled         3  names with the hash of a bundler
   rewritten      45  references to them
+  rings           4  groups of files that lead to each other, named together:
+                   css/a.css, css/b.css
+                   js/0.js, js/1.js, js/2.js and 2 more
+                   x.js, y.js
+                   and 1 more
   carried        12  of earlier releases, for pages that still ask for them
   dropped         3  of earlier releases, out of use for long enough
   shadowed        2  left out, as an earlier source has the same path

@@ -4,7 +4,7 @@
 //! Pure: no clock is read. A date in the future is compared like any other, as the RFC has it since
 //! 2014.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ::http::header::{HeaderName, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE};
 use ::http::{HeaderMap, HeaderValue, Method};
@@ -134,7 +134,33 @@ fn unchanged_since(headers: &HeaderMap, name: &HeaderName, modified: Option<Syst
 
 /// A date in one of the three forms of section 5.6.7.
 fn parse_date(value: &HeaderValue) -> Option<SystemTime> {
-    httpdate::parse_http_date(value.to_str().ok()?.trim_ascii()).ok()
+    let text = value.to_str().ok()?.trim_ascii();
+    httpdate::parse_http_date(text).ok().or_else(|| parse_rare_date(text))
+}
+
+/// The dates that the grammar allows and `httpdate` does not know: within a leap second, and before 1970.
+fn parse_rare_date(text: &str) -> Option<SystemTime> {
+    /// The calendar repeats itself with its weekdays after 400 years.
+    const YEARS_2000: Duration = Duration::from_hours(24 * 5 * 146_097);
+    let is_leap_second = text.contains("23:59:60");
+    let mut text = text.replace("23:59:60", "23:59:59");
+    let leap_second = Duration::from_secs(is_leap_second.into());
+    if let Ok(date) = httpdate::parse_http_date(&text) {
+        return date.checked_add(leap_second);
+    }
+    // A year of two digits is never one of those.
+    let year = match text.len() {
+        29 => 12,
+        24 => 20,
+        _ => return None,
+    };
+    let later = match text.get(year..=year)? {
+        "0" => "2",
+        "1" => "3",
+        _ => return None,
+    };
+    text.replace_range(year..=year, later);
+    httpdate::parse_http_date(&text).ok()?.checked_add(leap_second)?.checked_sub(YEARS_2000)
 }
 
 #[cfg(test)]
@@ -227,6 +253,54 @@ mod tests {
             assert_eq!(get(&[(name, date)]), expected, "for {name}: {date}");
         }
         assert_eq!(get(&[("if-modified-since", EXACTLY), ("if-modified-since", EXACTLY)]), Outcome::Stale);
+    }
+
+    #[test]
+    fn a_date_before_1970_and_one_within_a_leap_second_are_dates_as_well() {
+        let since = |seconds: i64| {
+            let distance = Duration::from_secs(seconds.unsigned_abs());
+            Some(if seconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance })
+        };
+        for (text, expected) in [
+            ("Sat, 31 Dec 2016 23:59:60 GMT", since(1_483_228_800)), // as one second later
+            ("Saturday, 31-Dec-16 23:59:60 GMT", since(1_483_228_800)),
+            ("Sat Dec 31 23:59:60 2016", since(1_483_228_800)),
+            ("Wed, 31 Dec 1969 23:59:59 GMT", since(-1)),
+            ("Wed, 31 Dec 1969 23:59:60 GMT", since(0)),
+            ("Wed Dec 31 23:59:59 1969", since(-1)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", since(0)),
+            ("Mon, 29 Feb 1904 12:00:00 GMT", since(-2_077_704_000)),
+            ("Sat, 01 Jan 0001 00:00:00 GMT", None), // it was a Monday
+            ("Mon, 01 Jan 0001 00:00:00 GMT", since(-62_135_596_800)),
+            ("Wed, 29 Feb 1900 12:00:00 GMT", None), // no leap year
+            ("Sat, 31 Dec 2016 22:59:60 GMT", None), // leap seconds end a day
+            ("Sat, 31 Dec 2016 23:59:61 GMT", None),
+            ("Fri, 31 Dec 2016 23:59:60 GMT", None),
+            ("1", None),
+        ] {
+            assert_eq!(parse_date(&HeaderValue::from_static(text)), expected, "for {text}");
+        }
+        // The file is newer than that, so this is an expectation that fails, and not a field to be ignored.
+        let early = "Sun, 06 Nov 1960 08:49:37 GMT";
+        assert_eq!(get(&[("if-unmodified-since", early)]), Outcome::Failed);
+        assert_eq!(get(&[("if-modified-since", early)]), Outcome::Stale);
+    }
+
+    /// Two digits are to be read as a year that is at most 50 years ahead, and what those are only a clock knows. From
+    /// "70" on they are read as those before 2000 all the same, in all of 2026 and later: no file has a date that is
+    /// ahead, so nobody was ever given the other one. Should somebody mean it, that costs a whole answer in place of a
+    /// 304, and never gives old bytes for new ones.
+    #[test]
+    fn two_digits_of_a_year_are_read_without_a_clock_and_on_the_safe_side() {
+        for (text, expected) in [
+            ("Thursday, 01-Jan-70 00:00:00 GMT", Outcome::Stale),
+            ("Wednesday, 01-Dec-76 00:00:00 GMT", Outcome::Stale),
+            ("Tuesday, 01-Dec-76 00:00:00 GMT", Outcome::Stale), // the weekday of 2076, and so no date
+            ("Sunday, 01-Dec-69 00:00:00 GMT", Outcome::Fresh),  // 2069
+        ] {
+            assert_eq!(get(&[("if-modified-since", text)]), expected, "for {text}");
+        }
+        assert_eq!(get(&[("if-unmodified-since", "Tuesday, 01-Dec-76 00:00:00 GMT")]), Outcome::Stale);
     }
 
     #[test]

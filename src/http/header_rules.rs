@@ -25,7 +25,7 @@ pub struct HeaderRules {
 }
 
 /// What all rules together come to for one path.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Edits(Vec<Edit>);
 
 /// On which answers a header makes sense.

@@ -1,7 +1,7 @@
-//! Sends a client on when what it asks for has moved.
+//! Sends a client on when what it asks for has moved. How many redirects there are costs a request next to nothing.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use ::http::header::{HOST, HeaderValue, LOCATION};
 use ::http::request::Parts;
@@ -34,17 +34,46 @@ const PATH: &AsciiSet = &CONTROLS
 #[derive(Debug, Default)]
 pub struct Redirects {
     exact: HashMap<String, RedirectConfig>,
-    /// The longest first.
-    prefixes: Vec<RedirectConfig>,
+    /// In the order of their paths.
+    prefixes: Vec<Prefix>,
+}
+
+/// A redirect for all paths that begin so.
+#[derive(Debug)]
+struct Prefix {
+    redirect: RedirectConfig,
+    /// The longest of the other prefixes with which this one begins.
+    outer: Option<usize>,
 }
 
 impl Redirects {
     /// Of several for the same path, the last one counts.
     pub fn new(config: &[RedirectConfig]) -> Self {
         let (prefixes, exact): (Vec<_>, Vec<_>) = config.iter().cloned().partition(|redirect| redirect.from.is_prefix);
-        let mut prefixes: Vec<_> = prefixes.into_iter().rev().collect();
-        prefixes.sort_by_key(|redirect| std::cmp::Reverse(redirect.from.path.len()));
-        Self { exact: exact.into_iter().map(|redirect| (redirect.from.path.clone(), redirect)).collect(), prefixes }
+        let prefixes: BTreeMap<String, RedirectConfig> = by_path(prefixes);
+        let mut sorted: Vec<Prefix> = Vec::with_capacity(prefixes.len());
+        for (path, redirect) in prefixes {
+            // What it begins with is the one before, or what that begins with, and so on.
+            let mut outer = sorted.len().checked_sub(1);
+            while let Some(n) = outer.filter(|n| !path.starts_with(&sorted[*n].redirect.from.path)) {
+                outer = sorted[n].outer;
+            }
+            sorted.push(Prefix { redirect, outer });
+        }
+        Self { exact: by_path(exact), prefixes: sorted }
+    }
+
+    /// The redirect with the longest prefix of a path. Whatever stands between that prefix and the path in their order
+    /// begins with it too, so it is the last one before the path, or one around that.
+    fn longest_prefix(&self, path: &str) -> Option<&RedirectConfig> {
+        let mut candidate = self.prefixes.partition_point(|prefix| *prefix.redirect.from.path <= *path).checked_sub(1);
+        while let Some(Prefix { redirect, outer }) = candidate.map(|n| &self.prefixes[n]) {
+            if path.starts_with(&redirect.from.path) {
+                return Some(redirect);
+            }
+            candidate = *outer;
+        }
+        None
     }
 
     /// The answer for a path that has moved.
@@ -53,8 +82,7 @@ impl Redirects {
             return None;
         }
         let path = path::decided(target.path());
-        let prefix = || self.prefixes.iter().find(|redirect| path.starts_with(&redirect.from.path));
-        let redirect = self.exact.get(&*path).or_else(prefix)?;
+        let redirect = self.exact.get(&*path).or_else(|| self.longest_prefix(&path))?;
         let rest = path.strip_prefix(&redirect.from.path).unwrap_or_default();
         // What was decoded must be encoded again.
         let rest: Cow<'_, str> =
@@ -65,6 +93,10 @@ impl Redirects {
         response.headers_mut().insert(LOCATION, HeaderValue::try_from(location).ok()?);
         Some(response)
     }
+}
+
+fn by_path<M: FromIterator<(String, RedirectConfig)>>(redirects: Vec<RedirectConfig>) -> M {
+    redirects.into_iter().map(|redirect| (redirect.from.path.clone(), redirect)).collect()
 }
 
 /// The answer that names the same target under another host, on the port that the client wrote.
@@ -96,6 +128,8 @@ fn location(redirect: &RedirectConfig, rest: &str, query: Option<&str>) -> Strin
 mod tests {
     use super::*;
     use crate::config::Config;
+
+    use proptest::{prop_assert_eq, proptest};
 
     fn redirects(text: &str) -> Redirects {
         let config: Config = toml::from_str(text).expect("a configuration");
@@ -151,6 +185,22 @@ mod tests {
                 .as_ref()
                 .map(|response| (response.status().as_u16(), response.headers()[LOCATION].to_str().expect("a text")));
             assert_eq!(found, expected, "for {target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_longest_prefix_is_found_whatever_the_others(
+            paths in proptest::collection::vec("/[ab/]{0,5}", 0..12),
+            path in "/[abc/]{0,8}",
+        ) {
+            let paths: Vec<String> = paths.into_iter().filter(|path| !path.contains("//")).collect();
+            let rule = |(n, path): (usize, &String)| format!("[[redirects]]\nfrom = \"{path}*\"\nto = \"/{n}\"\n");
+            let redirects = redirects(&paths.iter().enumerate().map(rule).collect::<String>());
+            // Of equal ones the last.
+            let longest = paths.iter().enumerate().filter(|(_, prefix)| path.starts_with(*prefix));
+            let expected = longest.max_by_key(|(_, prefix)| prefix.len()).map(|(n, _)| format!("/{n}"));
+            prop_assert_eq!(redirects.longest_prefix(&path).map(|redirect| redirect.to.location.clone()), expected);
         }
     }
 

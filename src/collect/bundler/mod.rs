@@ -15,13 +15,14 @@ use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 
 use self::hash_in_name::could_hold_hashes;
-use self::parse::{Listed, parse};
+use self::parse::{Listed, Mistake, parse};
 use super::error::CollectError;
 use super::folders::Folders;
 use super::scan::Scanned;
+use super::summary::some;
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
-use crate::finding::{Finding, Rule};
+use crate::finding::{Finding, Level, Position, Rule};
 use crate::manifest::packed::Name;
 
 /// A webpack `stats.json` with every module in it can be large. It is held in memory while it is read.
@@ -45,7 +46,11 @@ pub(super) fn mark(
     let index = Index::new(scanned, folders, prefix);
     let (mut bad, mut marked) = (Vec::new(), BTreeSet::new());
     for path in &config.bundler_manifests {
-        match read(path).and_then(|listed| index.find_all(path, &listed)) {
+        let found = read(path).and_then(|bytes| {
+            let about = |mistake: Mistake| Finding { position: mistake.position, ..about(path, mistake.message) };
+            index.find_all(path, &bytes, &parse(&bytes).map_err(about)?)
+        });
+        match found {
             Err(finding) => bad.push(finding),
             Ok(found) => {
                 marked.extend(found.hashed);
@@ -62,9 +67,12 @@ pub(super) fn mark(
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Vec<Listed>, Finding> {
-    let about =
-        |message: String| Finding::error(Rule::BundlerManifest, path.display().to_string(), message).on_disk(path);
+fn about(manifest: &Path, message: String) -> Finding {
+    Finding::error(Rule::BundlerManifest, manifest.display().to_string(), message).on_disk(manifest)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Finding> {
+    let about = |message| about(path, message);
     let mut bytes = Vec::new();
     let file = fs_err::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     file.map_err(|error| about(format!("it cannot be read ({})", error.kind())))?;
@@ -73,7 +81,16 @@ fn read(path: &Path) -> Result<Vec<Listed>, Finding> {
             "it is larger than {LARGEST} bytes; let the bundler write a manifest of assets only"
         )));
     }
-    parse(&bytes).map_err(|mistake| Finding { position: mistake.position, ..about(mistake.message) })
+    Ok(bytes)
+}
+
+/// Where a manifest says a name, as far as it stands there as it is: with an escape in it, or put together of a folder
+/// and a file, it does not.
+fn position_of(name: &str, manifest: &[u8]) -> Option<Position> {
+    let text = std::str::from_utf8(manifest).ok()?;
+    let whole = text.find(&format!("\"{name}\"")).map(|quote| quote + 1);
+    // What follows may be a query, and what stands before it a host.
+    Some(Position::of(text, whole.or_else(|| text.find(name))?))
 }
 
 /// What a manifest's files are in the sources.
@@ -115,7 +132,7 @@ impl<'a> Index<'a> {
         Self { by_path, by_name, roots, prefix: prefix.as_str() }
     }
 
-    fn find_all(&self, manifest: &Path, listed: &[Listed]) -> Result<Found, Finding> {
+    fn find_all(&self, manifest: &Path, bytes: &[u8], listed: &[Listed]) -> Result<Found, Finding> {
         let manifest_path = real(manifest);
         let above = manifest_path.ancestors().skip(1).map(Path::to_owned);
         let bases: Vec<PathBuf> = above.chain(self.roots.iter().map(|(root, _)| root.clone())).collect();
@@ -132,19 +149,19 @@ impl<'a> Index<'a> {
                 None => absent.push(file.name.as_str()),
             }
         }
-        let shown = manifest.display().to_string();
-        if !absent.is_empty() {
-            let message = format!("it lists {}, not to be found in the source folders", some(&absent));
-            return Err(Finding::error(Rule::BundlerManifest, shown, message).on_disk(manifest));
+        if let Some(first) = absent.first() {
+            let position = position_of(first, bytes);
+            let message = format!("it lists {}, which no source folder has", some(&absent, SHOWN));
+            return Err(Finding { position, ..about(manifest, message) });
         }
         let names: Vec<_> = files.iter().map(|(_, file)| (file.name.as_str(), file.logical.as_deref())).collect();
         let could = could_hold_hashes(&names);
         let (hashed, plain): (Vec<_>, Vec<_>) =
             files.iter().zip(could).partition(|((_, file), could)| file.is_certain || *could);
         let plain: Vec<_> = plain.iter().map(|((_, file), _)| file.name.as_str()).collect();
-        let message = || format!("it lists {}, with no hash in the name: treated as any other file", some(&plain));
-        let warning =
-            (!plain.is_empty()).then(|| Finding::warning(Rule::BundlerManifest, shown, message()).on_disk(manifest));
+        let message =
+            || format!("it lists {}, with no hash in the name: treated as any other file", some(&plain, SHOWN));
+        let warning = (!plain.is_empty()).then(|| Finding { level: Level::Warning, ..about(manifest, message()) });
         Ok(Found { hashed: hashed.into_iter().map(|((at, _), _)| *at).collect(), warning })
     }
 
@@ -203,13 +220,4 @@ fn cleaned(path: &Path) -> PathBuf {
         }
     }
     cleaned
-}
-
-/// The first few names, and how many more.
-fn some(names: &[&str]) -> String {
-    let shown = names[..names.len().min(SHOWN)].join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
 }

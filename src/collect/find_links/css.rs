@@ -16,9 +16,9 @@ use super::{Form, Found, Link, Purpose, source_map};
 
 /// Finds every URL of a stylesheet, or of the declarations of a `style` attribute.
 pub(super) fn find(text: &str) -> Found {
-    let mut walk = Walk { text, blocks: Vec::new(), level: Level::default(), links: Vec::new() };
+    let mut walk = Walk { text, blocks: Vec::new(), level: Level::default(), found: Found::default() };
     each_token(text, |token, start, end| walk.token(token, start, end));
-    Found { links: walk.links, refusal: None }
+    walk.found
 }
 
 /// Hands out every token with where it begins and ends. The answer is whether it opens a block.
@@ -71,7 +71,7 @@ struct Walk<'t> {
     /// The open blocks: what closes each, and what was going on outside of it.
     blocks: Vec<(Token<'static>, Level)>,
     level: Level,
-    links: Vec<Link>,
+    found: Found,
 }
 
 impl Walk<'_> {
@@ -79,17 +79,22 @@ impl Walk<'_> {
     fn token(&mut self, token: &Token<'_>, start: usize, end: usize) -> bool {
         let raw = &self.text[start..end];
         let Level { strings, prelude } = self.level;
+        let links = &mut self.found.links;
         match token {
             Token::WhiteSpace(_) => return false,
             Token::Comment(comment) => {
-                self.links.extend(source_map_link(comment, start + 2));
+                links.extend(source_map_link(comment, start + 2));
                 return false;
             }
             Token::QuotedString(url) if prelude == Prelude::Import || strings != Strings::Other => {
-                self.links.push(quoted(url, raw, start));
+                links.push(quoted(url, raw, start));
             }
-            Token::UnquotedUrl(url) if prelude != Prelude::NoResources => self.links.push(bare(url, raw, start)),
-            Token::BadUrl(_) if prelude != Prelude::NoResources => self.links.extend(broken(raw, start)),
+            Token::UnquotedUrl(url) if prelude != Prelude::NoResources => links.push(bare(url, raw, start)),
+            Token::BadUrl(_) if prelude != Prelude::NoResources => links.extend(broken(raw, start)),
+            Token::BadString(_) if prelude == Prelude::Import || strings != Strings::Other => {
+                let why = "a URL in quotes ends with its line, so browsers leave it out; it is published as it is";
+                self.found.refuse(start, why);
+            }
             _ => {}
         }
         if strings == Strings::FirstIsUrl {
@@ -268,7 +273,6 @@ mod tests {
             "a{b:url(my 'file.png)}",
             "a{b:url(my\nfile.png)}",
             "a{b:url(x y",
-            "a{b:url('x\n.png')}", // the line break ends the string, and the browser drops all of it
             "a{b:attr(data-b 'x.png')}",
             "a{b:format(\"woff2\") local('x')}",
             "a{b:my-url(x.png)}",
@@ -277,6 +281,18 @@ mod tests {
             "a{b:url()}b{c:url",
         ] {
             assert!(urls(text).iter().all(|(raw, _)| raw.is_empty()), "for {text}: {:?}", urls(text));
+        }
+    }
+
+    #[test]
+    fn a_url_whose_quotes_end_with_the_line_is_told() {
+        for (text, at) in
+            [("a{b:url('x\n.png')}", Some(8)), ("@import 'x\n.css';", Some(8)), ("a{content:'x\n'}", None)]
+        {
+            let found = find(text);
+            // A browser drops all of it.
+            assert_eq!(found.links.len(), 0, "for {text}");
+            assert_eq!(found.refusal.and_then(|refusal| refusal.at), at, "for {text}");
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Asset, Change, Delta, Report, Saving, What, smallest};
+use super::{Asset, Change, Delta, Report, Saving, Twin, What, smallest};
 use crate::collect::summary::{bytes, name};
 use crate::finding::{Finding, counted};
 use crate::http::encoding::{Coding, DictionaryCoding};
@@ -22,6 +22,8 @@ const LARGEST: usize = 25;
 const SEEN: usize = 15;
 /// How many rows such a list has at most.
 const LISTED: usize = 500;
+/// How many files of a group of files that lead to each other.
+pub(super) const SEEN_OF_RING: usize = 50;
 /// In the order in which people know them, which is that of their age.
 const CODINGS: [Coding; 3] = [Coding::Gzip, Coding::Brotli, Coding::Zstd];
 
@@ -49,7 +51,9 @@ impl Report<'_> {
                         div.pair { (self.show_savings()) (self.show_kinds()) }
                         (self.show_changes())
                         (self.show_largest())
+                        (self.show_twins())
                         (self.show_deltas())
+                        (self.show_rings())
                         (self.show_carried())
                     }
                     footer { "Written by vestibule " (env!("CARGO_PKG_VERSION")) "." }
@@ -240,6 +244,57 @@ impl Report<'_> {
             "All files, by size".to_owned()
         };
         section(&title, sentence, table(&title, &columns, rows))
+    }
+
+    fn show_twins(&self) -> Markup {
+        if self.twins.is_empty() {
+            return html! {};
+        }
+        let columns = [
+            text("Image"),
+            text("In its place"),
+            text("Type"),
+            number_of("Image"),
+            number_of("Other"),
+            number_of("Saved"),
+            picture("Other, of image"),
+        ];
+        let rows = self.twins.iter().map(|twin| {
+            let Twin { of, plain, media_type, before, after } = *twin;
+            vec![
+                path(of),
+                path(plain),
+                html! { code { (media_type) } },
+                html! { (bytes(before)) },
+                html! { (bytes(after)) },
+                html! { (bytes(twin.saved())) },
+                bars(&[("best", after)], before),
+            ]
+        });
+        let title = "Images in other formats";
+        let sentence = html! { "Sent under the name of the image to browsers that name the type." };
+        section(title, sentence, long_table(title, &columns, rows, self.twins.len()))
+    }
+
+    fn show_rings(&self) -> Markup {
+        let rings = &self.summary.rings;
+        if rings.is_empty() {
+            return html! {};
+        }
+        let rows = rings.iter().map(|ring| {
+            let files = html! {
+                @for (place, name) in ring.iter().take(SEEN_OF_RING).enumerate() {
+                    @if place > 0 { br; }
+                    (path(name))
+                }
+                (and_more(ring.len(), SEEN_OF_RING))
+            };
+            vec![files, html! { (ring.len()) }]
+        });
+        let title = "Files that lead to each other";
+        let sentence =
+            html! { "Each group is named as one: a change to one of its files gives all of them new names." };
+        section(title, sentence, long_table(title, &[text("Group"), number_of("Files")], rows, rings.len()))
     }
 
     fn show_deltas(&self) -> Markup {

@@ -27,6 +27,8 @@ pub(super) struct Report<'a> {
     assets: Vec<Asset<'a>>,
     /// What is not as in the release before, what has most to fetch first. Empty where there is none before.
     changes: Vec<Change<'a>>,
+    /// Images in another format, those that save most first.
+    twins: Vec<Twin<'a>>,
     /// Deltas, those that save most first.
     deltas: Vec<Delta<'a>>,
     /// Files of earlier releases, by plain name and age.
@@ -57,6 +59,24 @@ enum What {
     Added,
     Changed,
     Removed,
+}
+
+/// An image in another format, which is sent in its place. Neither of them has a smaller form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Twin<'a> {
+    /// The plain name of the image.
+    of: &'a str,
+    /// That of the twin.
+    plain: &'a str,
+    media_type: &'a str,
+    before: u64,
+    after: u64,
+}
+
+impl Twin<'_> {
+    fn saved(&self) -> u64 {
+        self.before.saturating_sub(self.after)
+    }
 }
 
 /// One file in the form of its difference from an earlier one.
@@ -109,7 +129,7 @@ impl<'a> Report<'a> {
     ) -> Self {
         let mut assets: Vec<_> = assets(manifest).into_values().collect();
         assets.sort_by_key(|asset| (std::cmp::Reverse(asset.entry.size), asset.plain));
-        let deltas = deltas(manifest, &assets);
+        let (twins, deltas) = (twins(&assets), deltas(manifest, &assets));
         let files = manifest.files.iter().flatten();
         let mut carried: Vec<_> =
             files.filter(|(_, entry)| entry.carried.is_some()).map(|(name, entry)| (name.as_str(), entry)).collect();
@@ -122,6 +142,7 @@ impl<'a> Report<'a> {
             before: before.map(|before| (before.release(), size_of(before))),
             changes: before.map(|before| changes(before, manifest)).unwrap_or_default(),
             assets,
+            twins,
             deltas,
             carried,
         }
@@ -268,6 +289,24 @@ fn to_fetch(entry: &Entry, old: Option<&str>) -> u64 {
     deltas.into_iter().flat_map(BTreeMap::values).copied().fold(smallest(entry), u64::min)
 }
 
+fn twins<'a>(assets: &[Asset<'a>]) -> Vec<Twin<'a>> {
+    let by_name: BTreeMap<&str, &Asset<'a>> = assets.iter().map(|asset| (asset.published, asset)).collect();
+    let mut twins = Vec::new();
+    for image in assets {
+        for twin in image.entry.twins.iter().filter_map(|twin| by_name.get(twin.as_str())) {
+            twins.push(Twin {
+                of: image.plain,
+                plain: twin.plain,
+                media_type: &twin.entry.media_type,
+                before: image.entry.size,
+                after: twin.entry.size,
+            });
+        }
+    }
+    twins.sort_by_key(|twin| (std::cmp::Reverse(twin.saved()), twin.of, twin.plain));
+    twins
+}
+
 fn deltas<'a>(manifest: &'a Manifest, assets: &[Asset<'a>]) -> Vec<Delta<'a>> {
     let files = manifest.files.iter().flatten();
     let names: BTreeMap<&str, &str> = files.map(|(name, entry)| (entry.sha256.as_str(), name.as_str())).collect();
@@ -287,6 +326,7 @@ fn deltas<'a>(manifest: &'a Manifest, assets: &[Asset<'a>]) -> Vec<Delta<'a>> {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use super::draw::SEEN_OF_RING;
     use super::*;
     use crate::manifest::{Carried, Clock};
 
@@ -377,6 +417,34 @@ mod tests {
         for outside in ["<script", "<link", "<img", "src=", "url(", "@import", "http://", "https://"] {
             assert!(!page.contains(outside), "{outside} is in it");
         }
+    }
+
+    #[test]
+    fn the_page_names_images_in_other_formats_and_files_that_lead_to_each_other() {
+        let image = |media_type: &str, size, sha256: &str, twins: &[&str]| Entry {
+            media_type: media_type.into(),
+            variants: BTreeMap::new(),
+            twins: twins.iter().map(|twin| (*twin).to_owned()).collect(),
+            ..entry(size, sha256, 0)
+        };
+        let manifest = manifest(&[
+            ("i/a.jpg", image("image/jpeg", 5000, "j", &["i/a.avif.v", "i/a.webp.w", "i/gone.webp"])),
+            ("i/a.avif", image("image/avif", 2000, "v", &[])),
+            ("i/a.webp", image("image/webp", 3000, "w", &[])),
+        ]);
+        let rings = vec![(0..SEEN_OF_RING + 2).map(|n| format!("js/{n}.js")).collect(), vec!["one.css".into()]];
+        let summary = Summary { rings, ..Summary::default() };
+        let report = Report::new(None, &manifest, &summary, UNIX_EPOCH);
+        let twins: Vec<_> = report.twins.iter().map(|twin| (twin.of, twin.plain, twin.saved())).collect();
+        assert_eq!(twins, [("i/a.jpg", "i/a.avif", 3000), ("i/a.jpg", "i/a.webp", 2000)]);
+        let page = report.draw();
+        for part in ["Images in other formats", "image/avif", "Files that lead to each other", "one.css", "And 2 more"]
+        {
+            assert!(page.contains(part), "{part} is missing");
+        }
+        let (without, nothing) = (Manifest::default(), Summary::default());
+        let page = Report::new(None, &without, &nothing, UNIX_EPOCH).draw();
+        assert!(!page.contains("other formats") && !page.contains("each other"), "{page}");
     }
 
     #[test]

@@ -169,6 +169,7 @@ struct Present {
 /// Everything that is in the folder, without our lock and staging folder, and the manifest.
 fn present(folder: &Path, findings: &mut Findings) -> BTreeMap<String, Present> {
     let mut present = BTreeMap::new();
+    let real = fs_err::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     for entry in WalkDir::new(folder).follow_links(true).min_depth(1) {
         let entry = match entry {
             Ok(entry) => entry,
@@ -184,6 +185,11 @@ fn present(folder: &Path, findings: &mut Findings) -> BTreeMap<String, Present> 
             continue;
         };
         let is_reserved = name == FILE_NAME || name.starts_with(".vestibule");
+        let is_outside = |path: &Path| fs_err::canonicalize(path).is_ok_and(|target| !target.starts_with(&real));
+        if entry.path_is_symlink() && is_outside(entry.path()) {
+            let message = "it is a link that leads out of the folder; `collect` makes none";
+            findings.error(Finding::about(name, message));
+        }
         match entry.metadata() {
             _ if is_reserved => {}
             Ok(found) if found.is_file() => {

@@ -1,0 +1,223 @@
+//! What the answers about many files have in common, made ready once for each kind of file.
+//!
+//! Only a few headers are a file's own: its tag, its length, its date and its pattern as a dictionary. All others are
+//! the same for every file of its kind, and there are few kinds: a set of whole headers for each representation would
+//! be most of the memory that a large site takes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use bytes::Bytes;
+
+use super::asset::{Bodies, Policy};
+use super::inventory::{Listed, Sha256Digest};
+use crate::http::dictionary::USE_AS_DICTIONARY;
+use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
+use crate::http::header_rules::Edits;
+
+/// Stands where a file's own value goes.
+const OPEN: HeaderValue = HeaderValue::from_static("");
+
+/// All that the headers of a file depend on, but for what is its own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Traits {
+    pub(super) media_type: HeaderValue,
+    pub(super) is_fingerprinted: bool,
+    /// On what the answers depend. It stands on every one of them: a cache that has a plain one must not give it to all.
+    pub(super) vary: Option<&'static str>,
+    pub(super) is_dated: bool,
+    pub(super) is_dictionary: bool,
+    /// What the operator's rules come to.
+    pub(super) edits: Edits,
+    /// The type of an image that is sent in place of another: a rule for the other's type says nothing of it.
+    pub(super) type_in_place: Option<HeaderValue>,
+}
+
+/// The headers of all files with the same traits.
+#[derive(Debug)]
+pub(super) struct Kind {
+    /// On every answer about such a file, errors included.
+    always: HeaderMap,
+    /// Of a 200, by coding.
+    whole: [HeaderMap; CODINGS],
+    /// Of a 304: those of the 200 that a cache must learn again (RFC 9110, section 15.4.5). Not `Last-Modified`, since
+    /// there is a tag.
+    not_modified: HeaderMap,
+}
+
+/// What is a file's own.
+#[derive(Debug)]
+pub(super) struct Own<'v> {
+    pub(super) tag: &'v HeaderValue,
+    pub(super) length: &'v HeaderValue,
+    pub(super) modified: Option<&'v HeaderValue>,
+    pub(super) use_as_dictionary: Option<&'v HeaderValue>,
+}
+
+/// Every kind so far, and the representations of every file.
+#[derive(Debug)]
+pub(super) struct Kinds<'p> {
+    policy: &'p Policy,
+    known: Mutex<HashMap<Traits, Arc<Kind>>>,
+    /// By the hash of the file.
+    bodies: Mutex<HashMap<Sha256Digest, Arc<Bodies>>>,
+}
+
+impl<'p> Kinds<'p> {
+    pub(super) fn new(policy: &'p Policy) -> Self {
+        Self { policy, known: Mutex::default(), bodies: Mutex::default() }
+    }
+
+    pub(super) fn policy(&self) -> &'p Policy {
+        self.policy
+    }
+
+    pub(super) fn of(&self, traits: Traits) -> Arc<Kind> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = known.get(&traits) {
+            return Arc::clone(kind);
+        }
+        let kind = Arc::new(Kind::new(&traits, self.policy));
+        known.insert(traits, Arc::clone(&kind));
+        kind
+    }
+
+    /// The representations of a file; made, unless another name has the same ones.
+    pub(super) fn bodies(&self, file: &Listed, make: impl FnOnce() -> Bodies) -> Arc<Bodies> {
+        let lock = || self.bodies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bodies) = lock().get(&file.sha256).filter(|bodies| bodies.are_of(file)) {
+            return Arc::clone(bodies);
+        }
+        let bodies = Arc::new(make());
+        lock().insert(file.sha256, Arc::clone(&bodies));
+        bodies
+    }
+}
+
+/// A value that counts no references. Those of a [`Kind`] are copied by nearly every request, and all cores would count
+/// on the same line of the cache. There are as many as there are media types, and they are kept for good.
+fn uncounted(value: &HeaderValue) -> HeaderValue {
+    static VALUES: Mutex<BTreeSet<&'static [u8]>> = Mutex::new(BTreeSet::new());
+    let mut values = VALUES.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = values.get(value.as_bytes()).copied().unwrap_or_else(|| {
+        let kept: &'static [u8] = Vec::leak(value.as_bytes().to_vec());
+        values.insert(kept);
+        kept
+    });
+    HeaderValue::from_maybe_shared(Bytes::from_static(kept)).expect("it was one before")
+}
+
+const CODINGS: usize = 1 + Coding::ALL.len() + DictionaryCoding::ALL.len();
+
+/// Every coding of a body.
+fn codings() -> [ContentCoding; CODINGS] {
+    let [br, zstd, gzip] = Coding::ALL.map(ContentCoding::Alone);
+    let [dcb, dcz] = DictionaryCoding::ALL.map(ContentCoding::Delta);
+    [ContentCoding::Identity, br, zstd, gzip, dcb, dcz]
+}
+
+/// Its place among [`codings`].
+fn place(coding: ContentCoding) -> usize {
+    match coding {
+        ContentCoding::Identity => 0,
+        ContentCoding::Alone(Coding::Brotli) => 1,
+        ContentCoding::Alone(Coding::Zstd) => 2,
+        ContentCoding::Alone(Coding::Gzip) => 3,
+        ContentCoding::Delta(DictionaryCoding::Brotli) => 4,
+        ContentCoding::Delta(DictionaryCoding::Zstd) => 5,
+    }
+}
+
+impl Kind {
+    fn new(traits: &Traits, policy: &Policy) -> Self {
+        let mut always = policy.always().clone();
+        if let Some(vary) = traits.vary {
+            always.insert(VARY, HeaderValue::from_static(vary));
+        }
+        traits.edits.apply(StatusCode::BAD_REQUEST, &mut always);
+        let cache_control = uncounted(if traits.is_fingerprinted { policy.fingerprinted() } else { policy.plain() });
+        let whole = codings().map(|coding| whole(traits, coding, &cache_control, &always));
+
+        let mut not_modified = always.clone();
+        not_modified.remove(X_CONTENT_TYPE_OPTIONS);
+        not_modified.insert(CACHE_CONTROL, cache_control);
+        not_modified.insert(ETAG, OPEN);
+        if traits.is_dictionary {
+            // A copy that a browser has from before it could be a dictionary becomes one with the next 304.
+            not_modified.insert(USE_AS_DICTIONARY, OPEN);
+        }
+        traits.edits.apply(StatusCode::NOT_MODIFIED, &mut not_modified);
+        Self { always, whole, not_modified }
+    }
+
+    /// The headers of every answer, errors included.
+    pub(super) fn always(&self) -> &HeaderMap {
+        &self.always
+    }
+
+    /// The headers of a 200, with a file's own.
+    pub(super) fn whole(&self, coding: ContentCoding, own: &Own<'_>) -> HeaderMap {
+        let mut headers = self.whole[place(coding)].clone();
+        fill(&mut headers, ETAG, own.tag);
+        fill(&mut headers, CONTENT_LENGTH, own.length);
+        if let Some(date) = own.modified {
+            fill(&mut headers, LAST_MODIFIED, date);
+        }
+        if let Some(pattern) = own.use_as_dictionary {
+            fill(&mut headers, USE_AS_DICTIONARY, pattern);
+        }
+        headers
+    }
+
+    /// The headers of a 304, with a file's own.
+    pub(super) fn not_modified(&self, tag: &HeaderValue, use_as_dictionary: Option<&HeaderValue>) -> HeaderMap {
+        let mut headers = self.not_modified.clone();
+        fill(&mut headers, ETAG, tag);
+        if let Some(pattern) = use_as_dictionary {
+            fill(&mut headers, USE_AS_DICTIONARY, pattern);
+        }
+        headers
+    }
+}
+
+/// Puts a file's own value into its place. To copy a finished map is two allocations and no hashing; only what is put
+/// in is looked up. No rule can take one of these away, or set it.
+fn fill(headers: &mut HeaderMap, name: HeaderName, own: &HeaderValue) {
+    if let Some(place) = headers.get_mut(name) {
+        place.clone_from(own);
+    }
+}
+
+fn whole(traits: &Traits, coding: ContentCoding, cache_control: &HeaderValue, always: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, uncounted(&traits.media_type));
+    headers.insert(CONTENT_LENGTH, OPEN);
+    let token = match coding {
+        ContentCoding::Identity => None,
+        ContentCoding::Alone(coding) => Some(coding.token()),
+        ContentCoding::Delta(coding) => Some(coding.token()),
+    };
+    if let Some(token) = token {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static(token));
+    }
+    headers.insert(CACHE_CONTROL, cache_control.clone());
+    headers.insert(ETAG, OPEN);
+    if traits.is_dated {
+        headers.insert(LAST_MODIFIED, OPEN);
+    }
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.extend(always.clone());
+    if traits.is_dictionary {
+        headers.insert(USE_AS_DICTIONARY, OPEN);
+    }
+    traits.edits.apply(StatusCode::OK, &mut headers);
+    if let Some(media_type) = &traits.type_in_place {
+        headers.insert(CONTENT_TYPE, uncounted(media_type));
+    }
+    headers
+}
