@@ -17,7 +17,7 @@ const MAP: [(&str, &str); 19] = [
     ("audit", "finding manifest"),
     ("collect", "config finding http manifest"),
     ("assets", "config http manifest"),
-    ("files", "config http"),
+    ("files", "config http logging"),
     ("upstream", "config http logging"),
     ("layers", "config http"),
     ("gate", "config http"),

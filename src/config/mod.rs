@@ -849,9 +849,10 @@ pub struct LimitsConfig {
     /// The least that must come of a request's body, in bytes per second, on average over `timeouts.body`.
     /// Default: 100; 0 for no such bound. Then 408. Each body is counted by itself, also where several share a link.
     ///
-    /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What they
-    /// hold is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
-    /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most.
+    /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What came
+    /// of them is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
+    /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most. Besides, each
+    /// costs some 15 KiB for as long as it may last: lower `http2_streams` or `connections` where memory is short.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     pub http2_streams: u32,

@@ -127,6 +127,11 @@ impl Missing {
         }
     }
 
+    /// Whether it is a trouble of this machine's, as opposed to one of the file's.
+    pub(super) fn is_the_machines(self) -> bool {
+        matches!(self, Self::Busy | Self::Fault)
+    }
+
     pub(super) fn of(error: &io::Error) -> Self {
         match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::XDEV | Errno::LOOP) => Self::Link,

@@ -8,8 +8,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use ::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue,
@@ -18,7 +20,7 @@ use ::http::header::{
 use ::http::request::Parts;
 use ::http::{HeaderMap, Method, StatusCode};
 use percent_encoding::percent_decode_str;
-use tracing::{error, warn};
+use tracing::{debug, error, warn};
 
 use super::beneath::{self, Missing, Name};
 use super::respond::{self, Asked};
@@ -26,6 +28,7 @@ use super::{FilesError, folder};
 use crate::config::MediaConfig;
 use crate::http::media_type::content_type;
 use crate::http::{RequestId, Response};
+use crate::logging::seldom::Seldom;
 
 /// What a shown file may do: nothing but be shown. The page that a browser makes around a picture, a sound or a
 /// video loads the file itself and has a style of its own.
@@ -95,15 +98,7 @@ impl Media {
             Ok(opened) => respond::with_file(opened, self.headers(&name.file_name()), asked),
             Err(cause) => {
                 let missing = Missing::of(&cause);
-                match missing {
-                    Missing::Gone => {}
-                    Missing::Link => {
-                        warn!(%id, %cause, "a link in [media] directory leads out of it and is not followed")
-                    }
-                    Missing::Forbidden => warn!(%id, %cause, "an upload may not be read; let vestibule's user read it"),
-                    Missing::Busy => error!(%id, %cause, "an upload cannot be opened: {}", beneath::TOO_MANY_FILES),
-                    Missing::Fault => error!(%id, %cause, "an upload cannot be read"),
-                }
+                tell(missing, &cause, id);
                 respond::refuse(missing.status(), &head.method)
             }
         }
@@ -135,6 +130,25 @@ impl Media {
             headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
         }
         headers
+    }
+}
+
+/// Tells why an upload is not sent, though it is there. Anybody may ask for it again and again, so each reason is told
+/// now and then.
+fn tell(missing: Missing, cause: &io::Error, id: RequestId) {
+    static REASONS: [Seldom; 4] = [const { Seldom::new() }; 4];
+    let (reason, what) = match missing {
+        Missing::Gone => return,
+        Missing::Link => (0, "a link in [media] directory leads out of it and is not followed"),
+        Missing::Forbidden => (1, "an upload may not be read; let vestibule's user read it"),
+        Missing::Busy => (2, "an upload cannot be opened"),
+        Missing::Fault => (3, "an upload cannot be read"),
+    };
+    let hint = (missing == Missing::Busy).then_some(beneath::TOO_MANY_FILES);
+    match REASONS[reason].note(Instant::now()) {
+        None => debug!(%id, %cause, hint, "{what}"),
+        Some(untold) if missing.is_the_machines() => error!(%id, %cause, hint, untold, "{what}"),
+        Some(untold) => warn!(%id, %cause, untold, "{what}"),
     }
 }
 

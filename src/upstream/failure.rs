@@ -348,6 +348,31 @@ mod tests {
     }
 
     #[test]
+    fn what_clients_can_bring_about_is_told_seldom_and_what_the_application_does_always() {
+        let waited = Duration::from_secs(1);
+        let client = IpAddr::from([192, 0, 2, 1]);
+        for (failure, is_seldom) in [
+            (Failure::QueueFull, true),
+            (Failure::QueueTooSlow { waited }, true),
+            (Failure::MemoryTaken, true),
+            (Failure::DiskTaken, true),
+            (Failure::ShareTaken(client), true),
+            (Failure::Disk(io::ErrorKind::StorageFull.into()), true),
+            (Failure::TooSlow { waited }, false),
+            (Failure::Connect(io::ErrorKind::NotFound.into()), false),
+            (Failure::Client(ClientFault::Broken), false),
+        ] {
+            assert_eq!(failure.told_seldom().is_some(), is_seldom, "for {failure:?}");
+        }
+        let (full, taken) = (Failure::QueueFull.told_seldom(), Failure::DiskTaken.told_seldom());
+        let now = Instant::now();
+        assert_eq!(
+            (full.unwrap().note(now), full.unwrap().note(now), taken.unwrap().note(now)),
+            (Some(0), None, Some(0))
+        );
+    }
+
+    #[test]
     fn a_full_queue_says_when_to_come_back() {
         assert_eq!(Failure::QueueFull.answer().headers()["retry-after"], "1");
     }
