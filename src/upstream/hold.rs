@@ -47,7 +47,7 @@ impl Hold {
         client: Option<IpAddr>,
         asked: Set,
     ) -> Result<(InUse, Socket), Failure> {
-        let mut pause = Duration::from_millis(2);
+        let (mut pause, mut since) = (Duration::from_millis(2), None);
         loop {
             let error = match servers.connect(first.take(), client, asked).await {
                 Err(failure) if failure.is_absence() => failure,
@@ -56,7 +56,9 @@ impl Hold {
                     return result;
                 }
             };
-            let waited = self.is_away();
+            // What it knows it does not forget, however short the limit is and however late it is woken.
+            let known = self.is_away();
+            let waited = since.get_or_insert_with(|| Instant::now() - known).elapsed();
             if self.limit.is_zero() {
                 return Err(error);
             }
@@ -138,6 +140,14 @@ mod tests {
         let started = Instant::now();
         assert!(matches!(away.connect().await, Err(Failure::Away { .. })));
         assert!(started.elapsed() >= Duration::from_secs(10), "nobody knows what was in between");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_woken_later_than_the_limit_has_waited_all_the_same() {
+        // Sleeps end on whole milliseconds, which here is too late.
+        let away = Away::at(Path::new("/no/such.sock"), Duration::from_micros(1500));
+        let outcome = tokio::time::timeout(Duration::from_secs(1), away.connect()).await;
+        assert!(matches!(outcome, Ok(Err(Failure::Away { .. }))));
     }
 
     #[tokio::test]
