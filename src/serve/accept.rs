@@ -431,13 +431,15 @@ impl<S: Stack> Door<S> {
                         Ok(Left::Nothing) => break Ok(()),
                         Err(error) => break Err(error),
                     };
-                    let Some(parts) = parts else { break Ok(()) };
-                    (stream, service) = (parts.io.into_inner(), parts.service);
-                    if parts.read_buf.is_empty() {
+                    let Some(http1::Parts { io, read_buf, service: same, .. }) = parts else { break Ok(()) };
+                    (stream, service) = (io.into_inner(), same);
+                    if read_buf.is_empty() {
+                        // There is nothing in it, and yet it would be most of what a resting connection takes.
+                        drop(read_buf);
                         self.rest(&stream, timeouts, &activity).await;
                     } else {
                         activity.head_begins();
-                        stream.put_back(parts.read_buf);
+                        stream.put_back(read_buf);
                     }
                 }
             }

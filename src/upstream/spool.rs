@@ -28,6 +28,7 @@ use tracing::warn;
 use super::pieces::WORTH_KEEPING;
 use super::storage::{self, Share, Storage};
 use crate::http::body::{BodyError, FileSlice};
+use crate::logging::seldom::Seldom;
 
 /// How much goes to the file at once.
 const BATCH: usize = 256 * 1024;
@@ -224,7 +225,10 @@ impl Writer {
                 state.recount();
             }
             Err(error) => {
-                warn!(%error, "an answer that waits for its client cannot be held in a file ([upstream] buffer_directory)");
+                static UNHELD: Seldom = Seldom::new();
+                if let Some(untold) = UNHELD.note(std::time::Instant::now()) {
+                    warn!(%error, untold, "an answer cannot be held in a file for its client ([upstream] buffer_directory)");
+                }
                 state.has_disk = false;
                 state.disk.shrink(length);
                 state.back = batch.into();
