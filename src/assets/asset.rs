@@ -334,3 +334,14 @@ fn tag(sha256: &Sha256Digest, form: Form) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_little_besides_its_bytes() {
+        assert!(size_of::<Asset>() <= 48, "{} for each name", size_of::<Asset>());
+        assert!(size_of::<Variant>() <= 168, "{} for each representation", size_of::<Variant>());
+    }
+}

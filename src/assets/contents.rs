@@ -140,7 +140,7 @@ pub(super) fn load(folders: &mut [Folder], budget: u64) -> Result<Vec<Contents>,
     share(&mut plans, budget);
     let found = plans.iter().map(Plan::carry_out).collect::<Result<Vec<_>, AssetsError>>()?;
     let mut all = Vec::with_capacity(folders.len());
-    for (folder, (contents, files, problems)) in folders.iter_mut().zip(found) {
+    for (folder, Outcome { contents, files, problems }) in folders.iter_mut().zip(found) {
         folder.problems.0.extend(problems.0);
         std::mem::take(&mut folder.problems).stop(&folder.path)?;
         for (file, (first_body, modified)) in folder.files.iter_mut().zip(files) {
@@ -198,6 +198,14 @@ struct Sight {
     content: Option<Content>,
 }
 
+/// What came of a plan.
+struct Outcome {
+    contents: Contents,
+    /// By file of the folder: where its bodies begin, and its date.
+    files: Vec<(usize, Option<SystemTime>)>,
+    problems: Problems,
+}
+
 impl<'f> Plan<'f> {
     fn new(folder: &'f Folder) -> Self {
         let number = folder.files.len();
@@ -246,7 +254,7 @@ impl<'f> Plan<'f> {
     }
 
     /// Looks at the files. What is wrong with one of them is said, and the others are looked at all the same.
-    fn carry_out(&self) -> Result<(Contents, Vec<(usize, Option<SystemTime>)>, Problems), AssetsError> {
+    fn carry_out(&self) -> Result<Outcome, AssetsError> {
         let began = SystemTime::now();
         let mut contents = Contents::default();
         // Opening so many files takes longer than all the rest, so every core does a part of it.
@@ -273,7 +281,7 @@ impl<'f> Plan<'f> {
         let in_memory = contents.bodies.iter().zip(&self.bodies);
         let in_memory = in_memory.filter(|(content, _)| matches!(content, Content::Memory(_)));
         contents.bytes_in_memory = in_memory.map(|(_, (size, _))| size).sum();
-        Ok((contents, files, problems))
+        Ok(Outcome { contents, files, problems })
     }
 }
 
@@ -356,7 +364,10 @@ impl Look<'_> {
 /// Reads a file that should be so long, and says how it is then. Whether it is longer its length tells, without another
 /// read.
 fn read(path: &Path, expected: u64) -> io::Result<(Metadata, Vec<u8>)> {
-    let file = open(path)?;
+    let file = open(path).map_err(|cause| {
+        let cause = io::Error::from(cause);
+        io::Error::new(cause.kind(), format!("cannot open {}: {cause}", path.display()))
+    })?;
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     { &file }.take(expected).read_to_end(&mut bytes)?;
     Ok((file.metadata()?, bytes))
