@@ -256,24 +256,24 @@ impl Bodies {
     fn new(file: &Listed, contents: &Contents) -> Self {
         let mut texts = Texts::default();
         let date = file.modified.map(|modified| (modified, texts.add(&httpdate::fmt_http_date(modified))));
-        let mut all: Vec<_> = file.bodies().collect();
-        all.sort_unstable_by_key(|(form, size)| (*size, *form));
-        let places: Vec<_> = all
-            .iter()
-            .map(|(form, size)| (texts.add(&tag(&file.sha256, *form)), texts.add(&size.to_string())))
-            .collect();
+        let mut all: Vec<_> = file.bodies().enumerate().collect();
+        all.sort_unstable_by_key(|(_, (form, size))| (*size, *form));
+        let mut add = |(number, (form, size)): (usize, (Form, u64))| {
+            let places = (texts.add(&tag(&file.sha256, form)), texts.add(&size.to_string()));
+            (form, size, contents.of(file, number), places)
+        };
+        let all: Vec<_> = all.into_iter().map(&mut add).collect();
         let texts = texts.finish();
         let value = |place: Range<usize>| {
             HeaderValue::from_maybe_shared(texts.slice(place)).expect("tags, dates and numbers are header values")
         };
-        let variant = |((form, size), (tag, length)): ((Form, u64), (Range<usize>, Range<usize>))| Variant {
+        let all = all.into_iter().map(|(form, size, content, (tag, length))| Variant {
             form,
             size,
-            content: contents.of(file, form, size),
+            content,
             tag: value(tag),
             length: value(length),
-        };
-        let all = all.into_iter().zip(places).map(variant);
+        });
         let (deltas, variants): (Vec<_>, Vec<_>) = all.partition(|variant| matches!(variant.form, Form::Delta(..)));
         let modified = date.map(|(modified, date)| (modified, value(date)));
         Self { variants: variants.into(), deltas: deltas.into(), modified }
@@ -332,5 +332,16 @@ fn tag(sha256: &Sha256Digest, form: Form) -> String {
         Form::Delta(coding, dictionary) => {
             format!("\"{digest}-{}-{}\"", coding.token(), hex(&dictionary[..8]))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_takes_little_besides_its_bytes() {
+        assert!(size_of::<Asset>() <= 48, "{} for each name", size_of::<Asset>());
+        assert!(size_of::<Variant>() <= 168, "{} for each representation", size_of::<Variant>());
     }
 }

@@ -152,10 +152,11 @@ mod tests {
             is_fingerprinted: false,
             twins: Vec::new(),
             needs: Needs::default(),
+            first_body: 0,
         };
         let config = AssetsConfig { allow_all_origins: false, ..AssetsConfig::default() };
         let policy = Policy::new(&config, &Arc::default());
-        Asset::new(&file, &[], &Contents::zeros(&[&file]), &Kinds::new(&policy))
+        Asset::new(&file, &[], &Contents::empty(8), &Kinds::new(&policy))
     }
 
     /// 1000 bytes, 200 with brotli; 20 and 30 from one dictionary, 40 from another.
@@ -458,11 +459,12 @@ mod tests {
             is_fingerprinted: false,
             twins: Vec::new(),
             needs: Needs::default(),
+            first_body: 0,
         };
         let all = [file("jpeg", 0, 1000), file("webp", 1, 400), file("avif", 2, 300), file("new", 3, 1100)];
         let all: Vec<_> = all.iter().collect();
         let policy = Policy::new(&AssetsConfig::default(), &Arc::default());
-        Asset::new(all[0], &all[1..], &Contents::zeros(&all), &Kinds::new(&policy))
+        Asset::new(all[0], &all[1..], &Contents::empty(1), &Kinds::new(&policy))
     }
 
     /// Status and format of an answer.

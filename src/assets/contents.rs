@@ -4,7 +4,6 @@
 //! most of the requests, and for a large file the read is small beside the sending.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -110,27 +109,27 @@ fn open(path: &Path) -> Result<File, Errno> {
 /// Every body of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    bodies: HashMap<Key, Content>,
+    bodies: Vec<Content>,
+    /// Those of each file, one behind the other.
+    of: Vec<usize>,
     pub(super) bytes_in_memory: u64,
     /// Whether a file of the folder was found to be no longer what it was.
     pub(super) has_changed: Arc<AtomicBool>,
 }
 
-/// A body by the hash of its file, its form and its length.
-pub(super) type Key = (Sha256Digest, Form, u64);
+/// What a body is known by before it is loaded: the hash of its file, its form and its length.
+type Key = (Sha256Digest, Form, u64);
 
 impl Contents {
-    /// Every body of some files, all zeros: enough to decide with.
+    /// Bodies without a byte for files with up to so many: enough to decide with.
     #[cfg(test)]
-    pub(super) fn zeros(files: &[&Listed]) -> Self {
-        let all = files.iter().flat_map(|file| file.bodies().map(|(form, size)| (file.sha256, form, size)));
-        let body = |key: Key| (key, Content::Memory(vec![0; key.2 as usize].into()));
-        Self { bodies: all.map(body).collect(), bytes_in_memory: 0, has_changed: Arc::default() }
+    pub(super) fn empty(number: usize) -> Self {
+        Self { bodies: vec![Content::Memory(Bytes::new())], of: vec![0; number], ..Self::default() }
     }
 
-    /// The body of a listed file in one of its forms.
-    pub(super) fn of(&self, file: &Listed, form: Form, size: u64) -> Content {
-        self.bodies.get(&(file.sha256, form, size)).cloned().expect("every listed body was placed by `load`")
+    /// A body of a listed file, by its number among those of the file.
+    pub(super) fn of(&self, file: &Listed, number: usize) -> Content {
+        self.bodies[self.of[file.first_body + number]].clone()
     }
 }
 
@@ -141,11 +140,11 @@ pub(super) fn load(folders: &mut [Folder], budget: u64) -> Result<Vec<Contents>,
     share(&mut plans, budget);
     let found = plans.iter().map(Plan::carry_out).collect::<Result<Vec<_>, AssetsError>>()?;
     let mut all = Vec::with_capacity(folders.len());
-    for (folder, (contents, dates, problems)) in folders.iter_mut().zip(found) {
+    for (folder, Outcome { contents, files, problems }) in folders.iter_mut().zip(found) {
         folder.problems.0.extend(problems.0);
         std::mem::take(&mut folder.problems).stop(&folder.path)?;
-        for (file, date) in folder.files.iter_mut().zip(dates) {
-            file.modified = date;
+        for (file, (first_body, modified)) in folder.files.iter_mut().zip(files) {
+            (file.first_body, file.modified) = (first_body, modified);
         }
         all.push(contents);
     }
@@ -156,12 +155,20 @@ pub(super) fn load(folders: &mut [Folder], budget: u64) -> Result<Vec<Contents>,
 struct Plan<'f> {
     folder: &'f Folder,
     looks: Vec<Look<'f>>,
-    /// The bodies, each with the look that sees it.
-    sources: Vec<(Key, usize)>,
-    /// By file of the folder, the look that sees the file itself.
-    files: Vec<usize>,
-    /// What is nowhere else.
-    made: Vec<(Key, Bytes)>,
+    /// The bodies, each once.
+    bodies: Vec<(u64, Source)>,
+    /// The bodies of each file, one behind the other.
+    of: Vec<usize>,
+    /// By file of the folder, where its bodies begin in `of`, and the look that sees the file itself.
+    files: Vec<(usize, usize)>,
+}
+
+/// Where a body comes from.
+enum Source {
+    /// The file that this look sees.
+    Look(usize),
+    /// It is nowhere else.
+    Made(Bytes),
 }
 
 /// One file on the disk that must be there.
@@ -191,15 +198,23 @@ struct Sight {
     content: Option<Content>,
 }
 
+/// What came of a plan.
+struct Outcome {
+    contents: Contents,
+    /// By file of the folder: where its bodies begin, and its date.
+    files: Vec<(usize, Option<SystemTime>)>,
+    problems: Problems,
+}
+
 impl<'f> Plan<'f> {
     fn new(folder: &'f Folder) -> Self {
         let number = folder.files.len();
         let mut plan = Self {
             folder,
             looks: Vec::with_capacity(number),
-            sources: Vec::with_capacity(number),
+            bodies: Vec::with_capacity(number),
+            of: Vec::with_capacity(number),
             files: Vec::with_capacity(number),
-            made: Vec::new(),
         };
         // Names often share a file, and files their bytes.
         let mut by_place: HashMap<(&str, Form, u64), usize> = HashMap::with_capacity(number);
@@ -214,7 +229,7 @@ impl<'f> Plan<'f> {
                     looks.len() - 1
                 })
             };
-            plan.files.push(look(Form::Whole, file.size));
+            plan.files.push((plan.of.len(), look(Form::Whole, file.size)));
             for (form, size) in &file.spare {
                 look(*form, *size);
             }
@@ -224,32 +239,22 @@ impl<'f> Plan<'f> {
                     Form::Copy(coding) => folder.made.get(&(file.sha256, coding)).and_then(Option::as_ref),
                     _ => None,
                 };
-                if let Some(bytes) = made {
-                    plan.made.push((key, bytes.clone()));
-                    continue;
+                let source = made.map_or_else(|| Source::Look(look(form, size)), |bytes| Source::Made(bytes.clone()));
+                let number = *by_key.entry(key).or_insert(plan.bodies.len());
+                match plan.bodies.get_mut(number) {
+                    None => plan.bodies.push((size, source)),
+                    // Nobody writes other bytes under a fingerprinted name, so of several names that is the one.
+                    Some(known) if file.is_fingerprinted => *known = (size, source),
+                    Some(_) => {}
                 }
-                let source = (key, look(form, size));
-                match by_key.entry(key) {
-                    Occupied(known) => {
-                        // Nobody writes other bytes under a fingerprinted name, so of several names that is the one.
-                        if file.is_fingerprinted {
-                            plan.sources[*known.get()] = source;
-                        }
-                    }
-                    Vacant(new) => {
-                        new.insert(plan.sources.len());
-                        plan.sources.push(source);
-                    }
-                }
+                plan.of.push(number);
             }
         }
-        plan.made.sort_unstable_by_key(|(key, _)| *key);
-        plan.made.dedup_by_key(|(key, _)| *key);
         plan
     }
 
     /// Looks at the files. What is wrong with one of them is said, and the others are looked at all the same.
-    fn carry_out(&self) -> Result<(Contents, Vec<Option<SystemTime>>, Problems), AssetsError> {
+    fn carry_out(&self) -> Result<Outcome, AssetsError> {
         let began = SystemTime::now();
         let mut contents = Contents::default();
         // Opening so many files takes longer than all the rest, so every core does a part of it.
@@ -265,27 +270,35 @@ impl<'f> Plan<'f> {
                 }
             });
         }
-        let dates = self.files.iter().map(|look| sights[*look].modified).collect();
-        let held = self.sources.iter().filter_map(|(key, look)| Some((*key, sights[*look].content.clone()?)));
-        let made = self.made.iter().map(|(key, bytes)| (*key, Content::Memory(bytes.clone())));
-        contents.bodies = held.chain(made).collect();
-        let in_memory = |look: &&(Key, usize)| self.looks[look.1].wanted == Wanted::Bytes;
-        let made = self.made.iter().map(|((.., size), _)| size);
-        let held = self.sources.iter().filter(in_memory).map(|((.., size), _)| size);
-        contents.bytes_in_memory = held.chain(made).sum();
-        Ok((contents, dates, problems))
+        let files = self.files.iter().map(|(first_body, look)| (*first_body, sights[*look].modified)).collect();
+        let content = |(_, source): &(u64, Source)| match source {
+            Source::Look(look) => sights[*look].content.clone(),
+            Source::Made(bytes) => Some(Content::Memory(bytes.clone())),
+        };
+        // One of which something is wrong has none, and then nothing is served.
+        contents.bodies = self.bodies.iter().map(content).collect::<Option<_>>().unwrap_or_default();
+        contents.of.clone_from(&self.of);
+        let in_memory = contents.bodies.iter().zip(&self.bodies);
+        let in_memory = in_memory.filter(|(content, _)| matches!(content, Content::Memory(_)));
+        contents.bytes_in_memory = in_memory.map(|(_, (size, _))| size).sum();
+        Ok(Outcome { contents, files, problems })
     }
 }
 
 /// Decides which bodies are held, the smallest first.
 fn share(plans: &mut [Plan<'_>], budget: u64) {
-    let made = plans.iter().flat_map(|plan| &plan.made).map(|((.., size), _)| *size);
-    let mut left = budget.saturating_sub(made.sum());
-    let bodies = plans.iter().enumerate();
-    let bodies = bodies.flat_map(|(n, plan)| plan.sources.iter().map(move |((.., size), look)| (*size, n, *look)));
-    let mut bodies: Vec<_> = bodies.collect();
-    bodies.sort_unstable();
-    for (size, n, look) in bodies {
+    let mut left = budget;
+    let mut on_disk = Vec::new();
+    for (n, plan) in plans.iter().enumerate() {
+        for (size, source) in &plan.bodies {
+            match source {
+                Source::Look(look) => on_disk.push((*size, n, *look)),
+                Source::Made(_) => left = left.saturating_sub(*size),
+            }
+        }
+    }
+    on_disk.sort_unstable();
+    for (size, n, look) in on_disk {
         let rest = left.checked_sub(size);
         plans[n].looks[look].wanted = if rest.is_some() { Wanted::Bytes } else { Wanted::Mark };
         left = rest.unwrap_or(0);
@@ -351,7 +364,10 @@ impl Look<'_> {
 /// Reads a file that should be so long, and says how it is then. Whether it is longer its length tells, without another
 /// read.
 fn read(path: &Path, expected: u64) -> io::Result<(Metadata, Vec<u8>)> {
-    let file = open(path)?;
+    let file = open(path).map_err(|cause| {
+        let cause = io::Error::from(cause);
+        io::Error::new(cause.kind(), format!("cannot open {}: {cause}", path.display()))
+    })?;
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     { &file }.take(expected).read_to_end(&mut bytes)?;
     Ok((file.metadata()?, bytes))

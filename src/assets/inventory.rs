@@ -87,6 +87,8 @@ pub(super) struct Listed {
     pub(super) twins: Vec<String>,
     /// What it loads by itself, if it is a stylesheet.
     pub(super) needs: Needs,
+    /// The number of its first body, once they are loaded; the others follow.
+    pub(super) first_body: usize,
 }
 
 /// SHA-256 of a file.
@@ -117,6 +119,7 @@ impl Listed {
             is_fingerprinted: other.is_fingerprinted,
             twins: Vec::new(),
             needs: Needs::default(),
+            first_body: self.first_body,
         }
     }
 }
@@ -271,6 +274,7 @@ fn listed(name: String, entry: Entry, is_fingerprinted: bool, problems: &mut Pro
         is_fingerprinted,
         twins: entry.twins,
         needs: entry.needs,
+        first_body: 0,
     })
 }
 

@@ -151,6 +151,7 @@ mod tests {
             is_fingerprinted: true,
             twins: Vec::new(),
             needs,
+            first_body: 0,
         };
         let mut files: Vec<Listed> = Vec::new();
         for line in lines {
