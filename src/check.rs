@@ -190,7 +190,7 @@ fn certificate(reading: &Reading) -> Option<Finding> {
     if reading.loaded.config.listen.https.is_empty() || !is_given {
         return None;
     }
-    let made = Tickets::new().and_then(|tickets| tls::server_config(config, &tickets));
+    let made = tls::server_config(config, &Tickets::default());
     let place = at(reading, "tls", "certificate");
     Some(match (made, &config.certificate) {
         (Err(error), _) => Finding::Wrong(format!("{place}{}", chain(&error))),

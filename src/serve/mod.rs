@@ -189,7 +189,7 @@ impl Server {
     /// Everything that can be known to be wrong before the first request.
     pub async fn bind(loaded: Loaded, reread: Reread) -> Result<Self, ServeError> {
         allow_many_files();
-        let tickets = Tickets::new()?;
+        let tickets = Tickets::default();
         let site = Site::prepare(loaded.config.clone(), None, &tickets)?;
         let listeners = listeners(&loaded).await?;
         let workers = Workers::start(loaded.config.limits.threads).map_err(ServeError::Workers)?;

@@ -2,7 +2,7 @@
 
 pub mod certificates;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -28,17 +28,19 @@ pub enum TlsError {
 
 /// What lives longer than one configuration: the keys that encrypt session tickets.
 ///
-/// They are kept over a reload, so that clients can resume their sessions after it.
-#[derive(Debug, Clone)]
-pub struct Tickets(Arc<dyn ProducesTickets>);
+/// They are kept over a reload, so that clients can resume their sessions after it. They are made when first there is a
+/// certificate: who needs none starts without the 65 ms or so that it takes to gather the randomness.
+#[derive(Debug, Clone, Default)]
+pub struct Tickets(Arc<OnceLock<Arc<dyn ProducesTickets>>>);
 
 impl Tickets {
-    /// New keys, which the library then changes every few hours.
-    ///
-    /// # Errors
-    /// When the system has no randomness to give.
-    pub fn new() -> Result<Self, TlsError> {
-        Ok(Self(aws_lc_rs::Ticketer::new()?))
+    /// The keys, which the library changes every few hours.
+    fn keys(&self) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+        if let Some(keys) = self.0.get() {
+            return Ok(Arc::clone(keys));
+        }
+        let made = aws_lc_rs::Ticketer::new()?;
+        Ok(Arc::clone(self.0.get_or_init(|| made)))
     }
 }
 
@@ -69,7 +71,7 @@ fn build(
     server.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
     // Tickets let a client resume without any memory here, and after a reload. Early data stays off
     // (the default): it can be replayed, and an application behind a proxy cannot tell.
-    server.ticketer = tickets.0.clone();
+    server.ticketer = tickets.keys()?;
     server.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(server))
 }
