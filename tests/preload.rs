@@ -7,6 +7,7 @@ use vestibule::serve::Order;
 
 use crate::support::app::App;
 use crate::support::client::{Answer, get};
+use crate::support::http2;
 use crate::support::server::TestServer;
 use crate::support::site::Site;
 use crate::support::until;
@@ -47,6 +48,23 @@ async fn serve(site: &Site, app: &App, more: &str) -> TestServer {
 
 fn links(answer: &Answer) -> Vec<&str> {
     answer.headers.iter().filter(|(name, _)| name == "link").map(|(_, value)| value.as_str()).collect()
+}
+
+#[tokio::test]
+async fn an_early_hint_has_what_its_stylesheets_need_and_so_has_the_page() {
+    let site = site();
+    site.collected();
+    let link = |name: &str| format!("</static/{}>; rel=preload; as=style", site.hashed(name));
+    let base = link("css/base.css");
+    let needed = ["css/reset.css", "css/theme.css", "css/deep.css"].map(link).join(", ");
+    let hint = format!("HTTP/1.1 103 Early Hints\r\nLink: {base}\r\n\r\n");
+    let app = App::answering(hint + &page(&format!("Link: {base}\r\n"))).await;
+    for (rule, expected) in [("", vec![&*base]), ("preload = [\"styles\"]\n", vec![&*base, &*needed])] {
+        let server = serve(&site, &app, rule).await;
+        let answer = http2::get(server.address(), "/").await;
+        assert_eq!((answer.hinted_links(), answer.status), (expected.clone(), 200), "for {rule:?}");
+        assert_eq!(links(&get(server.address(), "/", "").await), expected, "for {rule:?}");
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use super::marks::{Mark, Sign, all_below};
 use super::{Assets, AssetsError, Folder, Role, choose, respond};
 use crate::config::values::Missing;
 use crate::config::{AssetsConfig, Config, MountConfig};
+use crate::http::early_hints::Completes;
 use crate::http::header_rules::HeaderRules;
 use crate::http::{Client, Response, navigation};
 
@@ -246,6 +247,15 @@ impl Mounts {
     /// The folder of `[static]`.
     pub fn assets(&self) -> Option<&Assets> {
         self.assets.as_ref()
+    }
+}
+
+/// An early hint of a page is given what the page itself is given.
+impl Completes for Mounts {
+    fn complete(&self, fields: &mut HeaderMap) {
+        if let Some(assets) = &self.assets {
+            assets.preloads.complete(fields);
+        }
     }
 }
 

@@ -56,7 +56,14 @@ impl Preloads {
 
     /// Adds to a page what its stylesheets need, as far as there is room for it. Nothing is named twice.
     pub(super) fn add(&self, status: StatusCode, headers: &mut HeaderMap) {
-        if self.of.is_empty() || !status.is_success() || !headers.contains_key(LINK) || !is_page(headers) {
+        if !self.of.is_empty() && status.is_success() && is_page(headers) {
+            self.complete(headers);
+        }
+    }
+
+    /// The same for what comes before an answer, of which it is not known yet what it is going to be.
+    pub(super) fn complete(&self, headers: &mut HeaderMap) {
+        if self.of.is_empty() || !headers.contains_key(LINK) {
             return;
         }
         let Some(line) = self.line(headers) else { return };

@@ -6,6 +6,7 @@
 //! before its answer (100, 102) is for vestibule, which has sent it a whole request and waits anyway.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -20,11 +21,20 @@ use super::hop_by_hop;
 const MOST: usize = 4;
 
 /// How large the fields of all of them may be together, as HTTP/2 counts: a hundred links or so.
-const LARGEST: usize = 8 * 1024;
+const LARGEST: usize = 16 * 1024;
 
 /// Takes early hints from who asks the application to the client. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct EarlyHints(Arc<Shared>);
+pub struct EarlyHints {
+    shared: Arc<Shared>,
+    completes: Option<Arc<dyn Completes>>,
+}
+
+/// Adds to a hint what the application does not know of.
+pub trait Completes: fmt::Debug + Send + Sync {
+    /// Adds it to the fields.
+    fn complete(&self, fields: &mut HeaderMap);
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -48,7 +58,10 @@ impl EarlyHints {
     /// Sends the fields of a 103 to the client, as far as [`relayed`] lets them through. It never waits. What is too
     /// much, or comes when the answer has begun, is dropped without a word: a hint is no promise.
     pub fn send(&self, fields: HeaderMap) {
-        let fields = relayed(fields);
+        let mut fields = relayed(fields);
+        if let Some(completes) = &self.completes {
+            completes.complete(&mut fields);
+        }
         let size: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
         let mut mailbox = self.lock();
         let is_too_much = mailbox.count == MOST || mailbox.size + size > LARGEST;
@@ -58,12 +71,17 @@ impl EarlyHints {
         mailbox.count += 1;
         mailbox.size += size;
         mailbox.waiting.push_back(fields);
-        self.0.has_had_some.store(true, Ordering::Release);
+        self.shared.has_had_some.store(true, Ordering::Release);
         let taker = mailbox.taker.take();
         drop(mailbox);
         if let Some(taker) = taker {
             taker.wake();
         }
+    }
+
+    /// Has each that comes from here on completed.
+    pub fn complete_with(&mut self, completes: Arc<dyn Completes>) {
+        self.completes = Some(completes);
     }
 
     /// The fields of the next one. While there is none, `cx` is woken when there is.
@@ -87,11 +105,11 @@ impl EarlyHints {
 
     /// Whether nobody else has a hold of it and it never had a hint: then it is as good as new.
     pub fn is_unused(&mut self) -> bool {
-        Arc::get_mut(&mut self.0).is_some_and(|shared| !*shared.has_had_some.get_mut())
+        Arc::get_mut(&mut self.shared).is_some_and(|shared| !*shared.has_had_some.get_mut())
     }
 
     fn lock(&self) -> MutexGuard<'_, Mailbox> {
-        self.0.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -221,6 +221,9 @@ async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> 
 /// The application's answer, compressed, or the file that it hands over, as it is.
 async fn forward(site: &Site, upstream: &Upstream, mut request: Request) -> Response {
     request.early_hints.take_if(|_| !site.config.upstream.early_hints);
+    if let Some(hints) = &mut request.early_hints {
+        hints.complete_with(site.assets.clone());
+    }
     let (kept, asked, id) = (Kept::of(&request.head), compression::Asked::of(&request.head), request.id);
     let response = upstream.forward(request).await;
     if response.extensions().get::<HandedOver>().is_some() {
