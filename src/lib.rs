@@ -28,14 +28,15 @@
 //! ```text
 //! serve::accept -> (proxy_protocol, tls) -> hyper, or http2 -> serve::stack -> layers inward
 //!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::accept, encoding, conditional, range)
-//!        -> respond
+//!        -> respond (kinds: the headers that many files share)
 //! -> layers outward -> hyper, or http2 -> socket
 //! ```
 //! A proxied request:
 //! ```text
 //! serve::accept -> (proxy_protocol, tls) -> hyper, or http2 -> serve::stack -> layers inward
-//!   -> upstream: routes (which application) -> gather (the whole body) -> pool -> servers (balance, standing)
-//!        -> request (http::forwarded, hop_by_hop) -> connect (uwsgi)
+//!   -> upstream: routes (which application) -> gather (the whole body; storage)
+//!        -> request (http::forwarded, hop_by_hop; uwsgi) -> pool -> servers (balance, standing, checks)
+//!        -> hold (while nobody is there) -> connect
 //!        -> exchange (sent: the request; answer_head, framing: the answer) -> response (received: the answer's body;
 //!           tunnel: after 101)
 //!        -> pump (spool: what the client has not taken yet)

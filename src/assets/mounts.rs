@@ -201,7 +201,6 @@ impl Mounts {
         None
     }
 
-    /// The places under which a decoded path lies, the longest first, each with the rest of the path.
     /// Whether the answer to a request that no file answers depends on its `Accept`: with `text/html` it would be the page
     /// of a single-page application.
     pub fn depends_on_accept(&self, head: &Parts) -> bool {
@@ -216,6 +215,7 @@ impl Mounts {
             .any(|place| matches!(place, Place::Mount(n) if self.mounts[*n].fallback.is_some()))
     }
 
+    /// The places under which a decoded path lies, the longest first, each with the rest of the path.
     fn places_of<'p>(&self, path: &'p str) -> impl Iterator<Item = (&Place, &'p str)> {
         let end = path.match_indices('/').nth(self.deepest).map_or(path.len(), |(at, _)| at + 1);
         let slashes = path[..end].rmatch_indices('/');

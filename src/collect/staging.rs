@@ -4,7 +4,8 @@
 //! Rewritten files and compressed copies are written here as soon as they are made: a large tree must not
 //! end in memory. What the output has already, byte for byte, is left where it is: a run over sources that have not
 //! changed writes next to nothing. The folder goes away with its value. One that is there at the start belongs to a run that
-//! failed or died; what that run had already put into place stands in its list, and is removed if nothing names it.
+//! failed or died; what that run had already put into place stands in its list, and is removed if nothing names it. Until
+//! then the list is there, whole, at every moment: another run may die at any of them.
 
 use std::collections::BTreeSet;
 use std::fs::Permissions;
@@ -27,6 +28,8 @@ use crate::manifest::packed::Packed;
 pub(super) const NAME: &str = ".vestibule-staging";
 /// The names that a run is about to put into place, one in each line. No name has a line break in it.
 const LIST: &str = ".vestibule-pieces";
+/// The list that is going to take its place.
+const NEXT_LIST: &str = ".vestibule-pieces.new";
 /// Static files are for the public. Whoever publishes them under a careful umask still means a server
 /// under another user to read them, as with Django's `FILE_UPLOAD_PERMISSIONS`.
 const FILE_MODE: u32 = 0o644;
@@ -50,13 +53,19 @@ impl Staging {
         let folder = output.join(NAME);
         let failed = |cause| failure(output, NAME, cause);
         let mut left_behind = BTreeSet::new();
-        if folder.symlink_metadata().is_ok() {
-            // Without a list nothing was put into place. One that is cut short was never acted on.
-            let list = fs_err::read_to_string(folder.join(LIST)).unwrap_or_default();
-            left_behind = list.lines().map(str::to_owned).collect();
-            fs_err::remove_dir_all(&folder).map_err(failed)?;
+        match folder.symlink_metadata() {
+            Ok(found) if found.is_dir() => {
+                // Without a list nothing was put into place.
+                let list = fs_err::read_to_string(folder.join(LIST)).unwrap_or_default();
+                left_behind = list.lines().map(str::to_owned).collect();
+                clear_but_for_the_list(&folder).map_err(failed)?;
+            }
+            Ok(_) => {
+                fs_err::remove_file(&folder).map_err(failed)?;
+                fs_err::create_dir(&folder).map_err(failed)?;
+            }
+            Err(_) => fs_err::create_dir(&folder).map_err(failed)?,
         }
-        fs_err::create_dir(&folder).map_err(failed)?;
         let owes_a_list = AtomicBool::new(!left_behind.is_empty());
         let staging = Self { folder, output: output.to_owned(), left_behind, ready: Mutex::default(), owes_a_list };
         staging.note(std::iter::empty::<&str>())?;
@@ -166,11 +175,13 @@ impl Staging {
             return Ok(());
         }
         self.owes_a_list.store(true, Ordering::Relaxed);
-        let noted = File::create(self.folder.join(LIST)).and_then(|file| {
+        let next = self.folder.join(NEXT_LIST);
+        let noted = File::create(&next).and_then(|file| {
             let mut list = BufWriter::new(file);
             self.left_behind.iter().try_for_each(|name| writeln!(list, "{name}"))?;
             names.try_for_each(|name| writeln!(list, "{}", name.as_ref()))?;
-            list.into_inner()?.sync_all()
+            list.into_inner()?.sync_all()?;
+            fs_err::rename(&next, self.folder.join(LIST))
         });
         noted.map_err(|cause| failure(&self.output, NAME, cause))
     }
@@ -202,13 +213,23 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         // What cannot be removed now is removed by the next run.
-        let list = self.folder.join(LIST);
-        let kept = self.owes_a_list.load(Ordering::Relaxed).then(|| fs_err::read(&list).ok()).flatten();
-        let _ = fs_err::remove_dir_all(&self.folder);
-        if let Some(kept) = kept {
-            let _ = fs_err::create_dir(&self.folder).and_then(|()| fs_err::write(&list, kept));
+        let _ = match self.owes_a_list.load(Ordering::Relaxed) {
+            true => clear_but_for_the_list(&self.folder),
+            false => fs_err::remove_dir_all(&self.folder),
+        };
+    }
+}
+
+fn clear_but_for_the_list(folder: &Path) -> io::Result<()> {
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            _ if entry.file_name() == LIST => {}
+            true => fs_err::remove_dir_all(entry.path())?,
+            false => fs_err::remove_file(entry.path())?,
         }
     }
+    Ok(())
 }
 
 /// A file of the output that could not be written.
@@ -230,7 +251,11 @@ mod tests {
         std::mem::forget(staging);
         let next = Staging::create(output.path()).expect("staging");
         assert_eq!(next.left_behind, ["a/b.css", "c d.css"].map(str::to_owned).into());
-        assert!(!next.path("a/b.css").exists(), "the old folder is gone");
+        assert!(!output.path().join(NAME).join("a").exists(), "what it had made ready is gone");
+        // This one dies as soon as it has begun.
+        std::mem::forget(next);
+        let next = Staging::create(output.path()).expect("staging");
+        assert_eq!(next.left_behind.len(), 2);
         drop(next);
         let third = Staging::create(output.path()).expect("staging");
         assert_eq!(third.left_behind.len(), 2, "the second run has published nothing, and the list is still owed");

@@ -53,7 +53,7 @@ pub fn status(status: StatusCode) -> Response {
 }
 
 /// The last answer on its connection, since nobody knows where the next request would begin: the client is
-/// told (RFC 9112, section 9.6). HTTP/2 has no such field, and there hyper takes it away.
+/// told (RFC 9112, section 9.6). HTTP/2 has no such field, and there `serve::http2` takes it away.
 pub fn last(mut response: Response) -> Response {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use ::http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, DATE, HeaderMap, HeaderName, SERVER, SET_COOKIE,
+    CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, HeaderMap, HeaderName, LINK, REFERRER_POLICY,
 };
 
 use super::hop_by_hop;
@@ -113,25 +113,20 @@ impl EarlyHints {
     }
 }
 
-/// What of an early hint the client gets to see: the fields that say what the answer is going to be (RFC 8297,
-/// section 2), whether or not a browser of today looks at more than `Link` and `Content-Security-Policy`.
+/// What of an early hint the client gets to see: what browsers act on before there is an answer (HTML, section 2.4.5),
+/// and nothing else. Whatever the operator takes off an answer, or is for the answer alone, as a cookie or a redirect,
+/// would get out here.
 pub fn relayed(mut fields: HeaderMap) -> HeaderMap {
     hop_by_hop::remove(&mut fields);
-    let gone: Vec<_> = fields.keys().filter(|name| stays_behind(name)).cloned().collect();
+    let gone: Vec<_> = fields.keys().filter(|name| !is_relayed(name)).cloned().collect();
     for name in gone {
         fields.remove(name);
     }
     fields
 }
 
-/// A 1xx has no content (RFC 9110, section 15.2) and must not have a length (section 8.6); how the answer's is encoded
-/// is decided here. A cookie would count for some clients and not for others (RFC 6265, section 3), or be set when the
-/// answer is an error after all. When and by whom it was made is for the answer to say (RFC 9110, sections 6.6.1 and
-/// 10.2.4); `X-Accel-*` and `X-Sendfile` are words between an application and its proxy.
-fn stays_behind(name: &HeaderName) -> bool {
-    matches!(*name, CONTENT_ENCODING | CONTENT_LENGTH | CONTENT_RANGE | DATE | SERVER | SET_COOKIE)
-        || name.as_str().starts_with("x-accel-")
-        || name.as_str() == "x-sendfile"
+fn is_relayed(name: &HeaderName) -> bool {
+    matches!(*name, LINK | CONTENT_SECURITY_POLICY | CONTENT_SECURITY_POLICY_REPORT_ONLY | REFERRER_POLICY)
 }
 
 #[cfg(test)]
@@ -167,7 +162,9 @@ mod tests {
             ("link", true),
             ("content-security-policy", true),
             ("referrer-policy", true),
-            ("x-of-the-site", true),
+            ("x-of-the-site", false),
+            ("location", false),
+            ("strict-transport-security", false),
             ("connection", false),
             ("content-encoding", false),
             ("content-length", false),

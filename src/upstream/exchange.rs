@@ -13,14 +13,17 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::response::Parts;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
@@ -180,10 +183,14 @@ impl Exchange {
         if !self.keeps_alive || !self.sent.is_done() || !self.framing.has_ended() || !self.buffer.is_empty() {
             return false;
         }
-        // Nobody waits here; and whatever comes now, if only the end, makes it useless.
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut byte = [0];
-        Pin::new(&mut self.socket).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        // Whatever has come, if only the end, makes it useless: it is for nobody, and must not be taken for the answer to
+        // the next request. The runtime knows of it late, so the system is asked.
+        let socket = match &self.socket {
+            Socket::Left(socket) => socket.as_fd(),
+            Socket::Right(socket) => socket.as_fd(),
+        };
+        let peeked = rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(peeked, Err(Errno::AGAIN))
     }
 
     /// Gives memory back that is not needed while it is idle.
@@ -277,7 +284,9 @@ impl Alarm {
             this.sleep.set(Some(sleep_until(since + limit)));
             *this.set_for = Some(phase);
         }
-        if let Some(sleep) = this.sleep.as_pin_mut() {
+        // A timer that is asked when the task has done too much at once does not ring, and who floods us sees to that.
+        let is_over = !has_budget_remaining() && since + limit <= Instant::now();
+        if let Some(sleep) = this.sleep.as_pin_mut().filter(|_| !is_over) {
             ready!(sleep.poll(cx));
         }
         let waited = Instant::now() - since;

@@ -90,7 +90,9 @@ pub enum Failure {
     #[error("the application's answer is not HTTP as it should be: {0}")]
     Malformed(String),
     /// The head of the answer is larger than `upstream.response_header_size`, or has over 100 fields.
-    #[error("the head of the application's answer is too large (upstream.response_header_size)")]
+    #[error(
+        "the head of the application's answer is too large ([upstream] response_header_size), or has over 100 fields"
+    )]
     HeadTooLarge,
     /// The client is to blame.
     #[error("the request's body {0}")]
@@ -271,7 +273,7 @@ impl Failure {
 
     /// Our own limits, which a crowd of clients can hold at their end: each kind is told by itself.
     fn told_seldom(&self) -> Option<&'static Seldom> {
-        static KINDS: [Seldom; 6] = [const { Seldom::new() }; 6];
+        static KINDS: [Seldom; 7] = [const { Seldom::new() }; 7];
         let kind = match self {
             Self::QueueFull => 0,
             Self::QueueTooSlow { .. } => 1,
@@ -279,6 +281,8 @@ impl Failure {
             Self::DiskTaken => 3,
             Self::ShareTaken(_) => 4,
             Self::Disk(_) => 5,
+            // Any client can send a large head.
+            Self::Closed { hint: Some(_), .. } => 6,
             _ => return None,
         };
         Some(&KINDS[kind])

@@ -221,6 +221,12 @@ fn chunk_size(buffer: &[u8]) -> Result<Option<(usize, u64)>, BadFraming> {
         Ok(Status::Complete((line, _))) if line > LONGEST_LINE => {
             Err(BadFraming("a chunk whose first line is too long"))
         }
+        // Who ends lines at a line feed alone sees other chunks in this.
+        Ok(Status::Complete((line, _)))
+            if buffer[..line - 2].iter().any(|byte| byte.is_ascii_control() && *byte != b'\t') =>
+        {
+            Err(BadFraming("a control character between chunks"))
+        }
         Ok(Status::Complete(found)) => Ok(Some(found)),
         Ok(Status::Partial) if buffer.len() >= LONGEST_LINE => Err(BadFraming("a chunk whose first line is too long")),
         Ok(Status::Partial) => Ok(None),
@@ -229,11 +235,11 @@ fn chunk_size(buffer: &[u8]) -> Result<Option<(usize, u64)>, BadFraming> {
 
 /// How long the trailers are, with the empty line behind them.
 fn trailers(buffer: &[u8]) -> Result<Option<usize>, BadFraming> {
-    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut fields = [httparse::EMPTY_HEADER; 100];
     match httparse::parse_headers(buffer, &mut fields) {
         Ok(Status::Complete((length, _))) if length <= MOST_TRAILERS => Ok(Some(length)),
         Ok(Status::Partial) if buffer.len() < MOST_TRAILERS => Ok(None),
-        Ok(_) => Err(BadFraming("trailers that are too long")),
+        Ok(_) | Err(httparse::Error::TooManyHeaders) => Err(BadFraming("too many trailers")),
         Err(_) => Err(BadFraming("trailers that are no header fields")),
     }
 }
@@ -362,6 +368,8 @@ mod tests {
             "3\r\nabc\n0\r\n\r\n",
             "3\r\nabc\r0\r\n\r\n",
             "11111111111111111\r\n",
+            "2;a\nb\r\nok\r\n0\r\n\r\n",
+            "2;a\0\r\nok\r\n0\r\n\r\n",
             "0\r\nno field\r\n\r\n",
         ] {
             assert!(read(CHUNKS, &[bytes.as_bytes()]).is_err(), "for {bytes:?}");

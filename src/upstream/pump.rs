@@ -15,6 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::task::AbortHandle;
 
+use super::pieces::WORTH_KEEPING;
 use super::received::Received;
 use super::spool::{Reader, Writer, spool};
 use super::storage::{Share, Storage};
@@ -67,6 +68,8 @@ fn held(pieces: &[Bytes], storage: &Storage) -> Option<Body> {
     }
     let bytes = match pieces {
         [] => return Some(Body::Empty),
+        // A small one would keep the whole buffer into which it was read, and only its bytes are counted.
+        [piece] if piece.len() < WORTH_KEEPING => Bytes::copy_from_slice(piece),
         [piece] => piece.clone(),
         pieces => pieces
             .iter()

@@ -14,7 +14,7 @@ use crate::config::UpstreamConfig;
 use crate::http::forwarded::RequestStart;
 use crate::http::{Client, RequestId, forwarded, hop_by_hop};
 
-/// The head as HTTP/1.1 writes it (RFC 9112, sections 3 to 5). Nothing of it can end a line early: hyper and `http` let
+/// The head as HTTP/1.1 writes it (RFC 9112, sections 3 to 5). Nothing of it can end a line early: hyper, `h2` and `http` let
 /// no such byte into a target, a name or a value.
 pub(super) fn text(head: &Parts, headers: &HeaderMap) -> Bytes {
     let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();

@@ -13,7 +13,7 @@ const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 
 /// Cleans the head of an answer.
 ///
-/// Fields that end at this hop go, and with them the framing, which hyper makes anew towards the
+/// Fields that end at this hop go, and with them the framing, which is made anew towards the
 /// client. `Server` goes because it tells nobody anything good, `X-Accel-*` and `X-Sendfile` because they
 /// are words between an application and its proxy; a file that they hand over is noted in the extensions.
 pub(super) fn clean(head: &mut Parts) {

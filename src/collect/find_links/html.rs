@@ -58,6 +58,8 @@ enum Text {
     Style,
     Script,
     ImportMap,
+    /// What browsers without scripts read, as markup.
+    Markup,
 }
 
 struct Finder<'t> {
@@ -144,6 +146,7 @@ impl Finder<'_> {
     fn text(&mut self, kind: Text, range: Range<usize>) {
         let Some(inside) = self.text.get(range.clone()) else { return };
         let found = match kind {
+            Text::Markup => find(inside, self.modules),
             _ if is_template(inside) => return,
             Text::Style => css::find(inside),
             Text::Script if self.modules == Modules::Follow => javascript::find(inside, self.modules),
@@ -153,7 +156,8 @@ impl Finder<'_> {
         let found = moved(found, range.start);
         self.found.links.extend(found.links);
         if let Some(Refusal { why, at }) = found.refusal {
-            self.found.refuse(at, format!("an inline script cannot be read: {why}"));
+            let why = if let Text::Markup = kind { why } else { format!("an inline script cannot be read: {why}") };
+            self.found.refuse(at, why);
         }
     }
 }
@@ -216,6 +220,7 @@ impl Tag {
     fn text(&self) -> Option<Text> {
         match self.name.as_str() {
             "style" => Some(Text::Style),
+            "noscript" => Some(Text::Markup),
             "script" if self.has("src") => None,
             "script" => match self.value("type").trim().to_ascii_lowercase().as_str() {
                 "" | "module" | "text/javascript" | "application/javascript" => Some(Text::Script),

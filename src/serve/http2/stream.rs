@@ -24,9 +24,11 @@ use super::head;
 use crate::http::early_hints::EarlyHints;
 use crate::layers::access_log::LoggedBody;
 
-/// How much is handed over at a time: a frame, as large as all clients take it. The last one is not waited for, so that
-/// a small answer costs nothing more; the protocol's library keeps it for the client.
+/// How much is handed over at a time: a frame, as large as all clients take it.
 const PIECE: usize = 16 * 1024;
+
+/// Who takes less than this within `timeouts.send` takes nothing.
+const LEAST: usize = 256;
 
 /// What has become of a request: an answer, or nothing that could be told.
 type Outcome = Option<Result<Response<LoggedBody>, Infallible>>;
@@ -102,6 +104,8 @@ pub(super) struct Sending {
     /// Rings when the client has taken nothing for so long. Most bodies never need one.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
+    /// How much the client has taken while it was waited for.
+    taken: usize,
 }
 
 impl Sending {
@@ -129,6 +133,7 @@ impl Sending {
                 allowed,
                 timer: None,
                 is_waiting: false,
+                taken: 0,
             }),
             Ok(_) => {
                 in_flight.complete();
@@ -207,7 +212,7 @@ impl Sending {
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Option<usize>> {
         // Room is asked for what is there already: what one stream holds back of the connection's window, all others
         // lack.
-        self.stream.reserve_capacity(self.rest.len().min(PIECE));
+        self.stream.reserve_capacity(self.rest.len().clamp(1, PIECE));
         let mut room = self.stream.capacity();
         while room == 0 {
             match self.stream.poll_capacity(cx) {
@@ -221,8 +226,25 @@ impl Sending {
                 }
             }
         }
-        self.is_waiting = false;
         Poll::Ready(Some(room))
+    }
+
+    /// Whether what is left may be asked for. What comes in large pieces is not, before there is room for any of it: a
+    /// client could have many wait, and take none.
+    fn poll_wish(&mut self, cx: &mut Context<'_>) -> Poll<Option<()>> {
+        if self.body.size_hint().exact().is_some_and(|length| length <= PIECE as u64) {
+            return Poll::Ready(Some(()));
+        }
+        self.poll_room(cx).map(|room| room.map(drop))
+    }
+
+    /// Notes how much the client has taken.
+    fn took(&mut self, length: usize) {
+        self.taken += length;
+        if self.taken >= LEAST {
+            self.taken = 0;
+            self.is_waiting = false;
+        }
     }
 
     /// Ready when the client has taken nothing for too long.
@@ -256,12 +278,15 @@ impl Future for Sending {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         loop {
-            if this.rest.is_empty()
-                && let Next::Nothing = ready!(this.poll_next(cx))
-            {
-                return Poll::Ready(());
+            if this.rest.is_empty() {
+                if ready!(this.poll_wish(cx)).is_none() {
+                    return Poll::Ready(());
+                }
+                if let Next::Nothing = ready!(this.poll_next(cx)) {
+                    return Poll::Ready(());
+                }
             }
-            if this.is_last && this.rest.len() <= PIECE {
+            if this.is_last && this.rest.is_empty() {
                 this.finish();
                 return Poll::Ready(());
             }
@@ -270,6 +295,11 @@ impl Future for Sending {
             }
             let Some(room) = ready!(this.poll_room(cx)) else { return Poll::Ready(()) };
             let length = room.min(this.rest.len()).min(PIECE);
+            this.took(length);
+            if this.is_last && length == this.rest.len() {
+                this.finish();
+                return Poll::Ready(());
+            }
             let piece = this.rest.split_to(length);
             if let Err(error) = this.stream.send_data(piece, false) {
                 debug!(%error, "a piece of an answer was not sent");
