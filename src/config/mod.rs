@@ -534,7 +534,7 @@ pub struct UpstreamConfig {
     /// true.
     ///
     /// Browsers then fetch what their `Link` fields name while the page is still being made. At most four for an
-    /// answer, of 8 KiB together. Over HTTP/1.1 there are none: old clients take them for the answer.
+    /// answer, of 16 KiB together. Over HTTP/1.1 there are none: old clients take them for the answer.
     pub early_hints: bool,
     /// How long requests wait for an application that is not there, as while it restarts. Default: 10
     /// seconds, from the first that found nobody. Then 503; with 0, 502 at once.
