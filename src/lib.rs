@@ -65,7 +65,7 @@
 //! 3. [`http`] has no state, but for what a request and its answer carry, and reads no clock; times are passed in.
 //! 4. Who does what at the same time:
 //!    - Connections live on `serve::workers`, a runtime for each core. Tasks are spawned in `serve` (listeners and
-//!      connections; `http2`, for an answer that takes time; signals; reload; `releases`; `linger`, for what is left
+//!      connections; `http2`, for an answer that takes time; signals; `releases`; `linger`, for what is left
 //!      of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to
 //!      close what stays idle; `checks`, one for each server) only. The connection to the application has none:
 //!      whoever waits for something on it drives it.
@@ -78,7 +78,8 @@
 //! 6. Assets, files and upstream always answer; a failure becomes a response in the module that understands it.
 //! 7. Only `main.rs` prints and exits; besides, the access log writes to standard output, [`logging`] to standard
 //!    error, and `collect` draws its progress on a terminal.
-//! 8. Every wait on a peer has a deadline, and its name is in the configuration.
+//! 8. Every wait on a peer has a deadline, and its name is in the configuration, but for three that nobody needs to
+//!    change: `serve::http2::SILENCE`, and `LAST_REQUEST` and `LAST_PIECES` in `serve::accept`.
 //! 9. No other program is run, but for `collect --django`: then one Python, before all else, with a deadline.
 //!
 //! `tests/house.rs` holds the table of who may import whom.

@@ -1,4 +1,4 @@
-//! One file as clients see it, with every header of its answers ready.
+//! One file as clients see it: its representations, with what the headers of each have that is not shared (`kinds`).
 
 use std::ops::Range;
 use std::sync::Arc;

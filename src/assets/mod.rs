@@ -1,9 +1,9 @@
 //! The static kind of answer: a lookup among answers that were made ready at start.
 //!
-//! [`Assets::open`] reads the manifest, checks it against the folder and prepares every header of
-//! every answer. After that a request lists no folder and looks for no file: the catalog says yes or
-//! no. A path under the prefix is answered here even when nothing is found, and never goes on to the
-//! application. [`Mounts`] is this folder and all others, each under its own path.
+//! [`Assets::open`] reads the manifest, checks it against the folder and prepares the headers of answers, once for all
+//! files that share them. After that a request lists no folder and looks for no file: the catalog says yes or no. A path
+//! under the prefix is answered here even when nothing is found, and never goes on to the application. [`Mounts`] is
+//! this folder and all others, each under its own path.
 
 mod asset;
 mod catalog;

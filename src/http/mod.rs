@@ -42,7 +42,7 @@ use self::early_hints::EarlyHints;
 pub struct Request {
     /// Method, target and header fields as the client sent them.
     pub head: Parts,
-    /// The body, already limited in size and in time.
+    /// The body. Before the application is asked, `layers::body_limit` bounds it in size and in time.
     pub body: Body,
     /// Who sent it, and over what.
     pub client: Client,

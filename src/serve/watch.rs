@@ -101,7 +101,7 @@ impl Activity {
     }
 
     /// Whether the client has said anything since this was asked last.
-    pub fn was_heard(&self) -> bool {
+    pub fn take_heard(&self) -> bool {
         self.was_heard.swap(false, Ordering::Relaxed)
     }
 

@@ -157,7 +157,7 @@ impl Exchange {
                 Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
             match ready!(self.poll_read(cx)) {
-                Ok(0) if self.framing.may_close() => {
+                Ok(0) if self.framing.end_with_connection() => {
                     self.keeps_alive = false;
                     return Poll::Ready(None);
                 }

@@ -129,8 +129,8 @@ impl Framing {
         }
     }
 
-    /// Notes that the application has closed the connection: whether that may be the end.
-    pub(super) fn may_close(&mut self) -> bool {
+    /// Notes that the application has closed the connection; the answer is whether that is the body's end.
+    pub(super) fn end_with_connection(&mut self) -> bool {
         match self {
             Self::Ended => true,
             Self::UntilClose => {
@@ -386,7 +386,7 @@ mod tests {
         for (mut framing, expected) in
             [(Framing::UntilClose, true), (Framing::Ended, true), (Framing::Length(1), false), (CHUNKS, false)]
         {
-            assert_eq!(framing.may_close(), expected, "for {framing:?}");
+            assert_eq!(framing.end_with_connection(), expected, "for {framing:?}");
         }
     }
 

@@ -186,7 +186,7 @@ impl Presence {
             ready!(self.timer.as_mut().poll(cx));
             self.timer.as_mut().reset(Instant::now() + SILENCE);
             // Whatever it says shows that it is there, its answer among other things.
-            match (activity.was_heard(), self.is_asked) {
+            match (activity.take_heard(), self.is_asked) {
                 (true, _) => self.is_asked = false,
                 (false, true) => return Poll::Ready(()),
                 (false, false) => {
