@@ -160,7 +160,7 @@ pub struct CollectFlags {
     #[arg(long, value_name = "DIR")]
     pub output: Option<String>,
     /// The output of the release before, to carry its files over [default: the output folder itself]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
     pub previous: Option<String>,
     /// Write nothing; read the output again and prove every file, copy, name and reference in it
     #[arg(long)]
@@ -169,7 +169,7 @@ pub struct CollectFlags {
     #[arg(long, value_name = "PATH")]
     pub static_prefix: Option<String>,
     /// A page to write about the release: sizes, savings, and what has changed since the last one
-    #[arg(long, value_name = "FILE.html")]
+    #[arg(long, value_name = "FILE.html", conflicts_with = "check")]
     pub report: Option<String>,
     /// How to tell what was found and done [default: text]
     #[arg(long, value_name = "FORMAT", value_enum)]

@@ -236,6 +236,10 @@ impl CollectError {
             }
             Self::Busy(_) => "wait for it to end; runs into one output folder go one after the other",
             Self::InTheWay { .. } => "remove it from the output folder and run again",
+            Self::Previous(crate::manifest::json::ManifestError::OtherVersion { .. }) => {
+                "collect with the release of vestibule that wrote it or a later one, or remove it to start anew; the \
+                 files that it named are then not carried over"
+            }
             Self::Previous(_) => {
                 "put the right manifest back, or remove it to start anew; the files that it named are then not carried over"
             }
@@ -245,7 +249,7 @@ impl CollectError {
                 "free some space; while it writes, a run needs room for the old and the new files"
             }
             Self::Write { cause, .. } if cause.kind() == io::ErrorKind::InvalidFilename => {
-                "shorten the name: with its hash and the ending of a compressed copy it has more than 255 bytes"
+                "shorten the name: with what is added to it, a hash or the ending of a copy, it has more than 255 bytes"
             }
             Self::Write { .. } | Self::Stale { .. } => "check who owns the output folder and who may write to it",
             Self::Unreadable(_) => {

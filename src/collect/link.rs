@@ -186,10 +186,14 @@ impl Linker<'_> {
         if length <= LONGEST_NAME {
             return None;
         }
-        let message = format!(
-            "its name gets {length} bytes with a hash and the ending of a compressed copy, and file systems take \
-             {LONGEST_NAME}"
-        );
+        let with = match (hash > 0, is_compressed) {
+            (true, true) => "gets {} bytes with a hash and the ending of a compressed copy",
+            (true, false) => "gets {} bytes with a hash",
+            (false, true) => "gets {} bytes with the ending of a compressed copy",
+            (false, false) => "has {} bytes",
+        };
+        let message =
+            format!("its name {}, and file systems take {LONGEST_NAME}", with.replace("{}", &length.to_string()));
         Some(Finding::error(Rule::UnpublishableName, source.name.as_ref(), message).on_disk(&*source.path))
     }
 

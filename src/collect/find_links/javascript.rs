@@ -109,39 +109,54 @@ impl Level {
 /// Not every word and operator nests, and strings and comments are counted as if they were code; too
 /// much costs nothing.
 fn stack_for(text: &str) -> usize {
-    let mut outer: Vec<Level> = Vec::new();
+    // Each with whether the bracket is that of a block, and not of `${` in a template.
+    let mut outer: Vec<(Level, bool)> = Vec::new();
     let (mut outer_depth, mut level, mut most) = (0, Level::default(), 0);
-    let mut is_in_word = false;
+    let (mut is_in_word, mut is_after_block) = (false, false);
     for (at, byte) in text.bytes().enumerate() {
+        let mut ends_block = false;
         let is_word = byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'_' | b'$');
         match byte {
             b'(' | b'[' | b'{' => {
                 outer_depth += level.depth();
-                outer.push(std::mem::take(&mut level));
+                let is_block = byte == b'{' && !text[..at].ends_with('$');
+                outer.push((std::mem::take(&mut level), is_block));
             }
             b')' | b']' | b'}' => {
-                if let Some(last) = outer.pop() {
+                if let Some((last, is_block)) = outer.pop() {
                     outer_depth -= last.depth();
                     level = last;
                     level.words += 1;
+                    ends_block = byte == b'}' && is_block;
                 }
             }
             b';' => level = Level { elses: level.elses, ..Level::default() },
             b',' => level.words = 0,
             b':' => level.statements += 1,
-            _ if is_word && !is_in_word => match keyword(&text.as_bytes()[at..]) {
-                Some(b"else") => level.elses += 1,
-                Some(_) => level.statements += 1,
-                None => level.words += 1,
-            },
+            _ if is_word && !is_in_word => {
+                let word = keyword(&text.as_bytes()[at..]);
+                // A block ends a statement without a semicolon, unless the word after it goes on with that.
+                if is_after_block && !GOES_ON.iter().any(|word| text.as_bytes()[at..].starts_with(word)) {
+                    level = Level { elses: level.elses, ..Level::default() };
+                }
+                match word {
+                    Some(b"else") => level.elses += 1,
+                    Some(_) => level.statements += 1,
+                    None => level.words += 1,
+                }
+            }
             _ if !is_word && !byte.is_ascii_whitespace() => level.words += 1,
             _ => {}
         }
         is_in_word = is_word;
+        is_after_block = ends_block || is_after_block && byte.is_ascii_whitespace();
         most = most.max(outer.len() * BRACKET + (outer_depth + level.depth()) * WORD);
     }
     most
 }
+
+/// What goes on with an expression or statement that has ended with a brace.
+const GOES_ON: [&[u8]; 9] = [b"as", b"catch", b"else", b"finally", b"from", b"in", b"of", b"while", b"with"];
 
 /// The word at the beginning, if statements nest in it without brackets.
 fn keyword(text: &[u8]) -> Option<&'static [u8]> {
@@ -375,7 +390,7 @@ mod tests {
     }
 
     /// Pieces of which each nests in the one before, and what closes one.
-    const NESTING: [(&str, &str); 21] = [
+    const NESTING: [(&str, &str); 22] = [
         ("[", "]"),
         ("(", ")"),
         ("{", "}"),
@@ -396,6 +411,7 @@ mod tests {
         ("a?b[0]:", ""),
         ("if(a)", ""),
         ("if(a){}else ", ""),
+        ("a?`${b}c`:", ""),
         ("for(;;)", ""),
     ];
 
@@ -404,6 +420,15 @@ mod tests {
         for piece in ["[", "`${", "!", "a=>", "a?(b):", "if(a)", "if(a){}else "] {
             let text = format!("import './x.js';{}a", piece.repeat(600_000));
             assert!(find(&text, Modules::Follow).refusal.is_some(), "for {piece:?}");
+        }
+    }
+
+    #[test]
+    fn a_long_row_of_statements_without_semicolons_does_not_nest() {
+        for piece in ["function f(){}", "if(a){b()}", "class A{}\n", "for(a of b){c}"] {
+            let text = format!("import './x.js';{}", piece.repeat(600_000));
+            let found = find(&text, Modules::Follow);
+            assert_eq!((found.links.len(), found.refusal), (1, None), "for {piece:?}");
         }
     }
 
