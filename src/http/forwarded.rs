@@ -13,7 +13,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use ::http::header::{FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue};
+use ::http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use super::{Client, RequestId, Scheme};
 
@@ -213,40 +213,61 @@ fn parse_request_id(text: &[u8]) -> Option<RequestId> {
     u128::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok().map(RequestId)
 }
 
-/// Tells the application who the client is, in one field each. Only to be called on fields of which
-/// [`is_claim`] is false.
+/// What takes the header fields of a request to the application, one line after the other.
+pub trait Lines {
+    /// Takes one line. The value is that of another field, or visible ASCII.
+    fn add(&mut self, name: &HeaderName, value: &[u8]);
+}
+
+/// As HTTP/1.1 writes them (RFC 9112, section 5).
+impl Lines for Vec<u8> {
+    fn add(&mut self, name: &HeaderName, value: &[u8]) {
+        self.extend_from_slice(name.as_str().as_bytes());
+        self.extend_from_slice(b": ");
+        self.extend_from_slice(value);
+        self.extend_from_slice(b"\r\n");
+    }
+}
+
+impl Lines for HeaderMap {
+    fn add(&mut self, name: &HeaderName, value: &[u8]) {
+        self.append(name, HeaderValue::from_bytes(value).expect("the value of a field is that of another"));
+    }
+}
+
+/// Tells the application who the client is, in one field each. Only to be called for fields of which
+/// [`is_claim`] is false. `host` is what the request names.
 ///
 /// `X-Forwarded-For` holds the client alone, not the way it took: the trusted proxies between have
 /// been weighed in [`origin`], and every reader of the list who counts from either end finds the same.
-pub fn write(headers: &mut HeaderMap, client: &Client, id: RequestId) {
+pub fn write(lines: &mut impl Lines, host: Option<&HeaderValue>, client: &Client, id: RequestId) {
     if let Some(address) = client.address {
-        let address = value(address.to_canonical().to_string());
-        headers.insert(X_REAL_IP, address.clone());
-        headers.insert(X_FORWARDED_FOR, address);
+        let address = address.to_canonical().to_string();
+        lines.add(&X_REAL_IP, address.as_bytes());
+        lines.add(&X_FORWARDED_FOR, address.as_bytes());
     }
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(client.scheme.as_str()));
-    if let Some(host) = headers.get(HOST).cloned() {
-        let port = match public_port(&host, client.scheme) {
-            443 => HeaderValue::from_static("443"),
-            80 => HeaderValue::from_static("80"),
-            port => HeaderValue::from(port),
-        };
-        headers.insert(X_FORWARDED_PORT, port);
-        headers.insert(X_FORWARDED_HOST, host);
+    lines.add(&X_FORWARDED_PROTO, client.scheme.as_str().as_bytes());
+    if let Some(host) = host {
+        match public_port(host, client.scheme) {
+            443 => lines.add(&X_FORWARDED_PORT, b"443"),
+            80 => lines.add(&X_FORWARDED_PORT, b"80"),
+            port => lines.add(&X_FORWARDED_PORT, port.to_string().as_bytes()),
+        }
+        lines.add(&X_FORWARDED_HOST, host.as_bytes());
     }
-    headers.insert(X_REQUEST_ID, value(id.to_string()));
+    lines.add(&X_REQUEST_ID, id.to_string().as_bytes());
 }
 
-/// Tells the application the same in `Forwarded`, as one element. To be called after [`write()`].
-pub fn write_forwarded(headers: &mut HeaderMap, client: &Client) {
+/// Tells the application the same in `Forwarded`, as one element.
+pub fn write_forwarded(lines: &mut impl Lines, host: Option<&HeaderValue>, client: &Client) {
     let node = match client.address.map(|address| address.to_canonical()) {
         Some(IpAddr::V4(address)) => address.to_string(),
         Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
         None => "unknown".to_owned(),
     };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).map(|host| format!(";host={}", quoted(host)));
+    let host = host.and_then(|host| host.to_str().ok()).map(|host| format!(";host={}", quoted(host)));
     let (host, scheme) = (host.unwrap_or_default(), client.scheme.as_str());
-    headers.insert(FORWARDED, value(format!("for={node}{host};proto={scheme}")));
+    lines.add(&FORWARDED, format!("for={node}{host};proto={scheme}").as_bytes());
 }
 
 /// A token as it is, and anything else as a quoted string.
@@ -259,12 +280,8 @@ fn quoted(text: &str) -> Cow<'_, str> {
 }
 
 /// Tells the application when the request was here.
-pub fn write_start(headers: &mut HeaderMap, start: RequestStart) {
-    headers.insert(X_REQUEST_START, start.0);
-}
-
-fn value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).expect("addresses, names and digits are visible ASCII")
+pub fn write_start(lines: &mut impl Lines, start: &RequestStart) {
+    lines.add(&X_REQUEST_START, start.0.as_bytes());
 }
 
 /// The port that the client has in its address bar. Our own local port is another one behind a
@@ -281,11 +298,13 @@ pub fn public_port(host: &HeaderValue, scheme: Scheme) -> u16 {
 /// only. Such a field never reaches the application as the client wrote it.
 pub fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str();
-    PREFIXES.iter().any(|(prefix, _)| name.starts_with(prefix))
+    // No prefix begins another one, so that only the last that is not behind the name can begin it.
+    let behind = PREFIXES.partition_point(|(prefix, _)| *prefix <= name);
+    PREFIXES[..behind].last().is_some_and(|(prefix, _)| name.starts_with(prefix))
         || CLAIMS.binary_search_by_key(&name, |(claim, _)| claim).is_ok()
 }
 
-/// Beginnings of claims, with the reason for each; sorted.
+/// Beginnings of claims, with the reason for each; sorted, because they are searched by halves.
 const PREFIXES: [(&str, &str); 26] = [
     ("cf-connecting-ip", "address, as Cloudflare names it, also its -v6 form"),
     ("client-cert", "certificate of the client (RFC 9440, which asks for just this)"),
@@ -555,8 +574,9 @@ mod tests {
             (address("2001:db8::1"), "[::1]:81", "for=\"[2001:db8::1]\";host=\"[::1]:81\";proto=https"),
             (None, "a\"b\\", "for=unknown;host=\"a\\\"b\\\\\";proto=https"),
         ] {
-            let mut fields = headers(&[("host", host), ("forwarded", "for=made-up")]);
-            write_forwarded(&mut fields, &Client { address: client, port: 5, scheme: Scheme::Https, local_port: 9 });
+            let (mut fields, host) = (HeaderMap::new(), HeaderValue::from_static(host));
+            let client = Client { address: client, port: 5, scheme: Scheme::Https, local_port: 9 };
+            write_forwarded(&mut fields, Some(&host), &client);
             assert_eq!(fields.get_all("forwarded").iter().collect::<Vec<_>>(), [expected]);
         }
     }
@@ -611,9 +631,9 @@ mod tests {
 
     #[test]
     fn the_application_is_told_each_fact_once() {
-        let mut fields = headers(&[("host", "example.com:8443")]);
+        let (mut fields, host) = (HeaderMap::new(), HeaderValue::from_static("example.com:8443"));
         let client = Client { address: address("::ffff:192.0.2.1"), port: 5, scheme: Scheme::Https, local_port: 99 };
-        write(&mut fields, &client, RequestId(15));
+        write(&mut fields, Some(&host), &client, RequestId(15));
         for (name, expected) in [
             ("x-forwarded-for", "192.0.2.1"),
             ("x-real-ip", "192.0.2.1"),
@@ -630,7 +650,7 @@ mod tests {
     fn an_unknown_address_is_not_made_up() {
         let mut fields = HeaderMap::new();
         let client = Client { address: None, port: 0, scheme: Scheme::Http, local_port: 0 };
-        write(&mut fields, &client, RequestId(0));
+        write(&mut fields, None, &client, RequestId(0));
         assert!(!fields.contains_key("x-forwarded-for") && !fields.contains_key("x-real-ip"));
     }
 
@@ -653,7 +673,14 @@ mod tests {
         for (name, _) in CLAIMS {
             assert!(is_claim(&HeaderName::from_static(name)), "for {name}");
         }
-        assert!(PREFIXES.is_sorted(), "one finds a name more easily in an ordered list");
+        assert!(PREFIXES.is_sorted(), "the beginnings are searched by halves");
+        for pair in PREFIXES.windows(2) {
+            assert!(!pair[1].0.starts_with(pair[0].0), "{} is said by {}", pair[1].0, pair[0].0);
+        }
+        for (prefix, _) in PREFIXES {
+            let name = format!("{prefix}0");
+            assert!(is_claim(&HeaderName::try_from(name).expect("a name")), "for {prefix}");
+        }
         for name in
             ["x-forwarded-ssl", "remote-user", "x-remote-user", "remote-addr", "ssl-client-verify", "client-cert"]
         {

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use super::exchange::Exchange;
 use super::failure::{Failure, innermost};
-use super::request::Told;
+use super::request::{More, Told};
 use super::sent::{Length, Outgoing};
 use super::servers::Server;
 use super::standing::Checked;
@@ -85,7 +85,8 @@ impl Upstream {
     async fn status_of(&self, server: &Server, path: &PathAndQuery) -> Result<u16, Failure> {
         let (head, client) = request(path, &self.check_host.0);
         let (id, length) = (RequestId(fastrand::u128(..)), Length::None);
-        let text = self.text(&head, &client, id, &Told::default(), length, None)?;
+        let more = &More::default();
+        let text = self.text(&Told { head: &head, client: &client, id, more, length, upgrade: None })?;
         let (method, address) = (head.method, client.address);
         let request = Prepared { method, text, length, address, id, upgrade: None, early_hints: None };
         let socket = server.connect(self.config.check_timeout.0).await?;

@@ -47,7 +47,6 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use ::http::request::Parts;
 use ::http::response::Parts as AnswerHead;
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
@@ -66,7 +65,7 @@ use self::gather::Gathering;
 use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
-use self::request::Told;
+use self::request::{More, Told};
 use self::sent::{Length, Outgoing};
 use self::servers::{InUse, Server, Servers};
 use self::standing::Checked;
@@ -78,7 +77,7 @@ use crate::config::values::{HostName, UpstreamProtocol};
 use crate::http::body::Body;
 use crate::http::early_hints::EarlyHints;
 use crate::http::path;
-use crate::http::{Client, HandedOver, Request, RequestId, Response, UpstreamServer, UpstreamTime};
+use crate::http::{HandedOver, Request, RequestId, Response, UpstreamServer, UpstreamTime};
 
 /// The application, as seen from here.
 #[derive(Debug)]
@@ -260,27 +259,20 @@ impl Upstream {
             }
             _ => None,
         };
-        let told = Told::now(&self.config, &head);
+        let more = More::now(&self.config, &head);
         let protocol = upgrade.as_ref().map(|(protocol, _)| protocol);
-        let text = self.text(&head, &client, id, &told, body.length, protocol)?;
+        let length = body.length;
+        let told = Told { head: &head, client: &client, id, more: &more, length, upgrade: protocol };
+        let text = self.text(&told)?;
         let (method, address) = (head.method, client.address);
         Ok((Prepared { method, text, length: body.length, address, id, upgrade, early_hints }, body))
     }
 
     /// The head of a request as it is sent: with uwsgi, a packet.
-    fn text(
-        &self,
-        head: &Parts,
-        client: &Client,
-        id: RequestId,
-        told: &Told,
-        length: Length,
-        upgrade: Option<&HeaderValue>,
-    ) -> Result<Bytes, Failure> {
-        let headers = request::headers(head, client, id, told, length, upgrade);
+    fn text(&self, told: &Told<'_>) -> Result<Bytes, Failure> {
         match self.servers.protocol() {
-            UpstreamProtocol::Uwsgi => uwsgi::packet(head, &headers, client, self.config.uwsgi_path),
-            UpstreamProtocol::Http => Ok(request::text(head, &headers)),
+            UpstreamProtocol::Uwsgi => uwsgi::packet(told, self.config.uwsgi_path),
+            UpstreamProtocol::Http => Ok(told.text()),
         }
     }
 

@@ -4,52 +4,98 @@
 
 use std::time::SystemTime;
 
-use ::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use ::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::request::Parts;
 use ::http::{Method, Version};
 use bytes::Bytes;
 
 use super::sent::Length;
 use crate::config::UpstreamConfig;
-use crate::http::forwarded::RequestStart;
+use crate::http::forwarded::{Lines, RequestStart};
 use crate::http::{Client, RequestId, forwarded, hop_by_hop};
 
-/// The head as HTTP/1.1 writes it (RFC 9112, sections 3 to 5). Nothing of it can end a line early: hyper, `h2` and `http` let
-/// no such byte into a target, a name or a value.
-pub(super) fn text(head: &Parts, headers: &HeaderMap) -> Bytes {
-    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
-    let (path, query) = (head.uri.path(), head.uri.query());
-    let mut text =
-        Vec::with_capacity(head.method.as_str().len() + path.len() + query.map_or(0, str::len) + 16 + fields);
-    text.extend_from_slice(head.method.as_str().as_bytes());
-    text.push(b' ');
-    // The path and the query, no scheme, no host: what an application server expects.
-    text.extend_from_slice(path.as_bytes());
-    if let Some(query) = query {
-        text.push(b'?');
-        text.extend_from_slice(query.as_bytes());
-    }
-    text.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in headers {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
-    }
-    text.extend_from_slice(b"\r\n");
-    text.into()
+/// A request as the application gets to see it, before it is written as the application's protocol has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'r> {
+    pub(super) head: &'r Parts,
+    pub(super) client: &'r Client,
+    pub(super) id: RequestId,
+    pub(super) more: &'r More,
+    pub(super) length: Length,
+    /// The protocol that the client wants to go on with.
+    pub(super) upgrade: Option<&'r HeaderValue>,
 }
+
+impl Told<'_> {
+    /// The head as HTTP/1.1 writes it (RFC 9112, sections 3 to 5). Nothing of it can end a line early: hyper, `h2` and
+    /// `http` let no such byte into a target, a name or a value.
+    pub(super) fn text(&self) -> Bytes {
+        let head = self.head;
+        let fields = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum::<usize>();
+        let (path, query) = (head.uri.path(), head.uri.query());
+        let mut text = Vec::with_capacity(path.len() + query.map_or(0, str::len) + fields + OWN_FIELDS);
+        text.extend_from_slice(head.method.as_str().as_bytes());
+        text.push(b' ');
+        // The path and the query, no scheme, no host: what an application server expects.
+        text.extend_from_slice(path.as_bytes());
+        if let Some(query) = query {
+            text.push(b'?');
+            text.extend_from_slice(query.as_bytes());
+        }
+        text.extend_from_slice(b" HTTP/1.1\r\n");
+        self.write_fields(&mut text);
+        text.extend_from_slice(b"\r\n");
+        text.into()
+    }
+
+    /// The header fields for the application: the client's, without what ends at this hop and without what only a proxy
+    /// may say, and then what this proxy says.
+    ///
+    /// What the client's `Connection` names is left out while the client's own fields are copied, so it cannot reach the
+    /// fields that are added afterwards. `Host` is none that it can name.
+    pub(super) fn write_fields(&self, lines: &mut impl Lines) {
+        let Self { client, length, .. } = *self;
+        let fields = &self.head.headers;
+        let named = hop_by_hop::named_by_connection(fields);
+        for (name, value) in fields {
+            let is_ours = hop_by_hop::ends_here(name) || *name == EXPECT || *name == CONTENT_LENGTH;
+            if !is_ours && !named.contains(name) && !forwarded::is_claim(name) {
+                lines.add(name, value.as_bytes());
+            }
+        }
+        let host = fields.get(HOST);
+        forwarded::write(lines, host, client, self.id);
+        if self.more.forwarded {
+            forwarded::write_forwarded(lines, host, client);
+        }
+        if let Some(start) = &self.more.start {
+            forwarded::write_start(lines, start);
+        }
+        match length {
+            Length::None => {}
+            Length::Known(length) => lines.add(&CONTENT_LENGTH, length.to_string().as_bytes()),
+            Length::Chunked => lines.add(&TRANSFER_ENCODING, b"chunked"),
+        }
+        if let Some(upgrade) = self.upgrade {
+            lines.add(&UPGRADE, upgrade.as_bytes());
+            lines.add(&CONNECTION, b"upgrade");
+        }
+    }
+}
+
+/// About how many bytes the fields take that this proxy adds, with the method and the version.
+const OWN_FIELDS: usize = 512;
 
 /// What else the application is told, if the operator wants it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Told {
+pub(super) struct More {
     /// Who the client is, in `Forwarded`.
     forwarded: bool,
     /// When the request was here.
     start: Option<RequestStart>,
 }
 
-impl Told {
+impl More {
     /// Of a request that is whole now: its body has been gathered, and what it waits for from here on is a worker.
     pub(super) fn now(config: &UpstreamConfig, head: &Parts) -> Self {
         let start = || head.extensions.get().cloned().unwrap_or_else(|| start(SystemTime::now()));
@@ -59,48 +105,10 @@ impl Told {
 
 fn start(now: SystemTime) -> RequestStart {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let value = HeaderValue::try_from(format!("t={}", since.as_millis()));
+    // 64 bits last for half a billion years.
+    let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+    let value = HeaderValue::try_from(format!("t={milliseconds}"));
     RequestStart(value.expect("letters and digits are a header value"))
-}
-
-/// The header fields for the application: the client's, without what ends at this hop and without
-/// what only a proxy may say, and then what this proxy says.
-///
-/// What the client's `Connection` names is left out while the client's own fields are copied, so it
-/// cannot reach the fields that are added afterwards.
-pub(super) fn headers(
-    head: &Parts,
-    client: &Client,
-    id: RequestId,
-    told: &Told,
-    length: Length,
-    upgrade: Option<&HeaderValue>,
-) -> HeaderMap {
-    let named = hop_by_hop::named_by_connection(&head.headers);
-    let mut headers = HeaderMap::with_capacity(head.headers.len() + 9);
-    for (name, value) in &head.headers {
-        let is_ours = hop_by_hop::ends_here(name) || *name == EXPECT || *name == CONTENT_LENGTH;
-        if !is_ours && !named.contains(name) && !forwarded::is_claim(name) {
-            headers.append(name, value.clone());
-        }
-    }
-    forwarded::write(&mut headers, client, id);
-    if told.forwarded {
-        forwarded::write_forwarded(&mut headers, client);
-    }
-    if let Some(start) = &told.start {
-        forwarded::write_start(&mut headers, start.clone());
-    }
-    match length {
-        Length::None => {}
-        Length::Known(length) => _ = headers.insert(CONTENT_LENGTH, HeaderValue::from(length)),
-        Length::Chunked => _ = headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
-    }
-    if let Some(upgrade) = upgrade {
-        headers.insert(UPGRADE, upgrade.clone());
-        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    }
-    headers
 }
 
 /// The protocol that a client wants to go on with, if it asks in the way of WebSockets. Only a GET

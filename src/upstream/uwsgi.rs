@@ -12,6 +12,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use percent_encoding::percent_decode_str;
 
 use super::failure::Failure;
+use super::request::Told;
 use crate::config::values::UwsgiPath;
 use crate::http::{Client, Scheme, forwarded};
 
@@ -23,8 +24,15 @@ pub(super) fn hint(packet: &Bytes) -> Option<&'static str> {
         .then_some(": the request's head is larger than uWSGI's default `buffer-size` of 4096; raise it there")
 }
 
+/// The packet for a request.
+pub(super) fn packet(told: &Told<'_>, path: UwsgiPath) -> Result<Bytes, Failure> {
+    let mut headers = HeaderMap::with_capacity(told.head.headers.len() + 9);
+    told.write_fields(&mut headers);
+    packet_with(told.head, &headers, told.client, path)
+}
+
 /// The packet for a request whose header fields are already those for the application.
-pub(super) fn packet(head: &Parts, headers: &HeaderMap, client: &Client, path: UwsgiPath) -> Result<Bytes, Failure> {
+fn packet_with(head: &Parts, headers: &HeaderMap, client: &Client, path: UwsgiPath) -> Result<Bytes, Failure> {
     let mut packet = Packet::new();
     add_request(&mut packet, head, headers, path);
     add_connection(&mut packet, headers, client);
@@ -153,7 +161,7 @@ fn take_string(rest: &mut &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::http::RequestId;
-    use crate::upstream::request;
+    use crate::upstream::request::More;
     use crate::upstream::sent::Length;
     use ::http::{HeaderValue, Request};
     use proptest::prelude::*;
@@ -176,7 +184,7 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let packet = packet(&head, &headers, client, path).unwrap();
+        let packet = packet_with(&head, &headers, client, path).unwrap();
         let (variables, length) = read_packet(&packet).unwrap();
         assert_eq!(length, packet.len());
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -269,7 +277,7 @@ mod tests {
         for (length, fits) in [(60_000, true), (65_535, false), (70_000, false)] {
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, HeaderValue::try_from("x".repeat(length)).unwrap());
-            let packet = packet(&head, &headers, &CLIENT, UwsgiPath::Decoded);
+            let packet = packet_with(&head, &headers, &CLIENT, UwsgiPath::Decoded);
             assert_eq!(packet.is_ok(), fits, "for a cookie of {length} bytes");
         }
     }
@@ -342,8 +350,9 @@ mod tests {
             }
             let (mut head, ()) = request.body(()).unwrap().into_parts();
             crate::http::request_rules::admit(&mut head).unwrap();
-            let headers = request::headers(&head, &CLIENT, RequestId(1), &request::Told::default(), Length::None, None);
-            let packet = packet(&head, &headers, &CLIENT, UwsgiPath::Decoded).unwrap();
+            let (client, more, length) = (&CLIENT, &More::default(), Length::None);
+            let told = Told { head: &head, client, id: RequestId(1), more, length, upgrade: None };
+            let packet = packet(&told, UwsgiPath::Decoded).unwrap();
             let (variables, _) = read_packet(&packet).unwrap();
             let variables: Vec<_> = variables.into_iter().map(|(name, value)| {
                 (String::from_utf8(name).unwrap(), String::from_utf8(value).unwrap())
