@@ -529,8 +529,10 @@ mod tests {
             text[place] = letter;
             let text: String = text.into_iter().collect();
             let value = HeaderValue::from_str(&text).expect("a header value");
-            if let Some(date) = parse_date(&value) {
-                let seconds = date.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+            // The reference knows neither what was before 1970 nor leap seconds.
+            let date = parse_date(&value).filter(|_| !text.contains("23:59:60"));
+            if let Some(since) = date.and_then(|date| date.duration_since(UNIX_EPOCH).ok()) {
+                let seconds = since.as_secs();
                 let (preferred, two_digits, asctime) = reference::forms(seconds);
                 // What stands between the parts of a date is not looked at; every letter and digit is.
                 let is_form = |form: &String| {
