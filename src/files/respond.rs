@@ -52,11 +52,8 @@ pub(super) fn with_file(opened: Opened, mut headers: HeaderMap, asked: Asked<'_>
     if allows_parts {
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     }
-    // A weak tag is compared by its text. `choose` takes the text for a strong one, and a client that has
-    // it says that it is weak, so both kinds of comparison come out right.
-    let tag = headers.get(ETAG).map(without_weakness);
     let modified = headers.get(LAST_MODIFIED).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-    let current = Validators { tag: tag.as_ref().unwrap_or(&NO_TAG), modified };
+    let current = Validators { tag: headers.get(ETAG).unwrap_or(&NO_TAG), modified };
     let most_ranges = if allows_parts { asked.most_ranges } else { 0 };
     match choose(asked.method, asked.headers, size, current, most_ranges) {
         Choice::Whole => whole(StatusCode::OK, FileSlice::new(file, 0..size), size, headers, asked.method),
@@ -111,11 +108,6 @@ pub(super) fn refuse(status: StatusCode, method: &Method) -> Response {
         *response.body_mut() = Body::Empty;
     }
     response
-}
-
-fn without_weakness(tag: &HeaderValue) -> HeaderValue {
-    let strong = tag.as_bytes().strip_prefix(b"W/").and_then(|text| HeaderValue::from_bytes(text).ok());
-    strong.unwrap_or_else(|| tag.clone())
 }
 
 fn date(moment: SystemTime) -> HeaderValue {

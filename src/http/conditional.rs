@@ -12,7 +12,7 @@ use ::http::{HeaderMap, HeaderValue, Method};
 /// What a representation is known by.
 #[derive(Debug, Clone, Copy)]
 pub struct Validators<'a> {
-    /// Its entity tag: strong, with its quotes.
+    /// Its entity tag, with its quotes; a weak one with its `W/`.
     pub tag: &'a HeaderValue,
     /// When it was last modified, in whole seconds.
     pub modified: Option<SystemTime>,
@@ -79,12 +79,19 @@ enum Comparison {
 fn matches(headers: &HeaderMap, name: &HeaderName, tag: &HeaderValue, comparison: Comparison) -> Option<bool> {
     // Looked up before the iterator is made: most requests have no such field.
     headers.get(name)?;
+    let (ours_is_weak, ours) = strength(tag.as_bytes());
+    let may_be_weak = comparison == Comparison::Weak;
+    let is_ours = |(is_weak, opaque): (bool, &[u8])| opaque == ours && (may_be_weak || !(is_weak || ours_is_weak));
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    Some(lines.any(|line| {
-        line.trim_ascii() == b"*"
-            || tags(line)
-                .any(|(is_weak, opaque)| opaque == tag.as_bytes() && !(is_weak && comparison == Comparison::Strong))
-    }))
+    Some(lines.any(|line| line.trim_ascii() == b"*" || tags(line).any(is_ours)))
+}
+
+/// Whether a tag is weak, and its text with the quotes.
+fn strength(tag: &[u8]) -> (bool, &[u8]) {
+    match tag.strip_prefix(b"W/") {
+        Some(opaque) => (true, opaque),
+        None => (false, tag),
+    }
 }
 
 /// The well-formed tags of a list: whether each is weak, and its text with the quotes. A comma inside
@@ -95,11 +102,7 @@ fn tags(list: &[u8]) -> impl Iterator<Item = (bool, &[u8])> {
         while !rest.is_empty() {
             let (member, after) = split_member(rest);
             rest = after;
-            let member = member.trim_ascii();
-            let (is_weak, opaque) = match member.strip_prefix(b"W/") {
-                Some(opaque) => (true, opaque),
-                None => (false, member),
-            };
+            let (is_weak, opaque) = strength(member.trim_ascii());
             if let [b'"', inner @ .., b'"'] = opaque
                 && !inner.contains(&b'"')
             {
@@ -230,6 +233,27 @@ mod tests {
             ("abc", Outcome::Failed),
         ] {
             assert_eq!(get(&[("if-match", list)]), expected, "for {list:?}");
+        }
+    }
+
+    #[test]
+    fn a_weak_tag_of_ours_is_enough_to_know_a_copy_by_and_nothing_else() {
+        const WEAK: HeaderValue = HeaderValue::from_static("W/\"abc\"");
+        for (name, list, expected) in [
+            ("if-none-match", "\"abc\"", Outcome::Fresh),
+            ("if-none-match", "W/\"abc\"", Outcome::Fresh),
+            ("if-none-match", "*", Outcome::Fresh),
+            ("if-none-match", "\"x\"", Outcome::Stale),
+            ("if-match", "\"abc\"", Outcome::Failed),
+            ("if-match", "W/\"abc\"", Outcome::Failed),
+            ("if-match", "*", Outcome::Stale),
+        ] {
+            let found = evaluate(&Method::GET, &headers(&[(name, list)]), validators(&WEAK));
+            assert_eq!(found, expected, "for {name}: {list}");
+        }
+        for condition in ["\"abc\"", "W/\"abc\""] {
+            let found = range_may_continue(&headers(&[("if-range", condition)]), validators(&WEAK));
+            assert_eq!(found, Some(false), "for {condition}");
         }
     }
 
