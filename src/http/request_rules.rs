@@ -87,6 +87,51 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Gives a head of HTTP/1.1 back the lengths that hyper took away, so that the rules see them: beside `Transfer-Encoding`
+/// each, and of several that are equal all but one. RFC 9112, section 6.3, allows that, and allows to refuse them, as
+/// nginx does: nobody sends these but who wants two programs to differ. `written` has the head as it came, perhaps behind
+/// others. Where it is not found there, as one that came while the request before it was under way, hyper's reading
+/// stands: the chunks count, and the connection ends.
+pub fn restore_lengths(head: &mut Parts, written: &[u8]) {
+    let begins = |at: &usize| *at == 0 || written[at - 1] == b'\n';
+    let mut texts = (0..written.len()).filter(begins).map(|at| &written[at..]);
+    let Some(text) = texts.find(|text| is_written(head, text)) else { return };
+    let known = head.headers.get_all(CONTENT_LENGTH).iter().count();
+    let lengths = fields(text).filter(is_length).skip(known);
+    for length in lengths.filter_map(|(_, length)| HeaderValue::from_bytes(length).ok()) {
+        head.headers.append(CONTENT_LENGTH, length);
+    }
+}
+
+/// Whether a text begins with this very head. It is one that hyper could parse, if it is, so a simple reading will do.
+fn is_written(head: &Parts, text: &[u8]) -> bool {
+    let Some(rest) = text.strip_prefix(head.method.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b" ")) else {
+        return false;
+    };
+    let target = rest.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    let mut others = fields(text).filter(|field| !is_length(field));
+    let is_known = |(name, value): (&[u8], &[u8])| {
+        let Ok(name) = HeaderName::from_bytes(name) else { return false };
+        head.headers.get_all(name).iter().any(|known| known == value)
+    };
+    Uri::try_from(target).is_ok_and(|target| target == head.uri)
+        && others.clone().count() == head.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH).count()
+        && others.all(is_known)
+}
+
+/// The names and values of a head's fields.
+fn fields(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+    let lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line)).skip(1);
+    lines.take_while(|line| !line.is_empty()).map(|line| {
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        (&line[..colon], line.get(colon + 1..).unwrap_or_default().trim_ascii())
+    })
+}
+
+fn is_length((name, _): &(&[u8], &[u8])) -> bool {
+    name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str().as_bytes())
+}
+
 /// A parser of HTTP/1.1 takes the white space off a value. Over HTTP/2 it comes as it was sent, where it is
 /// forbidden (RFC 9113, section 8.2.1): an application would see another value over uwsgi than over HTTP.
 fn check_values(head: &Parts) -> Result<(), Refusal> {
@@ -389,6 +434,48 @@ mod tests {
         }
         let mut old = head(Version::HTTP_10, "POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
         assert!(admit(&mut old).is_err());
+    }
+
+    /// The lengths of a head after they were restored, if hyper left `known` of it.
+    fn restored(known: &[(&'static str, &'static str)], written: &str) -> Vec<String> {
+        let mut head = head(Version::HTTP_11, "POST", "/a?b", known);
+        restore_lengths(&mut head, written.as_bytes());
+        let lengths = head.headers.get_all(CONTENT_LENGTH).into_iter();
+        lengths.map(|length| length.to_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn the_lengths_that_hyper_takes_away_come_back() {
+        const CHUNKED: &[(&str, &str)] = &[("host", "a"), ("transfer-encoding", "chunked")];
+        const SIZED: &[(&str, &str)] = &[("host", "a"), ("content-length", "5")];
+        for (known, fields, expected) in [
+            (CHUNKED, "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nContent-Length: 1\r\n", &[][..]),
+            (CHUNKED, "Host: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n", &["4"]),
+            (CHUNKED, "Host: a\r\nTransfer-Encoding: chunked\r\ncontent-LENGTH:4 \t\r\n\r\n", &["4"]),
+            (CHUNKED, "Host:a\nContent-Length: 4\nTransfer-Encoding: chunked\nContent-Length: x\n\n", &["4", "x"]),
+            (SIZED, "Host: a\r\nContent-Length: 5\r\n\r\nhello", &["5"]),
+            (SIZED, "Content-Length: 5\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", &["5", "5"]),
+            // Another head, or less than all of it.
+            (CHUNKED, "Host: b\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n", &[]),
+            (CHUNKED, "Host: a\r\nX: y\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n", &[]),
+            (CHUNKED, "Host: a\r\nContent-Length: 4\r\nTransfer-Enc", &[]),
+        ] {
+            assert_eq!(restored(known, &format!("POST /a?b HTTP/1.1\r\n{fields}")), expected, "for {fields:?}");
+        }
+        let fields = "Host: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (begin, expected) in [
+            ("POST /a?b#c HTTP/1.1", &["4"][..]), // hyper drops what follows a number sign
+            ("\r\n\nPOST /a?b HTTP/1.1", &["4"]),
+            ("GET /c HTTP/1.1\r\nHost: a\r\n\r\nPOST /a?b HTTP/1.1", &["4"]), // behind another request
+            ("POST /a?c HTTP/1.1", &[]),
+            ("PUT /a?b HTTP/1.1", &[]),
+            ("xPOST /a?b HTTP/1.1", &[]),
+            ("POST", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(restored(CHUNKED, &format!("{begin}\r\n{fields}")), expected, "for {begin:?}");
+        }
+        assert_eq!(restored(CHUNKED, ""), [""; 0]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ use super::workers::Place;
 use crate::config::TimeoutsConfig;
 use crate::http::body::{Body, BodyError};
 use crate::http::early_hints::EarlyHints;
-use crate::http::{Client, Request, RequestId, Scheme, forwarded};
+use crate::http::{Client, Request, RequestId, Scheme, forwarded, request_rules};
 use crate::layers::access_log::{AccessLog, LoggedBody};
 use crate::logging::seldom::Seldom;
 
@@ -129,17 +129,19 @@ impl Requests {
     where
         B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static,
     {
-        if self.is_opaque {
-            forwarded::forget(&mut head.headers);
-        }
         let in_flight = self.activity.request();
         let body = match body.filter(|body| !body.is_end_stream()) {
             Some(body) => {
+                // What is without a body has no end to be unsure of, and is not looked at.
+                request_rules::restore_lengths(&mut head, &self.activity.take_written());
                 self.activity.body_comes();
                 Body::stream(Lingering::new(body, &head.headers, self.linger))
             }
             None => Body::Empty,
         };
+        if self.is_opaque {
+            forwarded::forget(&mut head.headers);
+        }
         let id = RequestId(fastrand::u128(..));
         (Request { head, body, client: self.client.clone(), id, early_hints }, in_flight)
     }
@@ -423,7 +425,8 @@ impl<S: Stack> Door<S> {
                     .max_headers(limits.header_count.get())
                     .max_header_size(limits.header_size.as_usize())
                     .max_buf_size(limits.header_size.as_usize().max(64 * 1024));
-                loop {
+                activity.keep_heads(limits.header_size.as_usize());
+                let ended = loop {
                     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
                     let mut connection = Box::new(connection);
                     let left = Box::pin(self.watch(&mut connection, Heads::Timed, timeouts, &activity)).await;
@@ -434,6 +437,7 @@ impl<S: Stack> Door<S> {
                     };
                     let Some(http1::Parts { io, read_buf, service: same, .. }) = parts else { break Ok(()) };
                     (stream, service) = (io.into_inner(), same);
+                    drop(activity.take_written());
                     if read_buf.is_empty() {
                         // There is nothing in it, and yet it would be most of what a resting connection takes.
                         drop(read_buf);
@@ -442,7 +446,10 @@ impl<S: Stack> Door<S> {
                         activity.head_begins();
                         stream.put_back(read_buf);
                     }
-                }
+                };
+                // What is read from now on is of another protocol, if anything.
+                activity.keep_heads(0);
+                ended
             }
             Protocol::Http2 => {
                 let connection = http2::Connection::new(stream, stack, requests, &bounds, activity.clone());

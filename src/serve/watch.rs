@@ -7,8 +7,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,6 +36,14 @@ pub struct Activity {
     was_heard: AtomicBool,
     /// Rung when they are too many.
     too_many: Notify,
+    /// The last head of HTTP/1.1 as it was written, with what came together with it, up to `most_written` bytes.
+    ///
+    /// hyper mends two things of a head that [`crate::http::request_rules`] refuses, and only the bytes tell of them.
+    /// They are copied before hyper reads them, because it keeps them to itself. That is some hundred bytes for each
+    /// head, into room that the head before has left, so nothing is allocated but for the first; and only the task of
+    /// the connection comes here, so the lock is always free.
+    written: Mutex<Vec<u8>>,
+    most_written: AtomicUsize,
     /// The place among the permitted connections, given back when the last stream of this one is gone.
     _permit: OwnedSemaphorePermit,
 }
@@ -48,6 +56,13 @@ pub enum Heads {
     Timed,
     /// HTTP/2.
     Untimed,
+}
+
+/// Where in a head some bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Begin,
+    Further,
 }
 
 /// What the connection's task must do.
@@ -76,6 +91,8 @@ impl Activity {
             had_body: AtomicBool::new(false),
             was_heard: AtomicBool::new(false),
             too_many: Notify::new(),
+            written: Mutex::default(),
+            most_written: AtomicUsize::new(0),
             _permit: permit,
         })
     }
@@ -98,6 +115,35 @@ impl Activity {
     /// Notes that a request has a body.
     pub fn body_comes(&self) {
         self.had_body.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps heads as they are written from now on, up to so many bytes of each; with 0, none.
+    pub fn keep_heads(&self, most: usize) {
+        self.most_written.store(most, Ordering::Relaxed);
+        *self.written() = Vec::new();
+    }
+
+    /// What was kept of the last head, with its room: where a request has a body, or the connection rests, or is
+    /// another protocol's, it may be long until the next head needs that.
+    pub fn take_written(&self) -> Vec<u8> {
+        std::mem::take(&mut self.written())
+    }
+
+    fn keep(&self, bytes: &[u8], place: Place) {
+        let most = self.most_written.load(Ordering::Relaxed);
+        if most == 0 {
+            return;
+        }
+        let mut written = self.written();
+        if place == Place::Begin {
+            written.clear();
+        }
+        let room = most.saturating_sub(written.len());
+        written.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn written(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the client has said anything since this was asked last.
@@ -227,13 +273,21 @@ impl<T> Watched<T> {
         };
     }
 
-    fn note_read(&self) {
+    fn note_read(&self, bytes: &[u8]) {
         let activity = &self.activity;
         activity.was_heard.store(true, Ordering::Relaxed);
+        if !activity.is_idle() {
+            return;
+        }
         // Only the first bytes of a head begin its time; those that follow must not prolong it.
-        if activity.is_idle() && activity.head_since.load(Ordering::Relaxed) == 0 {
+        let place = match activity.head_since.load(Ordering::Relaxed) {
+            0 => Place::Begin,
+            _ => Place::Further,
+        };
+        if place == Place::Begin {
             activity.head_since.store(activity.now(), Ordering::Relaxed);
         }
+        activity.keep(bytes, place);
     }
 
     fn note_write<R>(&self, progress: &Poll<R>) {
@@ -252,6 +306,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         if !self.first.is_empty() {
             let length = self.first.len().min(buffer.remaining());
             buffer.put_slice(&self.first[..length]);
+            self.activity.keep(&self.first[..length], Place::Further);
             self.first.advance(length);
             if self.first.is_empty() {
                 // An empty rest would hold the whole of it in memory.
@@ -261,8 +316,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         }
         let before = buffer.filled().len();
         let progress = Pin::new(&mut self.inner).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.note_read();
+        let read = &buffer.filled()[before..];
+        if !read.is_empty() {
+            self.note_read(read);
         }
         progress
     }
@@ -407,6 +463,32 @@ mod tests {
         assert!(blocked.is_err(), "four of eight bytes must stay behind");
         advance(timeouts.send.0).await;
         assert_eq!(activity.verdict(Instant::now(), Heads::Untimed, &timeouts), Verdict::SlowReader);
+    }
+
+    #[tokio::test]
+    async fn the_bytes_of_a_head_are_kept_until_the_next_one_begins() {
+        let (activity, _) = begin().await;
+        activity.keep_heads(9);
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut server = Watched::new(server, Bytes::from_static(b"<fi"), activity.clone());
+        let mut hear = async |said: &'static str, length| {
+            client.write_all(said.as_bytes()).await.unwrap();
+            server.read_exact(&mut vec![0; length]).await.unwrap();
+        };
+        hear("rst>", 7).await;
+        assert_eq!(*activity.written(), b"<first>");
+        let request = activity.request();
+        hear("body", 4).await;
+        assert_eq!(*activity.written(), b"<first>", "while a request is under way nothing is kept");
+        drop(request);
+        for said in ["<", "next", "> and more"] {
+            hear(said, said.len()).await;
+        }
+        assert_eq!(activity.take_written(), b"<next> an", "as much as there is room for");
+        assert_eq!(activity.written().capacity(), 0);
+        activity.keep_heads(0);
+        hear("frames", 6).await;
+        assert!(activity.take_written().is_empty());
     }
 
     #[tokio::test]
