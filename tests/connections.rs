@@ -24,6 +24,33 @@ async fn health_answers_need_neither_a_known_host_nor_https() {
 }
 
 #[tokio::test]
+async fn a_health_answer_is_for_a_sound_request_even_if_it_names_no_host() {
+    let server = TestServer::start("[hosts]\nallowed = [\"example.com\"]\n").await;
+    let framed = |fields| format!("GET /-/ready HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n0\r\n\r\n");
+    for (raw, expected) in [
+        ("GET /-/live HTTP/1.1\r\nHost: 10.0.0.1:8000\r\n\r\n", 200),
+        ("GET http://10.0.0.1/-/live HTTP/1.1\r\nHost: 10.0.0.1\r\n\r\n", 200),
+        ("GET /-/live HTTP/1.1\r\nHost:\r\n\r\n", 200),
+        ("GET /-/ready HTTP/1.0\r\n\r\n", 200),
+        ("GET /-/live HTTP/1.1\r\n\r\n", 400),
+        ("GET /-/live HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET /-/live HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET http://a/-/live HTTP/1.1\r\nHost: b\r\n\r\n", 400),
+        ("GET /-/live?\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (&framed("Transfer-Encoding: chunked"), 200),
+        (&framed("Transfer-Encoding: chunked, chunked"), 400),
+        (&framed("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400),
+        ("GET / HTTP/1.0\r\n\r\n", 400), // all else needs a host
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+    ] {
+        let mut connection = Connection::open(server.address()).await;
+        connection.send(raw).await;
+        assert_eq!(connection.answer().await.unwrap().status, expected, "for {raw:?}");
+        assert!(expected == 200 || connection.is_closed().await, "for {raw:?}");
+    }
+}
+
+#[tokio::test]
 async fn readiness_follows_the_application() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("app.sock");

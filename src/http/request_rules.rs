@@ -28,21 +28,24 @@ impl Refusal {
     }
 }
 
+/// What a request lacks that names no host, where one must be named.
+pub const NO_HOST: Refusal = Refusal { status: StatusCode::BAD_REQUEST, reason: "no Host" };
+
 /// A rule that was broken: 400, and the reason for the log.
 fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
     Err(Refusal { status: StatusCode::BAD_REQUEST, reason })
 }
 
 /// Checks a request's head and brings it into one shape for all versions of HTTP: the target is a path
-/// with a query, there is exactly one `Host` and at most one `Cookie`. Returns the host in lower case,
-/// without its port.
+/// with a query, there is at most one `Host`, and at most one `Cookie`. Returns the host in lower case,
+/// without its port; `None` if the request names none: HTTP/1.0 has none, and the field may be empty.
 ///
 /// Fields with an underscore or a dot in their name are dropped, as nginx and Caddy do: to an
 /// application `X_Forwarded_For` and `X-Forwarded-For` are one and the same variable.
 ///
 /// # Errors
 /// The rule that is broken.
-pub fn admit(head: &mut Parts) -> Result<String, Refusal> {
+pub fn admit(head: &mut Parts) -> Result<Option<String>, Refusal> {
     check_method(&head.method)?;
     check_framing(head)?;
     check_values(head)?;
@@ -197,14 +200,14 @@ fn is_well_encoded(path: &str) -> bool {
 ///
 /// HTTP/2 names it in `:authority`, which the target holds; an absolute target of HTTP/1.1 holds one
 /// as well. Where both are given they must agree.
-fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
+fn settle_host(head: &mut Parts) -> Result<Option<String>, Refusal> {
     let mut fields = head.headers.get_all(HOST).into_iter();
     let field = fields.next();
     if fields.next().is_some() {
         return bad("more than one Host");
     }
     if field.is_none() && head.version == Version::HTTP_11 {
-        return bad("no Host");
+        return Err(NO_HOST);
     }
     let authority = head.uri.authority().map(|authority| authority.as_str());
     if let (Some(field), Some(authority)) = (field, authority)
@@ -212,8 +215,10 @@ fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
     {
         return bad("a Host that differs from the target's");
     }
-    let Some(written) = authority.or(field.and_then(|field| field.to_str().ok())) else {
-        return bad("no Host, or one that is not ASCII");
+    let written = match (authority, field) {
+        (Some(authority), _) => authority,
+        (None, Some(field)) if !field.is_empty() => field.to_str().or_else(|_| bad("a Host that is not ASCII"))?,
+        (None, _) => return Ok(None),
     };
     let Some(host) = host_of(written) else {
         return bad("a Host that is no host");
@@ -226,7 +231,7 @@ fn settle_host(head: &mut Parts) -> Result<String, Refusal> {
     if head.uri.authority().is_some() {
         head.uri = without_authority(&head.uri)?;
     }
-    Ok(host)
+    Ok(Some(host))
 }
 
 /// The host of a request that was admitted: lower case, without its port.
@@ -327,7 +332,7 @@ mod tests {
     }
 
     /// A request over HTTP/1.1 whose target is an ordinary one.
-    fn with(fields: &[(&'static str, &'static str)]) -> Result<String, Refusal> {
+    fn with(fields: &[(&'static str, &'static str)]) -> Result<Option<String>, Refusal> {
         admit(&mut head(Version::HTTP_11, "GET", "/", fields))
     }
 
@@ -362,7 +367,7 @@ mod tests {
             ("[::1]x", None),
             ("[example.com]", None),
         ] {
-            assert_eq!(with(&[("host", written)]).ok().as_deref(), expected, "for {written:?}");
+            assert_eq!(with(&[("host", written)]).ok().flatten().as_deref(), expected, "for {written:?}");
         }
     }
 
@@ -390,13 +395,23 @@ mod tests {
             (v2, "/", &[("host", "a")], Some("a")),
         ] {
             let mut head = head(version, "GET", target, fields);
-            let admitted = admit(&mut head).ok();
+            let admitted = admit(&mut head).ok().flatten();
             assert_eq!(admitted.as_deref(), expected, "for {version:?} {target} {fields:?}");
             if admitted.is_some() {
                 assert_eq!(head.uri, "/", "for {version:?} {target} {fields:?}");
                 assert_eq!(head.headers.get_all(HOST).iter().count(), 1, "for {version:?} {target} {fields:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_sound_request_may_name_no_host() {
+        for (version, fields) in
+            [(Version::HTTP_10, &[][..]), (Version::HTTP_10, &[("host", "")]), (Version::HTTP_11, &[("host", "")])]
+        {
+            assert_eq!(admit(&mut head(version, "GET", "/", fields)), Ok(None), "for {version:?} {fields:?}");
+        }
+        assert_eq!(with(&[]), Err(NO_HOST));
     }
 
     #[test]
@@ -584,7 +599,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_admitted_can_be_understood_in_one_way_only(mut head in troubled_head()) {
-            let Ok(host) = admit(&mut head) else { return Ok(()) };
+            let Ok(Some(host)) = admit(&mut head) else { return Ok(()) };
             let values = |name: &str| {
                 let values = head.headers.get_all(name).into_iter();
                 values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect::<Vec<_>>()
@@ -601,7 +616,7 @@ mod tests {
             let path = percent_decode_str(head.uri.path()).decode_utf8_lossy().replace('\\', "/");
             prop_assert!(!path.contains('\0') && path.split('/').all(|segment| segment != "." && segment != ".."));
             prop_assert!(!head.method.as_str().contains(|c: char| c.is_ascii_lowercase()));
-            prop_assert_eq!(admit(&mut head), Ok(host), "admitted once, admitted again");
+            prop_assert_eq!(admit(&mut head), Ok(Some(host)), "admitted once, admitted again");
         }
     }
 }

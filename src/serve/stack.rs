@@ -3,8 +3,8 @@
 //! ```text
 //! client address        one value for logs, limits and headers
 //! access log            sees what the client gets, whoever made it
-//!   health              before the host check and the redirect: a probe knows no host name
 //!   well-formed         what is not a sound request goes no further
+//!   health              before the host check and the redirect: a probe knows no host name
 //!   allowed host        before the application is woken
 //!   one name            the canonical one, and https, before anything of the site is shown in the clear
 //!   gate                rate limits, networks, passwords
@@ -38,6 +38,7 @@ use super::site::{Live, Site};
 use crate::files::send_file::Kept;
 use crate::gate;
 use crate::http::body::Body;
+use crate::http::request_rules::{NO_HOST, Refusal};
 use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::AccessLog;
 use crate::layers::{
@@ -93,17 +94,14 @@ enum Whom {
 
 /// The steps from the outermost to the innermost, as far as they need no waiting.
 fn decide(live: &Live, site: &Site, request: &mut Request) -> Decision {
+    let named = match request_rules::admit(&mut request.head) {
+        Ok(named) => named,
+        Err(refusal) => return refuse(site, request, refusal),
+    };
     if let Some(decision) = health(live, site, &request.head) {
         return decision;
     }
-    let host = match request_rules::admit(&mut request.head) {
-        Ok(host) => host,
-        Err(refusal) => {
-            debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
-            let is_static = site.assets.assets().is_some_and(|assets| assets.owns(request.head.uri.path()));
-            return Decision::Answer(refused(refusal.status(), is_static));
-        }
-    };
+    let Some(host) = named else { return refuse(site, request, NO_HOST) };
     // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
     if request.head.headers.len() > site.config.limits.header_count.get() {
         return Decision::Answer(answers::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
@@ -237,13 +235,15 @@ async fn forward(site: &Site, upstream: &Upstream, mut request: Request) -> Resp
 /// A connection of HTTP/1.1 ends with it. Whoever sent this may see the end of it elsewhere than we do, as with
 /// `CONNECT`, behind which other bytes than HTTP follow; and what comes next may be another client's, if a proxy
 /// before us shares its connection among many.
-fn refused(status: StatusCode, is_static: bool) -> Response {
-    let mut response = answers::status(status);
-    if status == StatusCode::METHOD_NOT_ALLOWED {
+fn refuse(site: &Site, request: &Request, refusal: Refusal) -> Decision {
+    debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
+    let mut response = answers::status(refusal.status());
+    if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let is_static = site.assets.assets().is_some_and(|assets| assets.owns(request.head.uri.path()));
         let methods = if is_static { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     }
-    answers::last(response)
+    Decision::Answer(answers::last(response))
 }
 
 /// The answers for load balancers and orchestrators.
