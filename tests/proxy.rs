@@ -435,6 +435,7 @@ async fn a_faulty_answer_is_502_and_poisons_nothing() {
     for raw in [
         "garbage\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Le",
+        "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nab",
         "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nab",

@@ -253,7 +253,8 @@ impl Exchange {
 
     fn closed(&self, source: Option<io::Error>, reused: bool) -> Failure {
         let answered = match () {
-            () if self.has_answered => Answered::InPart,
+            () if !self.buffer.is_empty() => Answered::InPart,
+            () if self.has_answered => Answered::Interim,
             () if self.sent.is_unread(self.is_local, self.was_reset) => Answered::Unread,
             () => Answered::Nothing,
         };
@@ -294,5 +295,43 @@ impl Alarm {
             Phase::Reading(_) => Failure::NotReading { waited },
             _ => Failure::TooSlow { waited },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    /// How a request fails of which the application takes all, if this comes for an answer, and then the end.
+    async fn failure_after(answer: &str) -> Failure {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &UpstreamConfig::default());
+        let deadlines = Deadlines { response: Duration::from_secs(60), idle: Duration::from_secs(60) };
+        let asked = Asked { is_head: false, early_hints: None };
+        let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), asked, deadlines);
+        let answering = async move {
+            theirs.read_exact(&mut [0; 6]).await.unwrap();
+            theirs.write_all(answer.as_bytes()).await.unwrap();
+        };
+        tokio::join!(sending, answering).0.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn how_much_of_an_answer_there_was_is_told() {
+        const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+        for (answer, told, may_retry) in [
+            ("", "without an answer", true),
+            ("HTTP/1.1 200 OK\r\nContent-Le", "in the middle of its answer's head", false),
+            (HINTS, "after an interim answer (1xx), without the answer itself", false),
+            (&HINTS[..30], "in the middle of its answer's head", false),
+            (&format!("{HINTS}HTTP/1.1 2"), "in the middle of its answer's head", false),
+        ] {
+            let failure = failure_after(answer).await;
+            assert_eq!(failure.to_string(), format!("the application closed the connection {told}"), "for {answer:?}");
+            assert_eq!(failure.may_retry(), may_retry, "for {answer:?}");
+        }
     }
 }

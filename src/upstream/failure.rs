@@ -115,6 +115,8 @@ pub enum Answered {
     Unread,
     /// No byte.
     Nothing,
+    /// Interim answers (1xx), and no byte of the one that counts.
+    Interim,
     /// A part of the head.
     InPart,
 }
@@ -124,6 +126,7 @@ impl Answered {
         match self {
             Self::Unread => "before it read the request",
             Self::Nothing => "without an answer",
+            Self::Interim => "after an interim answer (1xx), without the answer itself",
             Self::InPart => "in the middle of its answer's head",
         }
     }
@@ -336,6 +339,8 @@ mod tests {
             (Failure::Away { waited, source: io::ErrorKind::NotFound.into() }, 503, false, false, false),
             (Failure::BacklogFull { waited }, 503, false, true, false),
             (closed(Answered::InPart, true), 502, false, false, false),
+            (closed(Answered::Interim, true), 502, false, false, false),
+            (closed(Answered::Interim, false), 502, false, true, false),
             (Failure::Malformed(String::new()), 502, false, true, false),
             (Failure::HeadTooLarge, 502, false, false, false),
             (Failure::Client(ClientFault::TooLarge), 413, true, false, false),
