@@ -14,6 +14,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ::http::header::{
     CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH,
@@ -24,7 +25,7 @@ use ::http::{HeaderMap, Method, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::beneath::{Missing, Name, Opened};
 use super::respond::{self, Asked};
@@ -32,6 +33,7 @@ use super::{FilesError, folder};
 use crate::config::SendFileConfig;
 use crate::http::media_type::{content_type, with_charset};
 use crate::http::{FileHeader, HandedOver, RequestId, Response};
+use crate::logging::seldom::Seldom;
 
 /// The folders from which the application may have files sent.
 #[derive(Debug, Default)]
@@ -104,6 +106,33 @@ impl Refusal {
             _ => StatusCode::BAD_GATEWAY,
         }
     }
+
+    /// Tells the log. Anybody may ask for the same page again and again, so each kind is told now and then.
+    fn tell(&self, handed_over: &HandedOver, id: RequestId) {
+        let header = handed_over.header;
+        let value = String::from_utf8_lossy(handed_over.value.as_bytes());
+        let cause = std::error::Error::source(self).map(ToString::to_string);
+        match self.kind().note(Instant::now()) {
+            None => debug!(%id, %header, %value, cause, "{self}"),
+            Some(untold) => warn!(%id, %header, %value, cause, untold, "{self}"),
+        }
+    }
+
+    fn kind(&self) -> &'static Seldom {
+        static KINDS: [Seldom; 9] = [const { Seldom::new() }; 9];
+        let kind = match self {
+            Self::NothingDeclared { .. } => 0,
+            Self::OtherPath { .. } => 1,
+            Self::OtherFolder { .. } => 2,
+            Self::NoName => 3,
+            Self::Missing { missing: Missing::Gone, .. } => 4,
+            Self::Missing { missing: Missing::Link, .. } => 5,
+            Self::Missing { missing: Missing::Forbidden, .. } => 6,
+            Self::Missing { missing: Missing::Busy, .. } => 7,
+            Self::Missing { missing: Missing::Fault, .. } => 8,
+        };
+        &KINDS[kind]
+    }
 }
 
 impl SendFile {
@@ -130,15 +159,13 @@ impl SendFile {
     /// Sends the file that an answer of the application hands over, if it does; else the answer as it is.
     pub async fn settle(&self, mut response: Response, kept: &Kept, id: RequestId) -> Response {
         let Some(handed_over) = response.extensions_mut().remove::<HandedOver>() else { return response };
-        let HandedOver { header, value, charset } = &handed_over;
         match self.find(&handed_over).await {
             Ok((opened, name)) => {
-                describe(response.headers_mut(), &name, charset.as_ref());
+                describe(response.headers_mut(), &name, handed_over.charset.as_ref());
                 send(response, opened, kept, self.most_ranges)
             }
             Err(refusal) => {
-                let cause = std::error::Error::source(&refusal).map(ToString::to_string);
-                warn!(%id, %header, value = %String::from_utf8_lossy(value.as_bytes()), cause, "{refusal}");
+                refusal.tell(&handed_over, id);
                 if matches!(refusal, Refusal::NothingDeclared { .. }) {
                     return response;
                 }
@@ -308,6 +335,29 @@ impl fmt::Display for SendFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_reason_for_a_file_that_is_not_sent_is_told_now_and_then() {
+        let hint = String::new;
+        let missing =
+            |missing| Refusal::Missing { file: PathBuf::new(), missing, source: std::io::ErrorKind::NotFound.into() };
+        let kinds = [
+            Refusal::NothingDeclared { hint: hint() },
+            Refusal::OtherPath { hint: hint() },
+            Refusal::OtherFolder { hint: hint() },
+            Refusal::NoName,
+            missing(Missing::Gone),
+            missing(Missing::Link),
+            missing(Missing::Forbidden),
+            missing(Missing::Busy),
+            missing(Missing::Fault),
+        ];
+        let now = Instant::now();
+        for kind in &kinds {
+            let told = [kind.kind().note(now), kind.kind().note(now)];
+            assert_eq!(told, [Some(0), None], "for {kind:?}");
+        }
+    }
 
     #[test]
     fn a_name_is_read_however_django_writes_it() {
