@@ -118,3 +118,23 @@ async fn no_client_notices_that_a_gunicorn_with_threads_restarts() {
     no_client_notices_restarts(&["--workers", "1", "--worker-class", "gthread", "--threads", "4", "--keep-alive", "5"])
         .await;
 }
+
+/// Requests of about as many bytes as may be sent again: the worker has taken the body with the head, wanted or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_that_ends_its_worker_before_the_body_is_asked_for_is_not_done_twice() {
+    for class in ["sync", "gthread"] {
+        let gunicorn = Gunicorn::start(&["--workers", "1", "--worker-class", class, "--keep-alive", "5"]);
+        let address = gunicorn.address();
+        let server = TestServer::start(&format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\n")).await;
+        pid(&server).await;
+        for length in [1, 1000, 3500] {
+            let mut client = Connection::open(server.address()).await;
+            let head =
+                format!("POST /end?note={length} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+            client.send(head + &"x".repeat(length)).await;
+            assert_eq!(client.answer().await.unwrap().status, 502, "for {length} bytes with {class}");
+            until(|| async { get(server.address(), "/", "").await.status == 200 }).await;
+        }
+        assert_eq!(gunicorn.notes(), ["1", "1000", "3500"], "with {class}");
+    }
+}

@@ -32,7 +32,10 @@ pub(super) enum Phase {
     Broken(ClientFault),
 }
 
-/// A request of so many bytes is read whole by the first read of every application server.
+/// A request of so many bytes has been read whole when its head has been: the read that brings the head's end has room
+/// for this much, and brings the body with it. uWSGI (unless its `buffer-size` is made smaller) reads 4,096 bytes at
+/// once, gunicorn, waitress and Granian 8,192, those on asyncio 65,536 or more. Unit, with 2,048, waits for the whole
+/// body before it does anything.
 const READ_AT_ONCE: usize = 4096;
 /// How many pieces one write takes at most.
 const MOST_SLICES: usize = 16;
@@ -102,14 +105,16 @@ impl Sent {
         self.ready.is_empty() && !self.has_rest && !self.is_deaf
     }
 
-    /// Whether it is certain that nobody read a byte of the request, so that nothing can have come of it: as it happens
-    /// to those that wait in the backlog of a socket when its application stops, and to those that meet an idle
-    /// connection just as it is closed. `was_reset` is how the connection ended, `is_local` that it was a unix socket
-    /// on which HTTP is spoken.
+    /// Whether it is certain that nobody read the request, not even its head to the end, so that nothing can have come
+    /// of it: as it happens to those that wait in the backlog of a socket when its application stops, and to those that
+    /// meet an idle connection just as it is closed. `was_reset` is how the connection ended, `is_local` that it was a
+    /// unix socket on which HTTP is spoken.
     ///
     /// What was never written is unread. A unix socket that is closed while bytes lie in it unread resets the
-    /// connection, and otherwise just ends it. A short request that was written at once is either read whole or not at
-    /// all.
+    /// connection, and otherwise just ends it: a worker that has taken a request and then dies never looks like this.
+    /// So some of the request was left. Without a body that is the head's end. With one it could be the body alone, if
+    /// a server read less than all at once, acted on the head, and then closed without a word; so the request must be
+    /// short and written at once. The kernel tells nobody more than that.
     pub(super) fn is_unread(&self, is_local: bool, was_reset: bool) -> bool {
         let was_in_one_piece = self.writes == 1 && self.written <= READ_AT_ONCE;
         self.written == 0 || is_local && was_reset && was_in_one_piece
@@ -418,7 +423,9 @@ mod tests {
             (true, &[100], 0, true),
             (true, &[4096], 0, true),
             (true, &[100], 100, false),
-            (true, &[4097], 0, false),   // some of it may have been read
+            (true, &[4096], 4096, false),
+            (true, &[100], 24, true), // to see what is spoken; of so little of a head nothing can come
+            (true, &[4097], 0, false), // some of it may have been read
             (true, &[50, 50], 0, false), // as of this one
             (true, &[50, 50], 50, false),
             (false, &[100], 0, false),

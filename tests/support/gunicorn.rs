@@ -9,16 +9,18 @@ use super::django_site::Django;
 use super::process::Process;
 
 /// What it answers: `/large` is a megabyte, `/upload` says how much came, everything else says which process answers,
-/// `/hinted` after an early hint. What comes with `?note=` is written down, one line each.
+/// `/hinted` after an early hint, and `/end` ends it without asking for the body. What comes with `?note=` is written down, one line each.
 const APPLICATION: &str = r#"
 import os
 
 def application(environ, start_response):
-    body = environ["wsgi.input"].read()
+    body = environ["wsgi.input"].read() if environ["PATH_INFO"] != "/end" else b""
     query = environ["QUERY_STRING"]
     if query.startswith("note="):
         with open("notes", "a") as notes:
             notes.write(query[5:] + "\n")
+    if environ["PATH_INFO"] == "/end":
+        os._exit(1)
     if environ["PATH_INFO"] == "/hinted":
         environ["wsgi.early_hints"]([("Link", "</static/a.css>; rel=preload; as=style")])
     if environ["PATH_INFO"] == "/large":
