@@ -9,73 +9,88 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 const ABOUT: &str = "The front door of a Django site: static files, TLS, and a proxy to gunicorn or uWSGI";
 
+// The screens below are not wrapped anew: no line is longer than 80 columns.
+
 const EXAMPLES: &str = "\
 A Django site, from its source to the browser:
 
-  vestibule collect --django --output public    asks manage.py's project where its files are
+  vestibule collect --django --output public  # asks manage.py's project once
   gunicorn mysite.wsgi --bind unix:/run/mysite.sock
   vestibule serve --listen 0.0.0.0:80 --listen-tls 0.0.0.0:443 \\
       --cert fullchain.pem --key privkey.pem \\
       --static public --upstream unix:/run/mysite.sock
 
-Every flag but those that say what to do and how to print is also an option of the configuration file
-(--config FILE) and an environment variable: [static] prefix is VESTIBULE_STATIC_PREFIX.
+Every flag but those that say what to do and how to print is also an option of
+the configuration file (--config FILE) and an environment variable: [static]
+prefix is VESTIBULE_STATIC_PREFIX.
 
-Exit codes: 0 done, 1 failed, 2 a mistake in the flags, the file or the environment.";
+Exit codes: 0 done, 1 failed, 2 a mistake in the flags, the file or the
+environment.";
 
 const COLLECT_EXAMPLES: &str = "\
 Examples:
 
-  vestibule collect --source static --source vendor=node_modules/htmx.org/dist --output public
+  vestibule collect --source static --source vendor=node_modules/htmx.org/dist \\
+      --output public
+  vestibule collect --app django.contrib.admin --app rest_framework \\
+      --source static --output public
   vestibule collect --config vestibule.toml
-  vestibule collect --config vestibule.toml --format github --report release.html
-  vestibule collect --config vestibule.toml --check     reads that output again and proves it
-  vestibule collect --app django.contrib.admin --app rest_framework --source static --output public
-  vestibule collect --django                  asks the project here, through its own Python, once
-  vestibule collect --django --save           writes the answers to vestibule.toml; from then on
-  vestibule collect                           needs neither Python nor SECRET_KEY nor a database
+  vestibule collect --config vestibule.toml --format github --report r.html
+  vestibule collect --check          reads that output again and proves it
+  vestibule collect --django         asks the project here, by its own Python
+  vestibule collect --django --save  writes the answers to vestibule.toml; then
+  vestibule collect                  needs no Python, SECRET_KEY or database
 
-Django then finds the new names with its stock ManifestStaticFilesStorage and STATIC_ROOT set to
-the output folder. The first source that has a path wins, as with Django's finders; apps come
-behind the sources.
+Django then finds the new names with its stock ManifestStaticFilesStorage and
+STATIC_ROOT set to the output folder. The first source that has a path wins, as
+with Django's finders; apps come behind the sources.
 
-With --django, Django's finders say which folders; the [collect] sources and apps of the
-configuration are not used. What else the configuration says stays, and STATIC_URL, STATIC_ROOT and
-the rest are asked for what it does not say. The Python is --python, or that of [collect]
-virtual_env, $VIRTUAL_ENV, or .venv or venv beside manage.py, or python3.
+With --django, Django's finders say which folders; the [collect] sources and
+apps of the configuration are not used. What else the configuration says stays,
+and STATIC_URL, STATIC_ROOT and the rest are asked for what it does not say. The
+Python is --python, or that of [collect] virtual_env, $VIRTUAL_ENV, or .venv or
+venv beside manage.py, or python3.
 
-With --format json, standard output is one document: the numbers, every finding with its file, line
-and column, and the error, if there is one. With --format github it is annotations for a workflow.";
+With --format json, standard output is one document: the numbers, every finding
+with its file, line and column, and the error, if there is one. With --format
+github it is annotations for a workflow.";
 
 const SERVE_EXAMPLES: &str = "\
 Examples:
 
-  vestibule serve --listen 127.0.0.1:8080 --static public --upstream unix:/run/mysite.sock
-  vestibule serve --listen 0.0.0.0:80 --listen-tls 0.0.0.0:443 --cert fullchain.pem \\
-      --key privkey.pem --static public --upstream uwsgi+unix:/run/mysite.sock
-  vestibule serve --listen-tls 127.0.0.1:8443 --self-signed --upstream http://127.0.0.1:8000
+  vestibule serve --listen 127.0.0.1:8080 --static public \\
+      --upstream unix:/run/mysite.sock
+  vestibule serve --listen 0.0.0.0:80 --listen-tls 0.0.0.0:443 \\
+      --cert fullchain.pem --key privkey.pem \\
+      --static public --upstream uwsgi+unix:/run/mysite.sock
+  vestibule serve --listen-tls 127.0.0.1:8443 --self-signed \\
+      --upstream http://127.0.0.1:8000
 
-Signals: SIGHUP reads configuration, certificate and static files again and changes over if all
-are sound; where it listens, [limits] connections and threads, and [log] change at a restart only.
-SIGTERM and SIGINT stop accepting, let running requests finish, and exit.";
+Signals: SIGHUP reads configuration, certificate and static files again and
+changes over if all are sound; where it listens, [limits] connections and
+threads, and [log] change at a restart only. SIGTERM and SIGINT stop accepting,
+let running requests finish, and exit.";
 
 const CHECK_EXAMPLES: &str = "\
 Example:
 
-  vestibule check --config /etc/vestibule/vestibule.toml && systemctl reload vestibule
+  vestibule check --config /etc/vestibule/vestibule.toml \\
+      && systemctl reload vestibule
 
-Reads the configuration, the manifest, the certificate and the application's socket, and tells
-everything that is wrong at once. Exit code 0: all sound; 2: something is not.";
+Reads the configuration, the manifest, the certificate and the application's
+socket, and tells everything that is wrong at once. Exit code 0: all sound;
+2: something is not.";
 
 const AUDIT_EXAMPLES: &str = "\
 Examples:
 
   vestibule audit-templates . --output public
-  vestibule audit-templates shop/templates venv/lib/python3.13/site-packages/wagtail
+  vestibule audit-templates shop/templates venv/lib/python3.13/site-packages/cms
 
 Judged are constants: {% static \"…\" %}, static(\"…\") in Jinja and Python,
-staticfiles_storage.url(\"…\"), and the css and js of forms' Media. Django raises an error for a name
-that the manifest lacks, on the page that has it, in production only. Exit code 0: none; 1: some.";
+staticfiles_storage.url(\"…\"), and the css and js of forms' Media. Django raises
+an error for a name that the manifest lacks, on the page that has it, in
+production only. Exit code 0: none; 1: some.";
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -329,6 +344,15 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_fit_a_terminal() {
+        for text in [EXAMPLES, COLLECT_EXAMPLES, SERVE_EXAMPLES, CHECK_EXAMPLES, AUDIT_EXAMPLES] {
+            for line in text.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+            }
+        }
     }
 
     #[test]
