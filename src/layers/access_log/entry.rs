@@ -1,328 +1,29 @@
-//! One line per request, written when the last byte of its answer has been handed on.
-//!
-//! A request formats its line and puts it with the others; a thread of its own writes all that has come
-//! together within a moment. So a busy site pays neither a system call nor a wake-up per line. When
-//! standard output takes nothing for so long that the bound is reached, lines are dropped and counted:
-//! a stuck log must not stop the site.
+//! What is told of one request, and the two forms of its line.
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use ::http::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use ::http::{Method, StatusCode, Uri, Version};
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use percent_encoding::{CONTROLS, PercentEncode, utf8_percent_encode};
 use serde::{Serialize, Serializer};
-use tower::{Layer, Service};
-use tracing::warn;
 
-use crate::config::values::AccessLog as Form;
-use crate::http::body::{Body, BodyError};
 use crate::http::{Client, Request, RequestId, Response, Scheme, UpstreamServer, UpstreamTime};
-
-/// How many bytes of lines may wait for the writer.
-const BOUND: usize = 4 << 20;
-
-/// How long lines come together before they are written. Measured: at full load it saves two context
-/// switches per request, which were a third of the request's cost.
-const GATHER: Duration = Duration::from_millis(20);
-
-/// How long the last lines may take to be written.
-const LAST_WRITE: Duration = Duration::from_secs(2);
-
-/// Where access lines go. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct AccessLog {
-    sink: Option<Sink>,
-}
-
-#[derive(Debug, Clone)]
-struct Sink {
-    queue: Arc<Queue>,
-    form: Line,
-}
 
 /// How a line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Line {
+pub(super) enum Line {
     Text { colour: bool },
     Json,
 }
 
-/// The lines that wait for the writer.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    /// Rung when the first line comes, and at the end.
-    bell: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    lines: Vec<u8>,
-    dropped: u64,
-    ended: bool,
-}
-
-/// The thread that writes.
-#[derive(Debug)]
-pub struct Writer(Option<(Arc<Queue>, JoinHandle<()>)>);
-
-impl Writer {
-    /// Waits until every line so far is written, even if somebody still holds the log.
-    pub fn finish(self) {
-        if let Some((queue, thread)) = self.0 {
-            queue.lock().ended = true;
-            queue.bell.notify_one();
-            // A standard output that takes nothing must not keep the program from ending.
-            let deadline = Instant::now() + LAST_WRITE;
-            while !thread.is_finished() && Instant::now() < deadline {
-                std::thread::sleep(GATHER / 4);
-            }
-        }
-    }
-}
-
-impl AccessLog {
-    /// A log on standard output.
-    ///
-    /// # Errors
-    /// When the system gives no thread for it.
-    pub fn start(form: Form) -> io::Result<(Self, Writer)> {
-        let terminal = io::stdout().is_terminal();
-        let form = match form {
-            Form::Off => return Ok((Self { sink: None }, Writer(None))),
-            Form::Json => Line::Json,
-            Form::Auto if !terminal => Line::Json,
-            Form::Auto | Form::Text => Line::Text { colour: terminal },
-        };
-        let queue = Arc::new(Queue::default());
-        let written = queue.clone();
-        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || written.write_lines())?;
-        Ok((Self { sink: Some(Sink { queue: queue.clone(), form }) }, Writer(Some((queue, thread)))))
-    }
-}
-
-impl AccessLog {
-    /// Writes a line for a request that could not be read, and was answered by the parser.
-    pub fn malformed(&self, client: &Client, status: u16, reason: &str) {
-        let Some(sink) = &self.sink else { return };
-        sink.write(&Entry {
-            started: Instant::now(),
-            client: client.address,
-            scheme: client.scheme,
-            // What nginx and Apache write for what they do not know.
-            method: Method::from_bytes(b"-").expect("a hyphen is a token"),
-            uri: Uri::from_static("*"),
-            version: Version::HTTP_11,
-            host: None,
-            user_agent: None,
-            referer: None,
-            id: RequestId(fastrand::u128(..)),
-            status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST),
-            encoding: None,
-            upstream: None,
-            server: None,
-            bytes: 0,
-            complete: true,
-            error: Some(reason.to_owned()),
-        });
-    }
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, line: &[u8]) {
-        let mut waiting = self.lock();
-        if waiting.lines.len() + line.len() > BOUND {
-            waiting.dropped += 1;
-            return;
-        }
-        let is_first = waiting.lines.is_empty();
-        waiting.lines.extend_from_slice(line);
-        drop(waiting);
-        if is_first {
-            self.bell.notify_one();
-        }
-    }
-
-    fn write_lines(&self) {
-        let mut output = io::stdout();
-        let mut lines = Vec::new();
-        loop {
-            let idle = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.ended;
-            let waiting = self.bell.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-            let gathered = self.bell.wait_timeout_while(waiting, GATHER, |waiting| !waiting.ended);
-            let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
-            // The two buffers take turns, so neither is allocated anew.
-            std::mem::swap(&mut waiting.lines, &mut lines);
-            let (dropped, ended) = (std::mem::take(&mut waiting.dropped), waiting.ended);
-            drop(waiting);
-            // Whoever reads the log may be gone; the site goes on.
-            let _ = output.write_all(&lines).and_then(|()| output.flush());
-            lines.clear();
-            if dropped > 0 {
-                warn!(dropped, "standard output was stuck; these access-log lines are lost");
-            }
-            if ended {
-                return;
-            }
-        }
-    }
-}
-
-thread_local! {
-    /// Where a thread formats its lines, so that none is allocated for a line.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Sink {
-    fn write(&self, entry: &Entry) {
-        SCRATCH.with_borrow_mut(|line| {
-            line.clear();
-            entry.write(self.form, line).expect("writing to memory never fails");
-            self.queue.push(line);
-        });
-    }
-}
-
-impl<S> Layer<S> for AccessLog {
-    type Service = Logged<S>;
-
-    fn layer(&self, inner: S) -> Logged<S> {
-        Logged { inner, log: self.clone() }
-    }
-}
-
-/// A service whose answers are logged.
-#[derive(Debug, Clone)]
-pub struct Logged<S> {
-    inner: S,
-    log: AccessLog,
-}
-
-impl<S> Service<Request> for Logged<S>
-where
-    S: Service<Request, Response = Response>,
-{
-    type Response = ::http::Response<LoggedBody>;
-    type Error = S::Error;
-    type Future = LoggedFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let entry = self.log.sink.as_ref().map(|sink| Pending { sink: sink.clone(), entry: Entry::of(&request) });
-        LoggedFuture { inner: self.inner.call(request), pending: entry }
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// The future of [`Logged`].
-    pub struct LoggedFuture<F> {
-        #[pin]
-        inner: F,
-        pending: Option<Pending>,
-    }
-}
-
-impl<F, E> Future for LoggedFuture<F>
-where
-    F: Future<Output = Result<Response, E>>,
-{
-    type Output = Result<::http::Response<LoggedBody>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
-        let mut pending = this.pending.take();
-        if let Some(Pending { entry, .. }) = &mut pending {
-            entry.answered(&response);
-        }
-        Poll::Ready(Ok(response.map(|inner| LoggedBody { inner, pending, is_cut: false })))
-    }
-}
-
-/// A line that is written when it is dropped: at the end of the answer, or of the client's patience.
-#[derive(Debug)]
-struct Pending {
-    sink: Sink,
-    entry: Entry,
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        self.sink.write(&self.entry);
-    }
-}
-
-/// A body that counts its bytes for the log.
-#[derive(Debug)]
-pub struct LoggedBody {
-    inner: Body,
-    pending: Option<Pending>,
-    is_cut: bool,
-}
-
-impl LoggedBody {
-    /// Notes that the last bytes that were taken of it do not reach the client, and nothing more does.
-    pub fn cut(&mut self, bytes: usize) {
-        self.is_cut = true;
-        if let Some(Pending { entry, .. }) = &mut self.pending {
-            entry.bytes = entry.bytes.saturating_sub(bytes as u64);
-        }
-    }
-}
-
-impl HttpBody for LoggedBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Pending { entry, .. }) = &mut self.pending {
-            match &frame {
-                Some(Ok(frame)) => entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-                Some(Err(error)) => entry.error = Some(error.to_string()),
-                None => entry.complete = true,
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-impl Drop for LoggedBody {
-    fn drop(&mut self) {
-        if let Some(Pending { entry, .. }) = &mut self.pending {
-            entry.complete |= self.inner.is_end_stream() && !self.is_cut;
-        }
-    }
-}
-
 /// What is told of one request.
 #[derive(Debug)]
-struct Entry {
+pub(super) struct Entry {
     started: Instant,
     client: Option<IpAddr>,
     scheme: Scheme,
@@ -337,13 +38,14 @@ struct Entry {
     encoding: Option<HeaderValue>,
     upstream: Option<Duration>,
     server: Option<Arc<str>>,
-    bytes: u64,
-    complete: bool,
-    error: Option<String>,
+    pub(super) bytes: u64,
+    pub(super) complete: bool,
+    pub(super) error: Option<String>,
 }
 
 impl Entry {
-    fn of(request: &Request) -> Self {
+    /// What is known of a request before it is answered.
+    pub(super) fn of(request: &Request) -> Self {
         let header = |name: HeaderName| request.head.headers.get(name).cloned();
         Self {
             started: Instant::now(),
@@ -368,7 +70,32 @@ impl Entry {
         }
     }
 
-    fn answered(&mut self, response: &Response) {
+    /// A request that could not be read, and was answered by the parser.
+    pub(super) fn malformed(client: &Client, status: u16, reason: &str) -> Self {
+        Self {
+            started: Instant::now(),
+            client: client.address,
+            scheme: client.scheme,
+            // What nginx and Apache write for what they do not know.
+            method: Method::from_bytes(b"-").expect("a hyphen is a token"),
+            uri: Uri::from_static("*"),
+            version: Version::HTTP_11,
+            host: None,
+            user_agent: None,
+            referer: None,
+            id: RequestId(fastrand::u128(..)),
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST),
+            encoding: None,
+            upstream: None,
+            server: None,
+            bytes: 0,
+            complete: true,
+            error: Some(reason.to_owned()),
+        }
+    }
+
+    /// Notes what the head of the answer says.
+    pub(super) fn answered(&mut self, response: &Response) {
         self.status = response.status();
         self.encoding = response.headers().get(CONTENT_ENCODING).cloned();
         self.upstream = response.extensions().get::<UpstreamTime>().map(|time| time.0);
@@ -381,7 +108,8 @@ impl Entry {
             );
     }
 
-    fn write(&self, form: Line, out: &mut Vec<u8>) -> io::Result<()> {
+    /// The line.
+    pub(super) fn write(&self, form: Line, out: &mut Vec<u8>) -> io::Result<()> {
         match form {
             Line::Json => self.json(out),
             Line::Text { colour } => self.text(colour, out),
@@ -567,6 +295,7 @@ struct JsonLine<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::body::Body;
 
     fn entry(target: &str) -> Entry {
         let (head, ()) = ::http::Request::builder()
@@ -584,16 +313,6 @@ mod tests {
         let mut line = Vec::new();
         entry.write(form, &mut line).unwrap();
         String::from_utf8(line).unwrap()
-    }
-
-    #[test]
-    fn a_stuck_writer_costs_lines_and_not_memory() {
-        let queue = Queue::default();
-        let line = [b'x'; 1000];
-        (0..2 * BOUND / line.len()).for_each(|_| queue.push(&line));
-        let waiting = queue.lock();
-        assert!(waiting.lines.len() <= BOUND);
-        assert_eq!(waiting.lines.len() / line.len() + waiting.dropped as usize, 2 * BOUND / line.len());
     }
 
     #[test]
@@ -631,25 +350,6 @@ mod tests {
         entry.answered(&response);
         assert!(text(&entry).contains(" (application at unix:/a 20.0 ms)"));
         assert!(line(&entry, Line::Json).contains(r#""server":"unix:/a""#));
-    }
-
-    #[test]
-    fn what_was_taken_of_a_body_and_did_not_reach_the_client_does_not_count() {
-        for (cut, expected) in [(None, (10, false)), (Some(4), (6, true))] {
-            let queue = Arc::new(Queue::default());
-            let mut entry = entry("/");
-            entry.answered(&::http::Response::new(Body::Empty));
-            let pending = Some(Pending { sink: Sink { queue: queue.clone(), form: Line::Json }, entry });
-            let mut body = LoggedBody { inner: Body::from("0123456789"), pending, is_cut: false };
-            let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
-            assert!(frame.is_ready());
-            if let Some(bytes) = cut {
-                body.cut(bytes);
-            }
-            drop(body);
-            let line: serde_json::Value = serde_json::from_slice(&queue.lock().lines).unwrap();
-            assert_eq!((line["bytes"].as_u64().unwrap(), line["aborted"] == true), expected, "{line}");
-        }
     }
 
     #[test]

@@ -1,0 +1,229 @@
+//! One line per request, written when the last byte of its answer has been handed on.
+//!
+//! [`entry`] is what is told of a request, and how; [`queue`] is what becomes of the line.
+
+mod entry;
+mod queue;
+
+use std::cell::RefCell;
+use std::io::{self, IsTerminal as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tower::{Layer, Service};
+
+use self::entry::{Entry, Line};
+use self::queue::Queue;
+pub use self::queue::Writer;
+use crate::config::values::AccessLog as Form;
+use crate::http::body::{Body, BodyError};
+use crate::http::{Client, Request, Response};
+
+/// Where access lines go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    sink: Option<Sink>,
+}
+
+#[derive(Debug, Clone)]
+struct Sink {
+    queue: Arc<Queue>,
+    form: Line,
+}
+
+impl AccessLog {
+    /// A log on standard output.
+    ///
+    /// # Errors
+    /// When the system gives no thread for it.
+    pub fn start(form: Form) -> io::Result<(Self, Writer)> {
+        let terminal = io::stdout().is_terminal();
+        let form = match form {
+            Form::Off => return Ok((Self { sink: None }, Writer::none())),
+            Form::Json => Line::Json,
+            Form::Auto if !terminal => Line::Json,
+            Form::Auto | Form::Text => Line::Text { colour: terminal },
+        };
+        let queue = Arc::new(Queue::default());
+        let writer = Writer::start(&queue)?;
+        Ok((Self { sink: Some(Sink { queue, form }) }, writer))
+    }
+
+    /// Writes a line for a request that could not be read, and was answered by the parser.
+    pub fn malformed(&self, client: &Client, status: u16, reason: &str) {
+        let Some(sink) = &self.sink else { return };
+        sink.write(&Entry::malformed(client, status, reason));
+    }
+}
+
+thread_local! {
+    /// Where a thread formats its lines, so that none is allocated for a line.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Sink {
+    fn write(&self, entry: &Entry) {
+        SCRATCH.with_borrow_mut(|line| {
+            line.clear();
+            entry.write(self.form, line).expect("writing to memory never fails");
+            self.queue.push(line);
+        });
+    }
+}
+
+impl<S> Layer<S> for AccessLog {
+    type Service = Logged<S>;
+
+    fn layer(&self, inner: S) -> Logged<S> {
+        Logged { inner, log: self.clone() }
+    }
+}
+
+/// A service whose answers are logged.
+#[derive(Debug, Clone)]
+pub struct Logged<S> {
+    inner: S,
+    log: AccessLog,
+}
+
+impl<S> Service<Request> for Logged<S>
+where
+    S: Service<Request, Response = Response>,
+{
+    type Response = ::http::Response<LoggedBody>;
+    type Error = S::Error;
+    type Future = LoggedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let entry = self.log.sink.as_ref().map(|sink| Pending { sink: sink.clone(), entry: Entry::of(&request) });
+        LoggedFuture { inner: self.inner.call(request), pending: entry }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// The future of [`Logged`].
+    pub struct LoggedFuture<F> {
+        #[pin]
+        inner: F,
+        pending: Option<Pending>,
+    }
+}
+
+impl<F, E> Future for LoggedFuture<F>
+where
+    F: Future<Output = Result<Response, E>>,
+{
+    type Output = Result<::http::Response<LoggedBody>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.inner.poll(cx))?;
+        let mut pending = this.pending.take();
+        if let Some(Pending { entry, .. }) = &mut pending {
+            entry.answered(&response);
+        }
+        Poll::Ready(Ok(response.map(|inner| LoggedBody { inner, pending, is_cut: false })))
+    }
+}
+
+/// A line that is written when it is dropped: at the end of the answer, or of the client's patience.
+#[derive(Debug)]
+struct Pending {
+    sink: Sink,
+    entry: Entry,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.sink.write(&self.entry);
+    }
+}
+
+/// A body that counts its bytes for the log.
+#[derive(Debug)]
+pub struct LoggedBody {
+    inner: Body,
+    pending: Option<Pending>,
+    is_cut: bool,
+}
+
+impl LoggedBody {
+    /// Notes that the last bytes that were taken of it do not reach the client, and nothing more does.
+    pub fn cut(&mut self, bytes: usize) {
+        self.is_cut = true;
+        if let Some(Pending { entry, .. }) = &mut self.pending {
+            entry.bytes = entry.bytes.saturating_sub(bytes as u64);
+        }
+    }
+}
+
+impl HttpBody for LoggedBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        if let Some(Pending { entry, .. }) = &mut self.pending {
+            match &frame {
+                Some(Ok(frame)) => entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(error)) => entry.error = Some(error.to_string()),
+                None => entry.complete = true,
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl Drop for LoggedBody {
+    fn drop(&mut self) {
+        if let Some(Pending { entry, .. }) = &mut self.pending {
+            entry.complete |= self.inner.is_end_stream() && !self.is_cut;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{RequestId, Scheme};
+
+    fn entry() -> Entry {
+        let (head, ()) = ::http::Request::get("/").body(()).unwrap().into_parts();
+        let client = Client { address: None, port: 1, scheme: Scheme::Https, local_port: 443 };
+        Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(1), early_hints: None })
+    }
+
+    #[test]
+    fn what_was_taken_of_a_body_and_did_not_reach_the_client_does_not_count() {
+        for (cut, expected) in [(None, (10, false)), (Some(4), (6, true))] {
+            let queue = Arc::new(Queue::default());
+            let mut entry = entry();
+            entry.answered(&::http::Response::new(Body::Empty));
+            let pending = Some(Pending { sink: Sink { queue: queue.clone(), form: Line::Json }, entry });
+            let mut body = LoggedBody { inner: Body::from("0123456789"), pending, is_cut: false };
+            let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+            assert!(frame.is_ready());
+            if let Some(bytes) = cut {
+                body.cut(bytes);
+            }
+            drop(body);
+            let line: serde_json::Value = serde_json::from_slice(&queue.lines()).unwrap();
+            assert_eq!((line["bytes"].as_u64().unwrap(), line["aborted"] == true), expected, "{line}");
+        }
+    }
+}
