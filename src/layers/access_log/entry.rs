@@ -1,7 +1,5 @@
 //! What is told of one request, and the two forms of its line.
 
-use std::cell::RefCell;
-use std::fmt;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,8 +8,8 @@ use std::time::{Duration, Instant, SystemTime};
 use ::http::header::{CONTENT_ENCODING, HOST, HeaderName, HeaderValue, REFERER, USER_AGENT};
 use ::http::{Method, StatusCode, Uri, Version};
 use percent_encoding::{CONTROLS, PercentEncode, utf8_percent_encode};
-use serde::{Serialize, Serializer};
 
+use super::json;
 use crate::http::{Client, Request, RequestId, Response, Scheme, UpstreamServer, UpstreamTime};
 
 /// How a line looks.
@@ -24,20 +22,20 @@ pub(super) enum Line {
 /// What is told of one request.
 #[derive(Debug)]
 pub(super) struct Entry {
-    started: Instant,
-    client: Option<IpAddr>,
-    scheme: Scheme,
-    method: Method,
-    uri: Uri,
-    version: Version,
-    host: Option<HeaderValue>,
-    user_agent: Option<HeaderValue>,
-    referer: Option<HeaderValue>,
-    id: RequestId,
-    status: StatusCode,
-    encoding: Option<HeaderValue>,
-    upstream: Option<Duration>,
-    server: Option<Arc<str>>,
+    pub(super) started: Instant,
+    pub(super) client: Option<IpAddr>,
+    pub(super) scheme: Scheme,
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) version: Version,
+    pub(super) host: Option<HeaderValue>,
+    pub(super) user_agent: Option<HeaderValue>,
+    pub(super) referer: Option<HeaderValue>,
+    pub(super) id: RequestId,
+    pub(super) status: StatusCode,
+    pub(super) encoding: Option<HeaderValue>,
+    pub(super) upstream: Option<Duration>,
+    pub(super) server: Option<Arc<str>>,
     pub(super) bytes: u64,
     pub(super) complete: bool,
     pub(super) error: Option<String>,
@@ -111,35 +109,9 @@ impl Entry {
     /// The line.
     pub(super) fn write(&self, form: Line, out: &mut Vec<u8>) -> io::Result<()> {
         match form {
-            Line::Json => self.json(out),
+            Line::Json => json::write(self, SystemTime::now(), self.started.elapsed(), out),
             Line::Text { colour } => self.text(colour, out),
         }
-    }
-
-    fn json(&self, out: &mut Vec<u8>) -> io::Result<()> {
-        let text = |value| Option::<&HeaderValue>::map(value, Lossy);
-        let line = JsonLine {
-            time: Clock(SystemTime::now()),
-            client: self.client,
-            scheme: self.scheme.as_str(),
-            method: self.method.as_str(),
-            host: text(self.host.as_ref()),
-            target: Target(self.target_as_sent()),
-            protocol: protocol(self.version),
-            status: self.status.as_u16(),
-            bytes: self.bytes,
-            duration: seconds(self.started.elapsed()),
-            upstream: self.upstream.map(seconds),
-            server: self.server.as_deref(),
-            encoding: text(self.encoding.as_ref()),
-            request_id: self.id,
-            user_agent: text(self.user_agent.as_ref()),
-            referer: text(self.referer.as_ref()),
-            aborted: !self.complete,
-            error: self.error.as_deref(),
-        };
-        serde_json::to_writer(&mut *out, &line)?;
-        out.write_all(b"\n")
     }
 
     fn text(&self, colour: bool, out: &mut Vec<u8>) -> io::Result<()> {
@@ -166,25 +138,13 @@ impl Entry {
 
     /// The target, with what is not ASCII encoded: some of it is a command to a terminal, or the end of a
     /// line to who reads the log.
-    fn target(&self) -> PercentEncode<'_> {
+    pub(super) fn target(&self) -> PercentEncode<'_> {
         utf8_percent_encode(self.target_as_sent(), CONTROLS)
     }
 
-    fn target_as_sent(&self) -> &str {
+    /// The same as it came.
+    pub(super) fn target_as_sent(&self) -> &str {
         self.uri.path_and_query().map_or("*", |target| target.as_str())
-    }
-}
-
-fn seconds(time: Duration) -> f64 {
-    // Microseconds are enough, and a short number is easier to read.
-    (time.as_secs_f64() * 1e6).round() / 1e6
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "HTTP/2",
-        Version::HTTP_10 => "HTTP/1.0",
-        _ => "HTTP/1.1",
     }
 }
 
@@ -195,101 +155,6 @@ fn colour_of(status: StatusCode) -> &'static str {
         300.. => "\x1b[36m",
         _ => "\x1b[32m",
     }
-}
-
-/// The text itself where it is nothing but what a typewriter has, which nearly all is: then there is
-/// nothing to look for in it.
-fn harmless(bytes: &[u8]) -> Option<&str> {
-    std::str::from_utf8(bytes).ok().filter(|_| bytes.iter().all(|byte| matches!(byte, b' '..=b'~')))
-}
-
-/// A time in UTC to the millisecond.
-struct Clock(SystemTime);
-
-thread_local! {
-    /// The last millisecond and its text: many lines of a busy site have the same.
-    static LAST: RefCell<(Duration, String)> = const { RefCell::new((Duration::MAX, String::new())) };
-}
-
-impl Serialize for Clock {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let since = self.0.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let since = Duration::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-        LAST.with_borrow_mut(|(last, text)| {
-            if *last != since {
-                use fmt::Write as _;
-                text.clear();
-                let time = humantime::format_rfc3339_millis(SystemTime::UNIX_EPOCH + since);
-                write!(text, "{time}").map_err(serde::ser::Error::custom)?;
-                *last = since;
-            }
-            serializer.serialize_str(text)
-        })
-    }
-}
-
-/// The target, encoded as by [`Entry::target`].
-struct Target<'a>(&'a str);
-
-impl Serialize for Target<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match harmless(self.0.as_bytes()) {
-            Some(text) => serializer.serialize_str(text),
-            None => serializer.collect_str(&utf8_percent_encode(self.0, CONTROLS)),
-        }
-    }
-}
-
-/// A header value as text; what is not UTF-8 in it is marked.
-struct Lossy<'a>(&'a HeaderValue);
-
-impl Serialize for Lossy<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if let Some(text) = harmless(self.0.as_bytes()) {
-            return serializer.serialize_str(text);
-        }
-        let text = String::from_utf8_lossy(self.0.as_bytes());
-        let ends_a_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
-        match text.contains(ends_a_line) {
-            true => serializer.serialize_str(&text.replace(ends_a_line, "\u{fffd}")),
-            false => serializer.serialize_str(&text),
-        }
-    }
-}
-
-fn shown<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
-}
-
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: Clock,
-    client: Option<IpAddr>,
-    scheme: &'a str,
-    method: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<Lossy<'a>>,
-    target: Target<'a>,
-    protocol: &'a str,
-    status: u16,
-    bytes: u64,
-    duration: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    upstream: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    server: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    encoding: Option<Lossy<'a>>,
-    #[serde(serialize_with = "shown")]
-    request_id: RequestId,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    user_agent: Option<Lossy<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    referer: Option<Lossy<'a>>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    aborted: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
 }
 
 #[cfg(test)]
