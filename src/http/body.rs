@@ -56,6 +56,15 @@ impl Body {
     {
         Self::Stream(body.map_err(Into::into).boxed_unsync())
     }
+
+    /// Reads less of a file at once, where a piece may have to wait and many others with it.
+    pub fn in_small_pieces(&mut self) {
+        match self {
+            Self::File(slice) => slice.most = SMALL_PIECE,
+            Self::Pieces(pieces) => pieces.file.iter_mut().for_each(|slice| slice.most = SMALL_PIECE),
+            Self::Empty | Self::Full(_) | Self::Stream(_) => {}
+        }
+    }
 }
 
 impl From<Bytes> for Body {
@@ -170,6 +179,9 @@ impl Pieces {
 /// small enough that the piece is still in the processor's cache when it is written to the socket.
 const PIECE: u64 = 128 * 1024;
 
+/// How much where pieces may have to wait: a frame of HTTP/2. What is not in the page cache the system reads ahead.
+const SMALL_PIECE: u64 = 16 * 1024;
+
 /// A part of an open file that is sent piece by piece, at most one piece ahead of the client.
 ///
 /// What the page cache holds is read where it is asked for: the copy takes some microseconds, a trip to
@@ -180,6 +192,8 @@ const PIECE: u64 = 128 * 1024;
 pub struct FileSlice {
     state: ReadState,
     part: Range<u64>,
+    /// How much is read at once.
+    most: u64,
     modified: Option<SystemTime>,
 }
 
@@ -194,7 +208,7 @@ enum ReadState {
 impl FileSlice {
     /// These bytes of `file`.
     pub fn new(file: File, part: Range<u64>) -> Self {
-        Self { state: ReadState::Idle(file, BytesMut::new()), part, modified: None }
+        Self { state: ReadState::Idle(file, BytesMut::new()), part, most: PIECE, modified: None }
     }
 
     /// The same, for a file that was last modified then, and is to be so still when its last piece is read: if
@@ -202,6 +216,11 @@ impl FileSlice {
     /// for one.
     pub fn unchanged_since(self, modified: SystemTime) -> Self {
         Self { modified: Some(modified), ..self }
+    }
+
+    /// The same, read as by [`Body::in_small_pieces`].
+    pub fn in_small_pieces(self) -> Self {
+        Self { most: SMALL_PIECE, ..self }
     }
 
     /// Makes the part longer, when more has been written to the file. It never gets shorter.
@@ -227,7 +246,7 @@ impl FileSlice {
             ReadState::Failed => return Poll::Ready(Err(io::Error::other("a read of this file failed before"))),
             ReadState::Reading(task) => return self.poll_trip(task, cx),
             ReadState::Idle(file, mut buffer) => {
-                let length = usize::try_from(self.remaining().min(PIECE)).expect("a piece fits in memory");
+                let length = usize::try_from(self.remaining().min(self.most)).expect("a piece fits in memory");
                 buffer.resize(length, 0);
                 match read_cached(&file, &mut buffer, self.part.start) {
                     Some(read) => {

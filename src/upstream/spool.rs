@@ -40,6 +40,7 @@ pub(super) fn spool(storage: &Arc<Storage>, length: Option<u64>) -> (Writer, Rea
         file: None,
         back: Vec::new(),
         is_writing: false,
+        in_hand: 0,
         memory: storage.memory.share(),
         disk: storage.disk_share(None),
         has_disk: storage.has_disk(),
@@ -62,7 +63,7 @@ impl Shared {
 }
 
 struct State {
-    /// What comes next. Its pieces are counted in `memory`, and so is `back`.
+    /// What comes next.
     front: VecDeque<Bytes>,
     /// What comes after `front`.
     file: Option<Filed>,
@@ -70,6 +71,9 @@ struct State {
     back: Vec<u8>,
     /// A batch is on its way to the file.
     is_writing: bool,
+    /// How long the piece is that the reader has. It may be long in taking it.
+    in_hand: u64,
+    /// For `front`, `back` and the piece in hand.
     memory: Share,
     disk: Share,
     /// Files may be used; no more after one failed.
@@ -161,8 +165,23 @@ impl State {
 
     /// Gives memory back, but not what is still held.
     fn recount(&mut self) {
-        let held = self.front.iter().map(Bytes::len).sum::<usize>() + self.back.len();
-        self.memory.shrink(self.memory.size().saturating_sub(held as u64));
+        let held = self.held();
+        self.memory.shrink(self.memory.size().saturating_sub(held));
+    }
+
+    fn held(&self) -> u64 {
+        self.front.iter().map(Bytes::len).sum::<usize>() as u64 + self.back.len() as u64 + self.in_hand
+    }
+
+    /// The reader wants another piece, and so is done with the last one.
+    fn put_down(&mut self) {
+        match std::mem::take(&mut self.in_hand) {
+            0 => {}
+            length => {
+                self.memory.shrink(length);
+                self.wake_writer();
+            }
+        }
     }
 }
 
@@ -232,9 +251,8 @@ impl Writer {
                 state.has_disk = false;
                 state.disk.shrink(length);
                 state.back = batch.into();
-                let held = state.memory.size();
-                let kept = state.front.iter().map(Bytes::len).sum::<usize>() as u64 + length;
-                state.memory.grow_anyway(kept.saturating_sub(held));
+                let lacking = state.held().saturating_sub(state.memory.size());
+                state.memory.grow_anyway(lacking);
             }
         }
         state.wake_reader();
@@ -280,15 +298,18 @@ impl Reader {
         loop {
             let mut guard = self.shared.lock();
             let state = &mut *guard;
+            state.put_down();
             if let Some(piece) = state.front.pop_front() {
-                state.memory.shrink(piece.len() as u64);
+                state.in_hand = piece.len() as u64;
                 state.wake_writer();
                 return Poll::Ready(Some(Ok(piece)));
             }
             match &mut state.file {
                 Some(file) if file.read < file.written => {
                     let slice = self.slice.get_or_insert_with(|| {
-                        FileSlice::new(file.file.take().expect("it is opened for the reader"), 0..0)
+                        let file = file.file.take().expect("it is opened for the reader");
+                        // Its pieces are not counted.
+                        FileSlice::new(file, 0..0).in_small_pieces()
                     });
                     slice.extend_to(file.written);
                     drop(guard);
@@ -415,6 +436,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_the_client_is_taking_is_counted_until_it_asks_for_more() {
+        let storage = storage(100, 100, 0);
+        let (mut writer, mut reader) = spool(&storage, None);
+        for length in [30, 20] {
+            writer.write(piece(0, length)).await;
+        }
+        // Those that are small go on together.
+        let mut held = 50;
+        for length in [30, 20] {
+            assert_eq!(reader.frame().await.unwrap().unwrap().into_data().unwrap().len(), length);
+            assert_eq!(storage.memory.taken(), held);
+            held -= length as u64;
+        }
+        drop((writer, reader));
+        assert_eq!(storage.memory.taken(), 0);
+    }
+
+    #[tokio::test]
     async fn the_writer_is_done_before_the_reader_has_begun_if_memory_and_disk_suffice() {
         for (limit, disk) in [(2_000_000, 0), (300_000, 2_000_000), (1, 2_000_000)] {
             let storage = storage(limit, limit, disk);
@@ -441,6 +480,7 @@ mod tests {
             next.await;
         }
         assert_eq!(reader.frame().await.unwrap().unwrap().into_data().unwrap(), piece(10, 10));
+        assert!(reader.frame().now_or_never().is_none(), "nothing has come since");
         assert_eq!(storage.memory.taken(), 0);
     }
 

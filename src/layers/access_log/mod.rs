@@ -156,6 +156,11 @@ pub struct LoggedBody {
 }
 
 impl LoggedBody {
+    /// Has what is read from files come in small pieces.
+    pub fn in_small_pieces(&mut self) {
+        self.inner.in_small_pieces();
+    }
+
     /// Notes that the last bytes that were taken of it do not reach the client, and nothing more does.
     pub fn cut(&mut self, bytes: usize) {
         self.is_cut = true;

@@ -120,7 +120,9 @@ impl Sending {
             respond.send_reset(Reason::INTERNAL_ERROR);
             return None;
         };
-        let (mut parts, body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        // A piece waits for each stream that its client does not take, and nobody counts those of files.
+        body.in_small_pieces();
         head::settle(&mut parts.headers, &body, head::date);
         let is_empty = body.is_end_stream();
         match respond.send_response(Response::from_parts(parts, ()), is_empty) {

@@ -17,7 +17,7 @@ use super::super::watch::Watched;
 use super::*;
 use crate::config::values::AccessLog as Form;
 use crate::config::{LimitsConfig, TimeoutsConfig};
-use crate::http::body::{Body, BodyError};
+use crate::http::body::{Body, BodyError, FileSlice};
 use crate::http::{Client, Scheme};
 use crate::layers::access_log::AccessLog;
 
@@ -293,6 +293,36 @@ async fn who_takes_nothing_of_a_stream_is_cut_off_and_who_takes_slowly_is_not() 
         }
         assert!(took >= pause, "{took:?}");
     }
+}
+
+#[tokio::test]
+async fn of_a_file_no_more_than_a_frame_is_read_before_its_client_takes_it() {
+    const LENGTH: usize = 40_000;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("file");
+    fs_err::write(&path, [b'a'; LENGTH]).expect("a file");
+    let opened = path.clone();
+    let (mut sender, _client) = connect(1000, move |_| {
+        let file = fs_err::File::open(&opened).expect("the file");
+        async { Response::new(Body::File(FileSlice::new(file, 0..LENGTH as u64))) }
+    })
+    .await;
+    let mut body = get(&mut sender, "/").await.await.expect("a head").into_body();
+    let mut piece = body.data().await.expect("a piece").expect("data");
+    // What is read from now on is another file.
+    let mut file = fs_err::OpenOptions::new().write(true).open(&path).expect("the file");
+    std::io::Write::write_all(&mut file, &[b'b'; LENGTH]).expect("it is written over");
+    let mut came = Vec::new();
+    loop {
+        let _ = body.flow_control().release_capacity(piece.len());
+        came.extend_from_slice(&piece);
+        match body.data().await {
+            Some(next) => piece = next.expect("data"),
+            None => break,
+        }
+    }
+    let early = came.iter().filter(|byte| **byte == b'a').count();
+    assert!(came.len() == LENGTH && (1000..=16 * 1024).contains(&early), "{early} of {}", came.len());
 }
 
 #[tokio::test(start_paused = true)]
