@@ -5,6 +5,9 @@
 //! the connection's task writes out when the library has nothing more to say for now, see
 //! [`Gathered::write_out`]. What is gathered is bounded, so a client that takes nothing is noticed as
 //! before.
+//!
+//! Reading pauses after a while, because the library reads on as long as there is something: see
+//! [`Gathered::end_turn`].
 
 use std::io;
 use std::pin::Pin;
@@ -15,6 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much is gathered: two TLS records.
 const ENOUGH: usize = 32 * 1024;
+
+/// After how much the library is paused to have taken from it what it has read. It may be one more read, of its buffer.
+pub(super) const TURN: usize = 32 * 1024;
 
 /// A connection's stream, as the protocol's library has it.
 #[derive(Debug)]
@@ -30,11 +36,26 @@ struct Inner<T> {
     waiting: Vec<u8>,
     /// How much of it is written.
     written: usize,
+    /// How much has been read in this turn.
+    read: usize,
+    /// The library wanted more than that.
+    is_paused: bool,
+}
+
+/// What was read in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing.
+    Nothing,
+    /// What there was for now.
+    All,
+    /// As much as is read in a turn. The next one must follow at once: nobody is woken for it.
+    Part,
 }
 
 /// Both ends of a stream whose writes are gathered.
 pub fn gather<T>(stream: T) -> (Gathering<T>, Gathered<T>) {
-    let inner = Arc::new(Mutex::new(Inner { stream, waiting: Vec::new(), written: 0 }));
+    let inner = Arc::new(Mutex::new(Inner { stream, waiting: Vec::new(), written: 0, read: 0, is_paused: false }));
     (Gathering(inner.clone()), Gathered(inner))
 }
 
@@ -49,6 +70,16 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         let mut inner = lock(&self.0);
         if !inner.waiting.is_empty() {
             let _ = inner.poll_flush(cx);
+        }
+    }
+
+    /// Ends a turn of reading, and begins the next.
+    pub fn end_turn(&self) -> Turn {
+        let mut inner = lock(&self.0);
+        match (std::mem::take(&mut inner.is_paused), std::mem::take(&mut inner.read)) {
+            (true, _) => Turn::Part,
+            (false, 0) => Turn::Nothing,
+            (false, _) => Turn::All,
         }
     }
 
@@ -98,7 +129,15 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Gathering<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut lock(&self.0).stream).poll_read(cx, buffer)
+        let mut inner = lock(&self.0);
+        if inner.read >= TURN {
+            inner.is_paused = true;
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        let progress = Pin::new(&mut inner.stream).poll_read(cx, buffer);
+        inner.read += buffer.filled().len() - before;
+        progress
     }
 }
 
@@ -195,6 +234,33 @@ mod tests {
         library.shutdown().await.unwrap();
         drop((library, task));
         assert!(reading.await.unwrap() == sent);
+    }
+
+    #[tokio::test]
+    async fn reading_pauses_until_the_next_turn() {
+        let (mut client, server) = tokio::io::duplex(4 * TURN);
+        let (mut library, task) = gather(server);
+        assert_eq!(task.end_turn(), Turn::Nothing);
+        client.write_all(&[7; 2 * TURN + 1]).await.unwrap();
+        let mut buffer = vec![0; TURN / 2];
+        let mut lengths = Vec::new();
+        loop {
+            let mut read = 0;
+            poll_fn(|cx| {
+                let mut buffer = ReadBuf::new(&mut buffer);
+                while Pin::new(&mut library).poll_read(cx, &mut buffer).is_ready() {
+                    read += buffer.filled().len();
+                    buffer.clear();
+                }
+                Poll::Ready(())
+            })
+            .await;
+            lengths.push(read);
+            if task.end_turn() == Turn::All {
+                break;
+            }
+        }
+        assert_eq!(lengths, [TURN, TURN, 1]);
     }
 
     #[tokio::test]

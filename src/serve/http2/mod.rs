@@ -25,8 +25,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::debug;
 
-use self::gather::{Gathered, Gathering, gather};
-use self::received::Received;
+use self::gather::{Gathered, Gathering, TURN, Turn, gather};
+use self::received::Uploads;
 use self::stream::Sending;
 use super::accept::{Graceful, Requests, Stack};
 use super::site::Bounds;
@@ -38,6 +38,10 @@ const WINDOW: u32 = 1 << 20;
 
 /// How much may wait of one answer when the socket is full.
 const WAITING: usize = 128 * 1024;
+
+/// How much the library may hold of small pieces of uploads, as it counts them: 256 bytes for each at least. It is given
+/// none to hold for longer than a turn, and one of a single byte is ten on the wire.
+const SMALL_FRAMES: usize = 4 * 256 * TURN / 10;
 
 /// After how long a silence a client is asked whether it is there. It may be silent for as long again.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -66,11 +70,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
             .initial_connection_window_size(WINDOW)
             .max_concurrent_streams(bounds.limits.http2_streams)
             .max_header_list_size(u32::try_from(bounds.limits.header_size.0).unwrap_or(u32::MAX))
-            .max_send_buffer_size(WAITING);
+            .max_send_buffer_size(WAITING)
+            .data_frame_budget(SMALL_FRAMES);
         Self {
             state: State::Beginning(Box::new(builder.handshake(stream))),
             gathered,
-            streams: Streams { stack, requests, allowed: bounds.timeouts.send.0, unused: None },
+            streams: Streams {
+                stack,
+                requests,
+                allowed: bounds.timeouts.send.0,
+                unused: None,
+                uploads: Uploads::default(),
+            },
             is_finishing: false,
             activity,
         }
@@ -103,7 +114,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
     type Error = h2::Error;
 
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        let outcome = self.poll_streams(cx);
+        let outcome = loop {
+            let outcome = self.poll_streams(cx);
+            let turn = self.gathered.end_turn();
+            if turn != Turn::Nothing {
+                self.streams.uploads.take_in();
+            }
+            if outcome.is_ready() || turn != Turn::Part {
+                break outcome;
+            }
+        };
         self.gathered.write_out(cx);
         outcome
     }
@@ -128,6 +148,7 @@ struct Streams<S> {
     allowed: Duration,
     /// For the next request. Most are answered at once and never touch it.
     unused: Option<EarlyHints>,
+    uploads: Uploads,
 }
 
 impl<S: Stack> Streams<S> {
@@ -135,7 +156,7 @@ impl<S: Stack> Streams<S> {
         let (head, body) = request.into_parts();
         // What follows CONNECT would be no body, and there is nobody for it.
         let has_body = head.method != Method::CONNECT && !body.is_end_stream();
-        let body = has_body.then(|| Received::new(body, &head.headers));
+        let body = has_body.then(|| self.uploads.begin(body, &head.headers));
         let hints = self.unused.get_or_insert_default();
         let (request, in_flight) = self.requests.take(head, body, Some(hints.clone()));
         // Most answers are there at once, and then there is no task to make. Whatever is not asks again in

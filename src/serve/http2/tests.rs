@@ -8,7 +8,7 @@ use ::http::{HeaderMap, HeaderValue, Response, StatusCode};
 use h2::client::{ResponseFuture, SendRequest};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tower::{Layer as _, service_fn};
@@ -385,6 +385,60 @@ async fn a_body_is_read_as_it_comes_with_its_trailers() {
     assert_eq!(answer.headers()["x-sum"], "7");
     let mut body = answer.into_body();
     assert_eq!(body.data().await.expect("a body").expect("all of it"), (3 * WINDOW).to_string());
+}
+
+/// The kinds of frames that are looked for or made here (RFC 9113, section 6).
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GO_AWAY: u8 = 7;
+
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("it is short");
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+}
+
+/// Reads until a frame of this kind has come, and tells what is in it.
+async fn read_to(client: &mut DuplexStream, wanted: u8) -> Vec<u8> {
+    loop {
+        let mut head = [0; 9];
+        client.read_exact(&mut head).await.expect("a frame");
+        let mut payload = vec![0; usize::from(head[1]) * 256 + usize::from(head[2])];
+        client.read_exact(&mut payload).await.expect("a whole frame");
+        assert!(head[3] != GO_AWAY, "{:?}", String::from_utf8_lossy(&payload));
+        if head[3] == wanted {
+            return payload;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_in_very_small_pieces_may_wait_for_its_reader() {
+    const PIECES: usize = 20_000;
+    let (go_on, told) = oneshot::channel::<()>();
+    let told = Arc::new(Mutex::new(Some(told)));
+    let (mut client, server) = tokio::io::duplex(1 << 16);
+    serve(server, move |request: Asked| {
+        let told = told.lock().expect("sound").take().expect("one request");
+        async move {
+            told.await.expect("all was sent");
+            let body = request.body.collect().await.expect("a whole body").to_bytes();
+            Response::new(Body::from(Bytes::from(format!("{} {}", body.len(), body.iter().all(|byte| *byte == b'x')))))
+        }
+    })
+    .await;
+    let head = [&[0x83, 0x87, 0x84, 0x41, 11][..], b"example.com"].concat();
+    client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("a preface");
+    client.write_all(&[frame(SETTINGS, 0, 0, &[]), frame(HEADERS, 4, 1, &head)].concat()).await.expect("a request");
+    client.write_all(&frame(DATA, 0, 1, b"x").repeat(PIECES)).await.expect("most of its body");
+    // What comes before this has been read when it is answered.
+    client.write_all(&frame(PING, 0, 0, &[0; 8])).await.expect("a ping");
+    read_to(&mut client, PING).await;
+    go_on.send(()).expect("it waits");
+    client.write_all(&frame(DATA, 1, 1, b"x")).await.expect("the end");
+    read_to(&mut client, HEADERS).await;
+    assert_eq!(String::from_utf8_lossy(&read_to(&mut client, DATA).await), format!("{} true", PIECES + 1));
 }
 
 #[tokio::test(start_paused = true)]
