@@ -852,9 +852,15 @@ pub struct LimitsConfig {
     /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What came
     /// of them is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
     /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most. Besides, each
-    /// costs some 15 KiB for as long as it may last: lower `http2_streams` or `connections` where memory is short.
+    /// costs some 9 KiB for as long as it may last: lower `http2_streams` or `connections` where memory is short.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
+    ///
+    /// Each costs some 9 KiB while it waits, for its application or its client, and up to 16 KiB more where a file is
+    /// sent that the client's window holds up. With what a connection costs by itself that is 0.9 MiB for one that sends
+    /// all of them slowly, and 2.5 MiB for one that takes nothing of files; 9 and 25 GiB if as many as the default of
+    /// `connections` do so. While its socket takes nothing, each stream of a file may hold 128 KiB. What waits of the
+    /// application's answers is bounded by `upstream.response_buffer_memory`, and by `compression.concurrency`.
     pub http2_streams: u32,
     /// Of how many clients each of the `rate_limits` keeps count; who came longest ago is forgotten first.
     /// Default: 100,000; 10,000,000 at most.

@@ -27,10 +27,10 @@ use crate::http::{Request, Response, answers};
 ///
 /// # Errors
 /// The refusal (413) of a body that announces more than it may have.
-pub fn bound(request: Request, limits: &LimitsConfig, timeouts: &TimeoutsConfig) -> Result<Request, Box<Response>> {
+pub fn bound(request: &mut Request, limits: &LimitsConfig, timeouts: &TimeoutsConfig) -> Result<(), Box<Response>> {
     // Nothing to bound, and no box to pay for.
     if request.body.is_end_stream() {
-        return Ok(request);
+        return Ok(());
     }
     let announced = request.head.headers.get(CONTENT_LENGTH);
     let announced = announced.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -42,9 +42,10 @@ pub fn bound(request: Request, limits: &LimitsConfig, timeouts: &TimeoutsConfig)
         return Err(Box::new(answers::status(StatusCode::PAYLOAD_TOO_LARGE)));
     }
     let pace = Pace::new(timeouts.body.0, limits.body_rate.0);
-    let body = TimeoutBody::new(timeouts.body.0, request.body);
+    let body = TimeoutBody::new(timeouts.body.0, std::mem::take(&mut request.body));
     let paced = Paced { body, pace, waiting_since: None, alarm: None };
-    Ok(Request { body: Body::stream(Limited::new(paced, limit)), ..request })
+    request.body = Body::stream(Limited::new(paced, limit));
+    Ok(())
 }
 
 /// What is known of the pace of one body.

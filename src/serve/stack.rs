@@ -157,6 +157,9 @@ fn look_first(live: Arc<Live>, mut request: Request) -> Later {
 }
 
 fn carry_out(live: Arc<Live>, site: Arc<Site>, request: Request, wishes: Wishes, whom: Whom) -> Later {
+    // It goes through many hands, each of which would have room for it twice: half a kilobyte, and not five, for as long
+    // as an upload lasts.
+    let request = Box::new(request);
     Box::pin(async move {
         let response = match whom {
             Whom::Readiness => readiness(&site).await,
@@ -168,7 +171,7 @@ fn carry_out(live: Arc<Live>, site: Arc<Site>, request: Request, wishes: Wishes,
 }
 
 /// Lets a client in, or not.
-async fn enter(site: &Site, request: Request) -> Response {
+async fn enter(site: &Site, request: Box<Request>) -> Response {
     let pass = match site.gate.admit(&request.head, &request.client).await {
         Ok(pass) => pass,
         Err(refused) => return *refused,
@@ -181,7 +184,7 @@ async fn enter(site: &Site, request: Request) -> Response {
     response
 }
 
-async fn ask(site: &Site, request: Request, whom: Whom) -> Response {
+async fn ask(site: &Site, request: Box<Request>, whom: Whom) -> Response {
     let head = &request.head;
     let response = match (whom, &site.media) {
         (Whom::Media, Some(media)) => Some(media.respond(head, request.id).await),
@@ -198,11 +201,11 @@ async fn ask(site: &Site, request: Request, whom: Whom) -> Response {
     response.unwrap_or_else(|| answers::status(StatusCode::NOT_FOUND))
 }
 
-async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> Response {
+async fn ask_application(site: &Site, upstream: &Upstream, mut request: Box<Request>) -> Response {
     let edits = site.assets.header_rules().for_raw_path(request.head.uri.path());
     let depends_on_accept = site.assets.depends_on_accept(&request.head);
-    let mut response = match body_limit::bound(request, &site.config.limits, &site.config.timeouts) {
-        Ok(request) => forward(site, upstream, request).await,
+    let mut response = match body_limit::bound(&mut request, &site.config.limits, &site.config.timeouts) {
+        Ok(()) => forward(site, upstream, request).await,
         Err(response) => *response,
     };
     if depends_on_accept {
@@ -217,7 +220,7 @@ async fn ask_application(site: &Site, upstream: &Upstream, request: Request) -> 
 }
 
 /// The application's answer, compressed, or the file that it hands over, as it is.
-async fn forward(site: &Site, upstream: &Upstream, mut request: Request) -> Response {
+async fn forward(site: &Site, upstream: &Upstream, mut request: Box<Request>) -> Response {
     request.early_hints.take_if(|_| !site.config.upstream.early_hints);
     if let Some(hints) = &mut request.early_hints {
         hints.complete_with(site.assets.clone());

@@ -183,7 +183,8 @@ impl Upstream {
     }
 
     /// Sends a request to the application and answers with what comes back, or with 4xx or 5xx.
-    pub async fn forward(&self, request: Request) -> Response {
+    pub async fn forward(&self, request: impl Into<Box<Request>>) -> Response {
+        let request = request.into();
         let id = request.id;
         let mut trace = Trace::default();
         let result = self.try_forward(request, &mut trace).await;
@@ -229,7 +230,7 @@ impl Upstream {
         }
     }
 
-    async fn try_forward(&self, request: Request, trace: &mut Trace) -> Result<Response, Failure> {
+    async fn try_forward(&self, request: Box<Request>, trace: &mut Trace) -> Result<Response, Failure> {
         let (prepared, body) = self.prepare(request).await?;
         let permit = self.pool.permit().await?;
         trace.started = Some(Instant::now());
@@ -240,8 +241,8 @@ impl Upstream {
 
     /// Gathers the body, unless it shall stream, and so finds out how it is framed. No connection is held
     /// meanwhile: a slow client must not keep one of the application's workers.
-    async fn prepare(&self, request: Request) -> Result<(Prepared, Outgoing), Failure> {
-        let Request { mut head, body, client, id, early_hints } = request;
+    async fn prepare(&self, request: Box<Request>) -> Result<(Prepared, Outgoing), Failure> {
+        let Request { mut head, body, client, id, early_hints } = *request;
         let announced = request::announced_length(&head.headers);
         let streams = self.streamed.is_match(&*path::decided(head.uri.path()))
             || announced.is_some_and(|n| self.gathering.streams(n));

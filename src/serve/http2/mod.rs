@@ -27,7 +27,7 @@ use tracing::debug;
 
 use self::gather::{Gathered, Gathering, TURN, Turn, gather};
 use self::received::Uploads;
-use self::stream::Sending;
+use self::stream::{Answering, Sending, Waiting};
 use super::accept::{Graceful, Requests, Stack};
 use super::site::Bounds;
 use super::watch::Activity;
@@ -170,7 +170,8 @@ impl<S: Stack> Streams<S> {
         let outcome = match asked {
             Some((answer, Poll::Pending)) => {
                 let hints = self.unused.take().unwrap_or_default();
-                tokio::spawn(stream::answer(respond, answer, hints, in_flight, self.allowed));
+                let waiting = Waiting { respond, answer, hints, in_flight, allowed: self.allowed };
+                tokio::spawn(Answering::Waiting(waiting));
                 return;
             }
             Some((_, Poll::Ready(outcome))) => Some(outcome),

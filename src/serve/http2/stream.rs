@@ -5,7 +5,6 @@
 //! each piece is waited for to find room in the client's window, and not for longer than `timeouts.send`.
 
 use std::convert::Infallible;
-use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -49,34 +48,74 @@ fn poll_caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
 }
 
 /// Waits for the answer, and sends it. A client that goes away, or gives the request up, ends it at once.
-pub(super) async fn answer<F>(
-    mut respond: SendResponse<Bytes>,
-    mut answer: F,
-    hints: EarlyHints,
-    in_flight: InFlight,
-    allowed: Duration,
-) where
+///
+/// It is written out, because a function would keep room for each of its steps, and there may be many that wait.
+#[expect(clippy::large_enum_variant, reason = "the large one is what most of them are for most of the time")]
+pub(super) enum Answering<F> {
+    /// The answer is not there yet.
+    Waiting(Waiting<F>),
+    /// It is on its way.
+    Sending(Sending),
+    /// Nothing more is to be done.
+    Done,
+}
+
+/// What an answer is waited for with.
+pub(super) struct Waiting<F> {
+    pub(super) respond: SendResponse<Bytes>,
+    pub(super) answer: F,
+    pub(super) hints: EarlyHints,
+    pub(super) in_flight: InFlight,
+    pub(super) allowed: Duration,
+}
+
+impl<F> Waiting<F>
+where
     F: Future<Output = Result<Response<LoggedBody>, Infallible>> + Unpin,
 {
-    let outcome = poll_fn(|cx| {
-        let outcome = poll_caught(|| Pin::new(&mut answer).poll(cx));
+    /// The answer; nothing when the client has given it up.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Outcome>> {
+        let outcome = poll_caught(|| Pin::new(&mut self.answer).poll(cx));
         if outcome.is_pending() {
-            if let Poll::Ready(reason) = respond.poll_reset(cx) {
+            if let Poll::Ready(reason) = self.respond.poll_reset(cx) {
                 debug!(?reason, "a client gave its request up");
                 return Poll::Ready(None);
             }
-            while let Poll::Ready(fields) = hints.poll_next(cx) {
-                send_hints(&mut respond, [fields]);
+            while let Poll::Ready(fields) = self.hints.poll_next(cx) {
+                send_hints(&mut self.respond, [fields]);
             }
         }
         outcome.map(Some)
-    });
-    let outcome = outcome.await;
-    drop(answer);
-    let Some(outcome) = outcome else { return };
-    send_hints(&mut respond, hints.close());
-    if let Some(sending) = Sending::begin(respond, outcome, in_flight, allowed) {
-        sending.await;
+    }
+
+    fn begin(self, outcome: Outcome) -> Option<Sending> {
+        let Self { mut respond, answer, hints, in_flight, allowed } = self;
+        drop(answer);
+        send_hints(&mut respond, hints.close());
+        Sending::begin(respond, outcome, in_flight, allowed)
+    }
+}
+
+impl<F> Future for Answering<F>
+where
+    F: Future<Output = Result<Response<LoggedBody>, Infallible>> + Unpin,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            let outcome = match this {
+                Self::Waiting(waiting) => ready!(waiting.poll_answer(cx)),
+                Self::Sending(sending) => return Pin::new(sending).poll(cx),
+                Self::Done => return Poll::Ready(()),
+            };
+            if let (Self::Waiting(waiting), Some(outcome)) = (std::mem::replace(this, Self::Done), outcome)
+                && let Some(sending) = waiting.begin(outcome)
+            {
+                *this = Self::Sending(sending);
+            }
+        }
     }
 }
 
