@@ -24,12 +24,8 @@ use oxc_parser::Parser;
 use oxc_span::{SourceType, Span};
 
 use super::form::Place;
+use super::nesting::stack_for;
 use super::{Form, Found, Link, Modules, Purpose, Refusal, source_map};
-
-/// What the parser, which calls itself and has no limit of its own, may need of its stack for an open
-/// bracket, and for anything else that can nest. Generous also in a debug build.
-const BRACKET: usize = 64 << 10;
-const WORD: usize = 4 << 10;
 
 /// Up to here, the stack of any thread of `collect` suffices.
 const HALF_A_STACK: usize = crate::collect::STACK_SIZE / 2;
@@ -85,83 +81,6 @@ fn links_of(text: &str, kind: SourceType, has_imports: bool) -> Result<Vec<Link>
         finder.visit_program(&parsed.program);
     }
     Ok(finder.links)
-}
-
-/// What is going on between two brackets.
-#[derive(Debug, Clone, Copy, Default)]
-struct Level {
-    /// Every `else`: a chain of them nests, however many statements are in it.
-    elses: usize,
-    /// What nests until a semicolon: `if (a) for (;;)`, `a: b:`.
-    statements: usize,
-    /// What nests until a comma as well: `!!a`, `a => b`, `a ? b : c`, `a + b`.
-    words: usize,
-}
-
-impl Level {
-    fn depth(self) -> usize {
-        2 * self.elses + self.statements + self.words
-    }
-}
-
-/// How much stack the parser can need for a text at most.
-///
-/// Not every word and operator nests, and strings and comments are counted as if they were code; too
-/// much costs nothing.
-fn stack_for(text: &str) -> usize {
-    // Each with whether the bracket is that of a block, and not of `${` in a template.
-    let mut outer: Vec<(Level, bool)> = Vec::new();
-    let (mut outer_depth, mut level, mut most) = (0, Level::default(), 0);
-    let (mut is_in_word, mut is_after_block) = (false, false);
-    for (at, byte) in text.bytes().enumerate() {
-        let mut ends_block = false;
-        let is_word = byte.is_ascii_alphanumeric() || !byte.is_ascii() || matches!(byte, b'_' | b'$');
-        match byte {
-            b'(' | b'[' | b'{' => {
-                outer_depth += level.depth();
-                let is_block = byte == b'{' && !text[..at].ends_with('$');
-                outer.push((std::mem::take(&mut level), is_block));
-            }
-            b')' | b']' | b'}' => {
-                if let Some((last, is_block)) = outer.pop() {
-                    outer_depth -= last.depth();
-                    level = last;
-                    level.words += 1;
-                    ends_block = byte == b'}' && is_block;
-                }
-            }
-            b';' => level = Level { elses: level.elses, ..Level::default() },
-            b',' => level.words = 0,
-            b':' => level.statements += 1,
-            _ if is_word && !is_in_word => {
-                let word = keyword(&text.as_bytes()[at..]);
-                // A block ends a statement without a semicolon, unless the word after it goes on with that.
-                if is_after_block && !GOES_ON.iter().any(|word| text.as_bytes()[at..].starts_with(word)) {
-                    level = Level { elses: level.elses, ..Level::default() };
-                }
-                match word {
-                    Some(b"else") => level.elses += 1,
-                    Some(_) => level.statements += 1,
-                    None => level.words += 1,
-                }
-            }
-            _ if !is_word && !byte.is_ascii_whitespace() => level.words += 1,
-            _ => {}
-        }
-        is_in_word = is_word;
-        is_after_block = ends_block || is_after_block && byte.is_ascii_whitespace();
-        most = most.max(outer.len() * BRACKET + (outer_depth + level.depth()) * WORD);
-    }
-    most
-}
-
-/// What goes on with an expression or statement that has ended with a brace.
-const GOES_ON: [&[u8]; 9] = [b"as", b"catch", b"else", b"finally", b"from", b"in", b"of", b"while", b"with"];
-
-/// The word at the beginning, if statements nest in it without brackets.
-fn keyword(text: &[u8]) -> Option<&'static [u8]> {
-    const NESTING: [&[u8]; 6] = [b"else", b"if", b"for", b"while", b"with", b"do"];
-    NESTING.into_iter().find(|word| text.starts_with(word))
 }
 
 fn refused(text: &str, at: Option<usize>, why: &str) -> Found {
@@ -424,11 +343,21 @@ mod tests {
     }
 
     #[test]
-    fn a_long_row_of_statements_without_semicolons_does_not_nest() {
-        for piece in ["function f(){}", "if(a){b()}", "class A{}\n", "for(a of b){c}"] {
-            let text = format!("import './x.js';{}", piece.repeat(600_000));
+    fn what_is_only_long_is_read() {
+        for (piece, times) in [
+            ("function f(){}", 150_000),
+            ("if(a){b()}else{c()}", 80_000),
+            ("const a = b.c(1) ? d[1] : e + 1\n", 40_000),
+            ("/* it's a word, and another */", 100_000),
+        ] {
+            let text = format!("import './x.js';{}", piece.repeat(times));
             let found = find(&text, Modules::Follow);
             assert_eq!((found.links.len(), found.refusal), (1, None), "for {piece:?}");
+        }
+        for quote in ["'", "\"", "`"] {
+            let text = format!("import './x.js';a={quote}{}{quote}", "AGFzbQEAAAAB/+ ".repeat(400_000));
+            let found = find(&text, Modules::Follow);
+            assert_eq!((found.links.len(), found.refusal), (1, None), "for {quote}");
         }
     }
 

@@ -14,6 +14,7 @@ mod javascript;
 mod json;
 mod language;
 mod markup;
+mod nesting;
 mod source_map;
 mod svg;
 mod web_manifest;

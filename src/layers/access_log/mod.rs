@@ -1,6 +1,6 @@
 //! One line per request, written when the last byte of its answer has been handed on.
 //!
-//! [`entry`] is what is told of a request, [`json`] one of its forms, [`queue`] what becomes of the line.
+//! `entry` is what is told of a request, `json` one of its forms, `queue` what becomes of the line.
 
 mod entry;
 mod json;
