@@ -442,6 +442,17 @@ fn files_of_a_release_of_django_are_proved_by_their_own_hash() {
 }
 
 #[test]
+fn after_a_run_that_died_the_advice_is_to_run_it_again() {
+    let site = collected();
+    fs_err::write(site.output().join("half.js"), "1").unwrap();
+    assert!(told(&prove(&site).errors).iter().any(|text| text.contains("remove it, or collect into")));
+    fs_err::create_dir(site.output().join(".vestibule-staging")).unwrap();
+    let proof = prove(&site);
+    assert!(told(&proof.warnings).iter().any(|text| text.contains("ended before its time")), "{:?}", proof.warnings);
+    assert!(told(&proof.errors).iter().all(|text| text.contains("run `vestibule collect` again")));
+}
+
+#[test]
 fn many_files_that_are_not_listed_are_counted() {
     let site = collected();
     for number in 0..30 {

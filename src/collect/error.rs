@@ -251,6 +251,9 @@ impl CollectError {
             Self::Write { cause, .. } if cause.kind() == io::ErrorKind::InvalidFilename => {
                 "shorten the name: with what is added to it, a hash or the ending of a copy, it has more than 255 bytes"
             }
+            Self::Write { cause, .. } if is_out_of_descriptors(cause) => {
+                "let it have more files open at once: `ulimit -n 1024`, or LimitNOFILE= of a unit of systemd"
+            }
             Self::Write { .. } | Self::Stale { .. } => "check who owns the output folder and who may write to it",
             Self::Unreadable(_) => {
                 "let the user that runs this read it, or leave it out with a pattern under [collect] ignore"
@@ -264,6 +267,12 @@ impl CollectError {
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// Of this process, or of the whole machine.
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error).is_some_and(|number| matches!(number, Errno::MFILE | Errno::NFILE))
 }
 
 fn fatal(findings: &[Finding]) -> Vec<&Finding> {

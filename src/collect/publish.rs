@@ -3,8 +3,9 @@
 //! All is first made ready in the staging folder, and synced to the disk. Then each file is renamed into
 //! place: those with a hash in their names first, since nothing names them yet, then the plain ones, the
 //! manifest last. A reader goes by the manifest, and that names only files of which the bytes never change.
-//! So whenever it looks, it sees one whole release; and whenever a run stops, one whole release is left. After
-//! the manifest's rename, what no release needs any more is removed.
+//! So whenever it looks, it sees one whole release; and whenever a run stops, one whole release is left. (By plain names
+//! it may be some of the new files already: a folder cannot be exchanged where it is a volume of its own.) After the
+//! manifest's rename, what no release needs any more is removed.
 //!
 //! Another server may go by plain names, one by one, and look for compressed copies beside them. It never finds the
 //! copy of another file there: a file that changes loses its copies first, and gets its new ones last.

@@ -29,7 +29,7 @@ pub use self::proof::Proof;
 
 use self::proof::Findings;
 use super::error::CollectError;
-use super::{STACK_SIZE, publish};
+use super::{STACK_SIZE, publish, staging};
 use crate::config::CollectConfig;
 use crate::config::values::UrlPrefix;
 use crate::finding::Finding;
@@ -118,7 +118,12 @@ fn run(config: &CollectConfig, prefix: &UrlPrefix) -> Result<Proof, ProofError> 
     let mut findings = Findings::default();
     agreement::agrees_with_itself(&manifest, listed, &text, &mut findings);
     let present = present(folder, &mut findings);
-    strays(listed, &manifest.leaving, &present, &mut findings);
+    let has_died = folder.join(staging::NAME).is_dir();
+    if has_died {
+        let message = "a run of `vestibule collect` ended before its time; the next one puts this folder right";
+        findings.warn(Finding::about(staging::NAME, message));
+    }
+    strays(listed, &manifest.leaving, &present, has_died, &mut findings);
     let counts = contents::prove(folder, listed, &present, &mut findings);
     let (config, prefix) = as_collected(config, prefix, manifest.rewriting.as_ref());
     let references = references::prove(folder, &manifest, listed, &config, &prefix, &mut findings)?;
@@ -208,6 +213,7 @@ fn strays(
     listed: &BTreeMap<String, Entry>,
     leaving: &BTreeSet<String>,
     present: &BTreeMap<String, Present>,
+    has_died: bool,
     findings: &mut Findings,
 ) {
     let mut beside = contents::names(listed);
@@ -222,6 +228,7 @@ fn strays(
             Some(original) => format!(
                 "the manifest does not list this copy of {original}; remove it: vestibule does not send it, but another server might"
             ),
+            None if has_died => "the manifest does not list it; run `vestibule collect` again".to_owned(),
             None => "the manifest does not list it; remove it, or collect into a folder of its own".to_owned(),
         };
         findings.error(Finding::about(name.as_str(), message));
