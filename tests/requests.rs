@@ -180,6 +180,33 @@ async fn a_length_beside_chunks_is_seen_however_the_head_comes() {
 }
 
 #[tokio::test]
+async fn nothing_follows_trailers_on_a_connection() {
+    let chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let next = "GET /next HTTP/1.1\r\nHost: a\r\n\r\n";
+    // Another reader may take a bare LF for the end of a line, and see a request where hyper sees trailers.
+    for (end, answers) in [
+        ("0\r\n\r\n", &[200, 200][..]),
+        ("0\r\nX: y\r\n\r\n", &[200]),
+        ("0\r\nX: y\n\r\n", &[200]),
+        ("0\r\n\n", &[200]),
+        ("0\r\nX: y\n\n", &[200]),
+    ] {
+        let app = App::answering(HELLO).await;
+        let server = server(&app).await;
+        let mut client = Connection::open(server.address()).await;
+        client.send(&format!("{chunks}{end}{next}{next}")).await;
+        let mut answered = Vec::new();
+        while answered.len() < answers.len() || answers.len() == 1 {
+            let Some(answer) = client.answer().await else { break };
+            answered.push(answer.status);
+        }
+        assert_eq!(answered, answers, "for {end:?}");
+        let has_next = app.requests().iter().any(|request| request.contains("/next"));
+        assert_eq!(has_next, answers.len() > 1, "for {end:?}");
+    }
+}
+
+#[tokio::test]
 async fn expect_is_answered_here_and_only_when_the_body_is_wanted() {
     let app = App::answering(HELLO).await;
     let server = server(&app).await;

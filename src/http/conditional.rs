@@ -63,7 +63,10 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, current: Validators<'_>) -
 pub fn range_may_continue(headers: &HeaderMap, current: Validators<'_>) -> Option<bool> {
     let condition = headers.get(IF_RANGE)?;
     let is_alone = headers.get_all(IF_RANGE).iter().nth(1).is_none();
-    Some(is_alone && condition == current.tag && condition.as_bytes().starts_with(b"\""))
+    // One tag, and no list of two that looks like one.
+    let inner = condition.as_bytes().strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\""));
+    let is_strong_tag = inner.is_some_and(|inner| !inner.contains(&b'"'));
+    Some(is_alone && condition == current.tag && is_strong_tag)
 }
 
 /// Which tags are equal (section 8.8.3.2).

@@ -305,12 +305,13 @@ pub fn is_claim(name: &HeaderName) -> bool {
 }
 
 /// Beginnings of claims, with the reason for each; sorted, because they are searched by halves.
-const PREFIXES: [(&str, &str); 26] = [
+const PREFIXES: [(&str, &str); 28] = [
     ("cf-connecting-ip", "address, as Cloudflare names it, also its -v6 form"),
     ("client-cert", "certificate of the client (RFC 9440, which asks for just this)"),
     ("cloudfront-viewer-", "address and connection of the client, as Amazon names them"),
     ("forwarded-", "address, read by django-ipware and others"),
-    ("oidc-claim-", "user, as Apache's OpenID module names it"),
+    ("mellon-", "user, as Apache's SAML module names it"),
+    ("oidc-", "user and tokens, as Apache's OpenID module names them"),
     (
         "remote-",
         "user, its groups and its address: CGI variables, and Authelia; Django's RemoteUserBackend believes one",
@@ -325,6 +326,7 @@ const PREFIXES: [(&str, &str); 26] = [
     ("x-auth-request-", "user and its groups, as oauth2-proxy names them"),
     ("x-authenticated-", "user and its rights, as Kong and others name them"),
     ("x-authentik-", "user and its groups, as authentik names them"),
+    ("x-consumer-", "user and its groups, as Kong names them"),
     ("x-envoy-", "address and path, as Envoy names them; it takes none from a client either"),
     (
         "x-forwarded-",
@@ -344,8 +346,9 @@ const PREFIXES: [(&str, &str); 26] = [
 ///
 /// Tokens that a proxy signs (`Cf-Access-Jwt-Assertion`, `X-Goog-IAP-JWT-Assertion`) are none: an application that
 /// reads one checks it.
-const CLAIMS: [(&str, &str); 60] = [
+const CLAIMS: [(&str, &str); 72] = [
     ("auth-user", "user, as CGI variable AUTH_USER spelt with a dash"),
+    ("cas-user", "user, as Apache's CAS module names it"),
     (
         "cf-access-authenticated-user-email",
         "user, as Cloudflare names it; its signed token may pass, since nobody can make one up",
@@ -355,18 +358,22 @@ const CLAIMS: [(&str, &str); 60] = [
     ("client-ip", "address, read by django-ipware and others"),
     ("cloudfront-forwarded-proto", "scheme, as Amazon names it"),
     ("do-connecting-ip", "address, as DigitalOcean names it"),
+    ("eppn", "user, as Shibboleth names it"),
     ("fastly-client-ip", "address, as Fastly names it"),
     ("fly-client-ip", "address, as Fly names it"),
     ("forwarded", "RFC 7239: address, scheme and host; ours is sent in its place, where one is wanted"),
     ("front-end-https", "scheme, as Microsoft names it"),
     ("incap-client-ip", "address, as Imperva names it"),
+    ("iv-user", "user, as IBM's access manager names it"),
     ("path-info", "the path, as CGI variable PATH_INFO; gunicorn believes it of a proxy"),
     ("proxy", "becomes HTTP_PROXY in the environment of child processes (\"httpoxy\")"),
     ("script-name", "what of the path belongs to the site; gunicorn believes it and takes it from the path"),
+    ("sm-user", "user, as SiteMinder names it"),
     ("true-client-ip", "address, as Akamai and Cloudflare name it"),
     ("wl-proxy-client-ip", "address, as WebLogic names it"),
     ("wl-proxy-ssl", "scheme, as WebLogic names it"),
     ("x-amzn-oidc-identity", "user, as Amazon names it; its signed token may pass, since nobody can make one up"),
+    ("x-apigateway-api-userinfo", "user, as Google's API Gateway names it"),
     ("x-auth-email", "user, as authenticating proxies name it"),
     ("x-auth-groups", "user's groups, as authenticating proxies name them"),
     ("x-auth-name", "user, as authenticating proxies name it"),
@@ -384,8 +391,11 @@ const CLAIMS: [(&str, &str); 60] = [
     ("x-client-verified", "result of a client certificate check"),
     ("x-client-verify", "result of a client certificate check"),
     ("x-cluster-client-ip", "address, read by django-ipware and others"),
+    ("x-credential-identifier", "user, as Kong names it"),
+    ("x-endpoint-api-userinfo", "user, as Google's Cloud Endpoints names it"),
     ("x-forwarded", "address, read by django-ipware and others"),
     ("x-host", "host, read by some frameworks"),
+    ("x-http-forwarded-for", "address, read by some frameworks"),
     ("x-https", "scheme, read by some frameworks"),
     ("x-nf-client-connection-ip", "address, as Netlify names it"),
     ("x-original-forwarded-for", "address, as ingress controllers name it"),
@@ -398,15 +408,19 @@ const CLAIMS: [(&str, &str); 60] = [
     ("x-proxyuser-ip", "address, as Google names it"),
     ("x-queue-start", "time at which the request came, as New Relic and Scout read it"),
     ("x-real-ip", "address, as nginx recipes name it"),
+    ("x-real-port", "port, as nginx recipes name it"),
+    ("x-real-proto", "scheme, as nginx recipes name it"),
     ("x-request-id", "name of the request in logs; ours is sent in its place"),
     ("x-request-start", "time at which the request came, as New Relic and Scout read it; ours is sent in its place"),
     ("x-rewrite-url", "path, as IIS hands it on; some frameworks take it for the real one"),
     ("x-scheme", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
+    ("x-script-name", "what of the path belongs to the site, as recipes for nginx name it"),
     ("x-sendfile", "answer of an application; in a request it can only confuse"),
     ("x-sendfile-type", "tells Rack which way of sending files to use; a client must not choose"),
     ("x-ssl", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
     ("x-sucuri-clientip", "address, as Sucuri names it"),
     ("x-url-scheme", "scheme, read by some recipes for Django's SECURE_PROXY_SSL_HEADER"),
+    ("x-userinfo", "user, as Kong names it"),
     ("x-vercel-forwarded-for", "address, as Vercel names it"),
 ];
 

@@ -24,7 +24,8 @@ pub fn ends_here(name: &HeaderName) -> bool {
 /// A sender must not name fields that are meant for every recipient, and one who does, does it to
 /// make a proxy lose them between itself and the application. Those stay.
 pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
-    headers
+    let mut named = Vec::new();
+    let tokens = headers
         .get_all(CONNECTION)
         .into_iter()
         .filter_map(|value| value.to_str().ok())
@@ -33,8 +34,14 @@ pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         // Those that are there: who names thousands of others shall not make us look for each.
         .filter(|token| headers.contains_key(token.trim()))
         .filter_map(|token| token.trim().parse().ok())
-        .filter(|name| !ends_here(name) && !is_for_everybody(name))
-        .collect()
+        .filter(|name| !ends_here(name) && !is_for_everybody(name));
+    for name in tokens {
+        // Each is compared with every field, so one that is named a thousand times counts once.
+        if !named.contains(&name) {
+            named.push(name);
+        }
+    }
+    named
 }
 
 fn is_for_everybody(name: &HeaderName) -> bool {
@@ -107,6 +114,12 @@ mod tests {
             assert_eq!(left(&[("connection", connection), ("x-hop", "1"), ("x-end", "1")]), ["x-end"]);
         }
         assert_eq!(left(&[("connection", "close"), ("connection", "x-hop"), ("x-hop", "1")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_field_that_is_named_again_and_again_counts_once() {
+        let headers = headers(&[("connection", "x-hop,x-hop,X-Hop,close"), ("connection", "x-hop"), ("x-hop", "1")]);
+        assert_eq!(named_by_connection(&headers), ["x-hop"]);
     }
 
     #[test]

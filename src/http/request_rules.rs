@@ -93,12 +93,12 @@ fn check_framing(head: &Parts) -> Result<(), Refusal> {
 /// Gives a head of HTTP/1.1 back the lengths that hyper took away, so that the rules see them: beside `Transfer-Encoding`
 /// each, and of several that are equal all but one. RFC 9112, section 6.3, allows that, and allows to refuse them, as
 /// nginx does: nobody sends these but who wants two programs to differ. `written` has the head as it came, perhaps behind
-/// others. Where it is not found there, as one that came while the request before it was under way, hyper's reading
-/// stands: the chunks count, and the connection ends.
+/// others. Where it is not found there, as one that came, or began to come, while the request before it was under way,
+/// hyper's reading stands: the chunks count, and the connection ends.
 pub fn restore_lengths(head: &mut Parts, written: &[u8]) {
     let begins = |at: &usize| *at == 0 || written[at - 1] == b'\n';
-    let mut texts = (0..written.len()).filter(begins).map(|at| &written[at..]);
-    let Some(text) = texts.find(|text| is_written(head, text)) else { return };
+    let texts = (0..written.len()).filter(begins).map(|at| &written[at..]).filter(|text| has_target(head, text));
+    let Some(text) = texts.take(MOST_ALIKE).find(|text| is_written(head, text)) else { return };
     let known = head.headers.get_all(CONTENT_LENGTH).iter().count();
     let lengths = fields(text).filter(is_length).skip(known);
     for length in lengths.filter_map(|(_, length)| HeaderValue::from_bytes(length).ok()) {
@@ -106,19 +106,27 @@ pub fn restore_lengths(head: &mut Parts, written: &[u8]) {
     }
 }
 
-/// Whether a text begins with this very head. It is one that hyper could parse, if it is, so a simple reading will do.
-fn is_written(head: &Parts, text: &[u8]) -> bool {
+/// How many heads with the same method and target are looked at. A body may be full of what looks like one.
+const MOST_ALIKE: usize = 16;
+
+/// Whether a text begins with the method and the target of this head.
+fn has_target(head: &Parts, text: &[u8]) -> bool {
     let Some(rest) = text.strip_prefix(head.method.as_str().as_bytes()).and_then(|rest| rest.strip_prefix(b" ")) else {
         return false;
     };
     let target = rest.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    Uri::try_from(target).is_ok_and(|target| target == head.uri)
+}
+
+/// Whether the fields of a text are those of this very head. It is one that hyper could parse, if it is, so a simple
+/// reading will do.
+fn is_written(head: &Parts, text: &[u8]) -> bool {
     let mut others = fields(text).filter(|field| !is_length(field));
     let is_known = |(name, value): (&[u8], &[u8])| {
         let Ok(name) = HeaderName::from_bytes(name) else { return false };
         head.headers.get_all(name).iter().any(|known| known == value)
     };
-    Uri::try_from(target).is_ok_and(|target| target == head.uri)
-        && others.clone().count() == head.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH).count()
+    others.clone().count() == head.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH).count()
         && others.all(is_known)
 }
 
@@ -491,6 +499,15 @@ mod tests {
             assert_eq!(restored(CHUNKED, &format!("{begin}\r\n{fields}")), expected, "for {begin:?}");
         }
         assert_eq!(restored(CHUNKED, ""), [""; 0]);
+    }
+
+    #[test]
+    fn a_body_full_of_heads_is_not_searched_to_its_end() {
+        let decoys = "POST /a?b HTTP/1.1\r\n".repeat(MOST_ALIKE - 1);
+        let bad = "POST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let known = &[("host", "a"), ("transfer-encoding", "chunked")];
+        assert_eq!(restored(known, &format!("{decoys}\r\n{bad}")), ["4"]);
+        assert_eq!(restored(known, &format!("{decoys}{decoys}\r\n{bad}")), [""; 0]);
     }
 
     #[test]

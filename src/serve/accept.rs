@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::Response;
+use ::http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
 use ::http::request::Parts;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as HttpBody;
@@ -135,9 +136,13 @@ impl Requests {
                 // What is without a body has no end to be unsure of, and is not looked at.
                 request_rules::restore_lengths(&mut head, &self.activity.take_written());
                 self.activity.body_comes();
-                Body::stream(Lingering::new(body, &head.headers, self.linger))
+                self.activity.note_chunks(head.headers.contains_key(TRANSFER_ENCODING));
+                Body::stream(Lingering::new(body, &head.headers, self.linger, self.activity.clone()))
             }
-            None => Body::Empty,
+            None => {
+                self.activity.give_back_much();
+                Body::Empty
+            }
         };
         if self.is_opaque {
             forwarded::forget(&mut head.headers);
@@ -416,7 +421,13 @@ impl<S: Stack> Door<S> {
                     let (head, body) = request.into_parts();
                     let (request, in_flight) = requests.take(head, Some(body), None);
                     let answer = stack.clone().call(request);
-                    async move { Ok::<_, Infallible>(answer.await?.map(|body| WatchedBody::new(body, in_flight))) }
+                    async move {
+                        let mut response = answer.await?;
+                        if in_flight.has_open_chunks() {
+                            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                        }
+                        Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, in_flight)))
+                    }
                 });
                 let mut builder = http1::Builder::new();
                 builder

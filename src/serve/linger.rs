@@ -6,6 +6,7 @@
 //! the same). So what is on its way is taken and thrown away, for a while.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +18,8 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::watch::Activity;
+
 /// A request's body that is read to its end even when nobody wants it any more.
 #[derive(Debug)]
 pub struct Lingering<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> {
@@ -26,12 +29,15 @@ pub struct Lingering<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> {
     /// Whether the client sends without being asked. Reading a body that waits for `100 Continue` would
     /// ask for it.
     is_coming: bool,
+    had_trailers: bool,
+    activity: Arc<Activity>,
 }
 
 impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> Lingering<B> {
     /// `headers` are those of the request; `time` is how long to go on reading.
-    pub fn new(body: B, headers: &HeaderMap, time: Duration) -> Self {
-        Self { body: Some(body), time, is_coming: !headers.contains_key(EXPECT) }
+    pub fn new(body: B, headers: &HeaderMap, time: Duration, activity: Arc<Activity>) -> Self {
+        let is_coming = !headers.contains_key(EXPECT);
+        Self { body: Some(body), time, is_coming, had_trailers: false, activity }
     }
 }
 
@@ -43,8 +49,14 @@ impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> HttpBody for Lingering<
         self.is_coming = true;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(cx));
-        if !matches!(frame, Some(Ok(_))) {
-            self.body = None;
+        match &frame {
+            Some(Ok(frame)) => self.had_trailers |= frame.is_trailers(),
+            _ => self.body = None,
+        }
+        // Where trailers end, two readers may find differently: for hyper a line ends with CRLF or LF, and all of them
+        // with CRLF twice. Then nothing must follow them on this connection.
+        if frame.is_none() && !self.had_trailers {
+            self.activity.note_chunks(false);
         }
         Poll::Ready(frame)
     }

@@ -44,6 +44,10 @@ pub struct Activity {
     /// the connection comes here, so the lock is always free.
     written: Mutex<Vec<u8>>,
     most_written: AtomicUsize,
+    /// There is so much of it that a connection without a next request should not hold it.
+    much_is_written: AtomicBool,
+    /// The request is in chunks, of which the last has not come.
+    has_open_chunks: AtomicBool,
     /// The place among the permitted connections, given back when the last stream of this one is gone.
     _permit: OwnedSemaphorePermit,
 }
@@ -93,6 +97,8 @@ impl Activity {
             too_many: Notify::new(),
             written: Mutex::default(),
             most_written: AtomicUsize::new(0),
+            much_is_written: AtomicBool::new(false),
+            has_open_chunks: AtomicBool::new(false),
             _permit: permit,
         })
     }
@@ -129,6 +135,18 @@ impl Activity {
         std::mem::take(&mut self.written())
     }
 
+    /// Gives the room back, if it is larger than most heads need.
+    pub fn give_back_much(&self) {
+        if self.much_is_written.swap(false, Ordering::Relaxed) {
+            drop(self.take_written());
+        }
+    }
+
+    /// Notes that a body in chunks comes, or that it has come to its end.
+    pub fn note_chunks(&self, are_open: bool) {
+        self.has_open_chunks.store(are_open, Ordering::Relaxed);
+    }
+
     fn keep(&self, bytes: &[u8], place: Place) {
         let most = self.most_written.load(Ordering::Relaxed);
         if most == 0 {
@@ -140,6 +158,9 @@ impl Activity {
         }
         let room = most.saturating_sub(written.len());
         written.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        if written.capacity() > MUCH {
+            self.much_is_written.store(true, Ordering::Relaxed);
+        }
     }
 
     fn written(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -217,6 +238,9 @@ impl Activity {
 /// to a page within a moment.
 pub const REST: Duration = Duration::from_secs(1);
 
+/// More than this is not held of a head that nobody looks at again.
+const MUCH: usize = 4 * 1024;
+
 /// How many requests of one connection a client may give up before it is asked to open another one.
 const ABANDONED: usize = 1000;
 
@@ -228,6 +252,11 @@ pub struct InFlight {
 }
 
 impl InFlight {
+    /// Whether the request is in chunks that have not come to their end.
+    pub fn has_open_chunks(&self) -> bool {
+        self.activity.has_open_chunks.load(Ordering::Relaxed)
+    }
+
     /// Notes that all of it has been handed over.
     pub fn complete(&mut self) {
         self.complete = true;

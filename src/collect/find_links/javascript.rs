@@ -12,6 +12,7 @@
 //! A script that has neither word in it is not parsed at all. One that the parser refuses keeps its
 //! imports; a source-map comment on its last line, where tools put it, is still found.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use oxc_allocator::Allocator;
@@ -32,6 +33,10 @@ const HALF_A_STACK: usize = crate::collect::STACK_SIZE / 2;
 
 /// The largest stack to ask for. It is address space, and becomes memory only where it is used.
 const LARGEST_STACK: usize = 2 << 30;
+
+/// Of larger scripts, in bytes, one is parsed at a time: its tree takes some twenty times as much memory.
+const LARGE: usize = 2 << 20;
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Finds every URL.
 pub(super) fn find(text: &str, modules: Modules) -> Found {
@@ -55,6 +60,7 @@ pub(super) fn find(text: &str, modules: Modules) -> Found {
 }
 
 fn parse(text: &str, has_imports: bool) -> Found {
+    let _turn = (text.len() > LARGE).then(|| TURN.lock().unwrap_or_else(PoisonError::into_inner));
     let plain = SourceType::unambiguous();
     match links_of(text, plain, has_imports).or_else(|why| {
         // The first answer is about what is most likely meant.
