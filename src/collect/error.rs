@@ -272,7 +272,10 @@ fn is_full(error: &io::Error) -> bool {
 /// Of this process, or of the whole machine.
 fn is_out_of_descriptors(error: &io::Error) -> bool {
     use rustix::io::Errno;
-    Errno::from_io_error(error).is_some_and(|number| matches!(number, Errno::MFILE | Errno::NFILE))
+    // `fs_err` wraps the system's error, to say which file it was.
+    let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
+    let number = Errno::from_io_error(inner.unwrap_or(error));
+    number.is_some_and(|number| matches!(number, Errno::MFILE | Errno::NFILE))
 }
 
 fn fatal(findings: &[Finding]) -> Vec<&Finding> {
@@ -326,6 +329,22 @@ fn folders(folders: &[PathBuf]) -> String {
 mod tests {
     use super::*;
     use crate::finding::{Position, Rule};
+
+    /// As `fs_err` has them.
+    #[derive(Debug, Error)]
+    #[error("failed to open a file")]
+    struct Named(#[source] io::Error);
+
+    #[test]
+    fn the_advice_fits_what_the_system_says() {
+        for (number, advice) in [(24, "ulimit"), (28, "free some space"), (13, "who owns"), (36, "shorten the name")] {
+            let system = || io::Error::from_raw_os_error(number);
+            for cause in [system(), io::Error::new(system().kind(), Named(system()))] {
+                let hint = CollectError::Write { output: "o".into(), name: "a.js".into(), cause }.hint();
+                assert!(hint.is_some_and(|hint| hint.contains(advice)), "for {number}");
+            }
+        }
+    }
 
     #[test]
     fn every_finding_that_stops_the_run_has_its_line_in_the_error() {
