@@ -251,9 +251,6 @@ impl CollectError {
             Self::Write { cause, .. } if cause.kind() == io::ErrorKind::InvalidFilename => {
                 "shorten the name: with what is added to it, a hash or the ending of a copy, it has more than 255 bytes"
             }
-            Self::Write { cause, .. } if is_out_of_descriptors(cause) => {
-                "let it have more files open at once: `ulimit -n 1024`, or LimitNOFILE= of a unit of systemd"
-            }
             Self::Write { .. } | Self::Stale { .. } => "check who owns the output folder and who may write to it",
             Self::Unreadable(_) => {
                 "let the user that runs this read it, or leave it out with a pattern under [collect] ignore"
@@ -267,15 +264,6 @@ impl CollectError {
 fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
-}
-
-/// Of this process, or of the whole machine.
-fn is_out_of_descriptors(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    // `fs_err` wraps the system's error, to say which file it was.
-    let inner = error.get_ref().and_then(|wrapped| wrapped.source()?.downcast_ref::<io::Error>());
-    let number = Errno::from_io_error(inner.unwrap_or(error));
-    number.is_some_and(|number| matches!(number, Errno::MFILE | Errno::NFILE))
 }
 
 fn fatal(findings: &[Finding]) -> Vec<&Finding> {
@@ -330,19 +318,12 @@ mod tests {
     use super::*;
     use crate::finding::{Position, Rule};
 
-    /// As `fs_err` has them.
-    #[derive(Debug, Error)]
-    #[error("failed to open a file")]
-    struct Named(#[source] io::Error);
-
     #[test]
     fn the_advice_fits_what_the_system_says() {
-        for (number, advice) in [(24, "ulimit"), (28, "free some space"), (13, "who owns"), (36, "shorten the name")] {
-            let system = || io::Error::from_raw_os_error(number);
-            for cause in [system(), io::Error::new(system().kind(), Named(system()))] {
-                let hint = CollectError::Write { output: "o".into(), name: "a.js".into(), cause }.hint();
-                assert!(hint.is_some_and(|hint| hint.contains(advice)), "for {number}");
-            }
+        for (number, advice) in [(28, "free some space"), (13, "who owns"), (36, "shorten the name")] {
+            let cause = io::Error::from_raw_os_error(number);
+            let hint = CollectError::Write { output: "o".into(), name: "a.js".into(), cause }.hint();
+            assert!(hint.is_some_and(|hint| hint.contains(advice)), "for {number}");
         }
     }
 
