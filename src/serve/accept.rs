@@ -15,7 +15,7 @@ use ::http::request::Parts;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1 as hyper1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -30,7 +30,7 @@ use tower::Service;
 use tracing::field::display;
 use tracing::{debug, warn};
 
-use super::http2;
+use super::{http1, http2};
 use super::linger::Lingering;
 use super::listen::{Accepting, Moving, Peer, Stream};
 use super::proxy_protocol;
@@ -130,25 +130,27 @@ impl Requests {
     where
         B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin + Send + 'static,
     {
-        let in_flight = self.activity.request();
-        let body = match body.filter(|body| !body.is_end_stream()) {
-            Some(body) => {
-                // What is without a body has no end to be unsure of, and is not looked at.
-                request_rules::restore_lengths(&mut head, &self.activity.take_written());
-                self.activity.body_comes();
-                self.activity.note_chunks(head.headers.contains_key(TRANSFER_ENCODING));
-                Body::stream(Lingering::new(body, &head.headers, self.linger, self.activity.clone()))
-            }
-            None => {
-                self.activity.give_back_much();
-                Body::Empty
-            }
+        let Some(body) = body.filter(|body| !body.is_end_stream()) else {
+            self.activity.give_back_much();
+            return self.take_head(head, early_hints);
         };
+        // What is without a body has no end to be unsure of, and is not looked at.
+        request_rules::restore_lengths(&mut head, &self.activity.take_written());
+        self.activity.body_comes();
+        self.activity.note_chunks(head.headers.contains_key(TRANSFER_ENCODING));
+        let body = Body::stream(Lingering::new(body, &head.headers, self.linger, self.activity.clone()));
+        let (request, in_flight) = self.take_head(head, early_hints);
+        (Request { body, ..request }, in_flight)
+    }
+
+    /// The same for a request without a body.
+    pub(super) fn take_head(&self, mut head: Parts, early_hints: Option<EarlyHints>) -> (Request, InFlight) {
         if self.is_opaque {
             forwarded::forget(&mut head.headers);
         }
         let id = RequestId(fastrand::u128(..));
-        (Request { head, body, client: self.client.clone(), id, early_hints }, in_flight)
+        let request = Request { head, body: Body::Empty, client: self.client.clone(), id, early_hints };
+        (request, self.activity.request())
     }
 }
 
@@ -167,7 +169,7 @@ pub(super) trait Graceful {
     fn shrink(&mut self);
 }
 
-impl<I, S, B> Graceful for Box<http1::UpgradeableConnection<I, S>>
+impl<I, S, B> Graceful for Box<hyper1::UpgradeableConnection<I, S>>
 where
     S: HttpService<Incoming, ResBody = B>,
     S::Error: Into<BodyError>,
@@ -409,75 +411,118 @@ impl<S: Stack> Door<S> {
             scheme,
             local_port: peer.local_port,
         };
-        let logged = client.clone();
-        let mut stream = Watched::new(stream, first, activity.clone());
-        let (stack, linger) = (self.stack.clone(), bounds.timeouts.linger.0);
-        // No layer of the stack has to be waited for, so that nobody asks whether it is ready.
+        let linger = bounds.timeouts.linger.0;
         let requests = Requests { client, is_opaque: peer.is_opaque, activity: activity.clone(), linger };
-        let Bounds { limits, timeouts } = &*bounds;
-        let outcome = match protocol {
-            Protocol::Http1 => {
-                let mut service = service_fn(move |request: ::http::Request<Incoming>| {
-                    let (head, body) = request.into_parts();
-                    let (request, in_flight) = requests.take(head, Some(body), None);
-                    let answer = stack.clone().call(request);
-                    async move {
-                        let mut response = answer.await?;
-                        if in_flight.has_open_chunks() {
-                            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                        }
-                        Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, in_flight)))
-                    }
-                });
-                let mut builder = http1::Builder::new();
-                builder
-                    // `Watched` has a deadline for heads that leaves idle connections alone.
-                    .header_read_timeout(None)
-                    .max_headers(limits.header_count.get())
-                    .max_header_size(limits.header_size.as_usize())
-                    .max_buf_size(limits.header_size.as_usize().max(64 * 1024));
-                activity.keep_heads(limits.header_size.as_usize());
-                let ended = loop {
-                    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
-                    let mut connection = Box::new(connection);
-                    let left = Box::pin(self.watch(&mut connection, Heads::Timed, timeouts, &activity)).await;
-                    let parts = match left {
-                        Ok(Left::Resting) => connection.into_parts(),
-                        Ok(Left::Nothing) => break Ok(()),
-                        Err(error) => break Err(error),
-                    };
-                    let Some(http1::Parts { io, read_buf, service: same, .. }) = parts else { break Ok(()) };
-                    (stream, service) = (io.into_inner(), same);
-                    drop(activity.take_written());
-                    if read_buf.is_empty() {
-                        // There is nothing in it, and yet it would be most of what a resting connection takes.
-                        drop(read_buf);
-                        self.rest(&stream, timeouts, &activity).await;
-                    } else {
-                        activity.head_begins();
-                        stream.put_back(read_buf);
-                    }
-                };
-                // What is read from now on is of another protocol, if anything.
-                activity.keep_heads(0);
-                ended
-            }
+        let stream = Watched::new(stream, first, activity.clone());
+        match protocol {
+            Protocol::Http1 => self.converse_http1(stream, Arc::new(requests), bounds).await,
             Protocol::Http2 => {
-                let connection = http2::Connection::new(stream, stack, requests, &bounds, activity.clone());
+                let connection = http2::Connection::new(stream, self.stack.clone(), requests, &bounds, activity.clone());
                 let mut connection = Box::new(connection);
-                let ended = Box::pin(self.watch(&mut *connection, Heads::Untimed, timeouts, &activity)).await;
-                return ended.map(drop).map_err(|error| error.to_string());
+                let ended = Box::pin(self.watch(&mut *connection, Heads::Untimed, &bounds.timeouts, &activity)).await;
+                ended.map(drop).map_err(|error| error.to_string())
             }
-        };
-        match outcome {
-            Err(error) if error.is_parse() => {
-                // hyper has answered by itself, so this is no request that the stack has seen.
-                let status = if error.is_parse_too_large() { 431 } else { 400 };
-                self.log.malformed(&logged, status, &error.to_string());
-                Ok(())
-            }
-            other => other.map_err(|error| error.to_string()),
         }
+    }
+
+    /// What comes as a head alone is answered by [`http1`]. From whatever else on, hyper has the connection until it
+    /// rests.
+    async fn converse_http1<T>(
+        &self,
+        mut stream: Watched<T>,
+        requests: Arc<Requests>,
+        bounds: Arc<Bounds>,
+    ) -> Result<(), String>
+    where
+        T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
+    {
+        let (activity, timeouts) = (&requests.activity, &bounds.timeouts);
+        loop {
+            let connection = http1::Connection::new(stream, self.stack.clone(), requests.clone(), bounds.clone());
+            let mut connection = Box::new(connection);
+            let (mut other, read) = loop {
+                match Box::pin(self.watch(&mut *connection, Heads::Timed, timeouts, activity)).await {
+                    Ok(Left::Resting) => {
+                        connection.shrink();
+                        self.rest(connection.stream(), timeouts, activity).await;
+                    }
+                    Ok(Left::Nothing) => match connection.leave() {
+                        Some(left) => break left,
+                        None => return Ok(()),
+                    },
+                    Err(error) => return Err(error.to_string()),
+                }
+            };
+            activity.keep_heads(bounds.limits.header_size.as_usize());
+            activity.head_begins();
+            other.put_back(read);
+            let left = self.converse_hyper(other, &requests, &bounds).await;
+            // What is read from now on is of another protocol, if it is not for `http1`.
+            activity.keep_heads(0);
+            stream = match left {
+                Ok(Some(left)) => {
+                    self.rest(&left, timeouts, activity).await;
+                    left
+                }
+                Ok(None) => return Ok(()),
+                Err(error) if error.is_parse() => {
+                    // hyper has answered by itself, so this is no request that the stack has seen.
+                    let status = if error.is_parse_too_large() { 431 } else { 400 };
+                    self.log.malformed(&requests.client, status, &error.to_string());
+                    return Ok(());
+                }
+                Err(error) => return Err(error.to_string()),
+            };
+        }
+    }
+
+    /// Whatever HTTP/1.1 there is. The stream again, if the connection rests.
+    async fn converse_hyper<T>(
+        &self,
+        stream: Watched<T>,
+        requests: &Arc<Requests>,
+        bounds: &Bounds,
+    ) -> hyper::Result<Option<Watched<T>>>
+    where
+        T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
+    {
+        let (stack, asked) = (self.stack.clone(), requests.clone());
+        // No layer of the stack has to be waited for, so that nobody asks whether it is ready.
+        let service = service_fn(move |request: ::http::Request<Incoming>| {
+            let (head, body) = request.into_parts();
+            let (request, in_flight) = asked.take(head, Some(body), None);
+            let answer = stack.clone().call(request);
+            async move {
+                let mut response = answer.await?;
+                if in_flight.has_open_chunks() {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, Infallible>(response.map(|body| WatchedBody::new(body, in_flight)))
+            }
+        });
+        let (Bounds { limits, timeouts }, activity) = (bounds, &requests.activity);
+        let connection = hyper1::Builder::new()
+            // `Watched` has a deadline for heads that leaves idle connections alone.
+            .header_read_timeout(None)
+            .max_headers(limits.header_count.get())
+            .max_header_size(limits.header_size.as_usize())
+            .max_buf_size(limits.header_size.as_usize().max(64 * 1024))
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let mut connection = Box::new(connection);
+        let left = Box::pin(self.watch(&mut connection, Heads::Timed, timeouts, activity)).await?;
+        let parts = match left {
+            Left::Resting => connection.into_parts(),
+            Left::Nothing => None,
+        };
+        Ok(parts.map(|parts| {
+            let mut stream = parts.io.into_inner();
+            if !parts.read_buf.is_empty() {
+                activity.head_begins();
+                stream.put_back(parts.read_buf);
+            }
+            stream
+        }))
     }
 
     /// Waits without any buffer until the client says something, or something else is to be done. What it

@@ -27,7 +27,9 @@
 //!   after, on a busy machine).
 
 pub mod accept;
+mod date;
 pub mod fresh;
+mod http1;
 pub mod http2;
 pub mod linger;
 pub mod listen;

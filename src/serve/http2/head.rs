@@ -1,8 +1,5 @@
 //! What the head of an answer must be like in HTTP/2.
 
-use std::cell::RefCell;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use ::http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderValue};
 use http_body::Body as HttpBody;
 
@@ -20,23 +17,6 @@ pub(super) fn settle<B: HttpBody>(headers: &mut HeaderMap, body: &B, date: impl 
     {
         headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
     }
-}
-
-/// The present time. Each thread writes it once a second.
-pub(super) fn date() -> HeaderValue {
-    thread_local! {
-        static LATEST: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
-    }
-    let now = SystemTime::now();
-    let second = now.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    LATEST.with_borrow_mut(|latest| match latest {
-        Some((written, value)) if *written == second => value.clone(),
-        _ => {
-            let value = HeaderValue::try_from(httpdate::fmt_http_date(now)).expect("a date has nothing but ASCII");
-            *latest = Some((second, value.clone()));
-            value
-        }
-    })
 }
 
 #[cfg(test)]
@@ -75,12 +55,5 @@ mod tests {
         let fields = [("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "1"), ("x-end", "1")];
         assert_eq!(settled(&fields, &Body::Empty), ["date: now", "x-end: 1"]);
         assert_eq!(settled(&[("transfer-encoding", "chunked"), ("upgrade", "x")], &Body::Empty), ["date: now"]);
-    }
-
-    #[test]
-    fn the_date_is_written_as_http_wants_it() {
-        let date = date();
-        let time = httpdate::parse_http_date(date.to_str().expect("ASCII")).expect("a date");
-        assert!(time.elapsed().expect("it is past").as_secs() < 60, "{date:?}");
     }
 }

@@ -18,6 +18,7 @@ use http_body::Body as HttpBody;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::{debug, error};
 
+use super::super::date;
 use super::super::watch::InFlight;
 use super::head;
 use crate::http::early_hints::EarlyHints;
@@ -162,7 +163,7 @@ impl Sending {
         let (mut parts, mut body) = response.into_parts();
         // A piece waits for each stream that its client does not take, and nobody counts those of files.
         body.in_small_pieces();
-        head::settle(&mut parts.headers, &body, head::date);
+        head::settle(&mut parts.headers, &body, date::now);
         let is_empty = body.is_end_stream();
         match respond.send_response(Response::from_parts(parts, ()), is_empty) {
             Ok(stream) if !is_empty => Some(Self {

@@ -1,0 +1,251 @@
+//! HTTP/1.1 with a client, as far as it asks for something and says nothing more: nearly all requests of nearly all
+//! clients.
+//!
+//! hyper serves whatever HTTP/1.1 there is, and is ready for bodies, upgrades and much else at every step; a third of what
+//! a static request costs beside the system went there. So a request that is a head and nothing more is read and answered
+//! here. Whatever else comes is left as it is ([`head::take`]), and hyper takes the connection over from its first byte,
+//! until the connection rests.
+
+mod head;
+mod outgoing;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use ::http::{Method, Response};
+use bytes::{Bytes, BytesMut};
+use http_body::Body as HttpBody;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
+
+use self::head::Framing;
+use self::outgoing::Outgoing;
+use super::accept::{Graceful, Requests, Stack};
+use super::date;
+use super::site::Bounds;
+use super::watch::InFlight;
+use crate::http::hop_by_hop;
+use crate::layers::access_log::LoggedBody;
+
+/// How much is read at once. A head that is larger is hyper's.
+const READ: usize = 8 * 1024;
+
+/// A connection.
+pub(super) struct Connection<T, S: Stack> {
+    stream: T,
+    stack: S,
+    requests: Arc<Requests>,
+    bounds: Arc<Bounds>,
+    /// What was read and is not yet understood.
+    read: BytesMut,
+    /// Where the last head was written, for the next one.
+    spare: Vec<u8>,
+    state: State<S::Future>,
+    is_finishing: bool,
+}
+
+enum State<F> {
+    /// Between two requests.
+    Reading,
+    /// The answer is not there yet.
+    Asking { answer: F, in_flight: InFlight, asked: Asked },
+    /// It is on its way.
+    Answering(Answer),
+    /// It was the last one.
+    Closing,
+    /// Something else has come.
+    Leaving,
+}
+
+/// What of a request counts for the form of its answer.
+#[derive(Debug, Clone, Copy)]
+struct Asked {
+    is_head: bool,
+    is_last: bool,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
+    /// Begins, or goes on behind hyper.
+    pub(super) fn new(stream: T, stack: S, requests: Arc<Requests>, bounds: Arc<Bounds>) -> Self {
+        let (read, spare) = (BytesMut::new(), Vec::new());
+        Self { stream, stack, requests, bounds, read, spare, state: State::Reading, is_finishing: false }
+    }
+
+    /// The stream, to wait for the next request of a connection that rests.
+    pub(super) fn stream(&self) -> &T {
+        &self.stream
+    }
+
+    /// The stream with what has come that is not for here; `None` if the connection has ended.
+    pub(super) fn leave(self) -> Option<(T, Bytes)> {
+        matches!(self.state, State::Leaving).then(|| (self.stream, self.read.freeze()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read.capacity() - self.read.len() < READ / 2 {
+            self.read.reserve(READ);
+        }
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+    }
+
+    /// Ready when a client has gone that waits for its answer. What it says meanwhile is kept for later.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.read.is_empty() && ready!(self.poll_read(cx))? == 0 {
+            return Poll::Ready(Err(io::Error::other("the client has left without its answer")));
+        }
+        Poll::Pending
+    }
+
+    /// Takes the next request off what was read, and asks for its answer.
+    fn ask(&mut self) -> State<S::Future> {
+        let Some(head) = head::take(&mut self.read, &self.bounds.limits) else { return State::Leaving };
+        let asked = Asked {
+            is_head: head.method == Method::HEAD,
+            is_last: self.is_finishing || hop_by_hop::connection_has(&head.headers, "close"),
+        };
+        let (request, in_flight) = self.requests.take_head(head, None);
+        State::Asking { answer: self.stack.call(request), in_flight, asked }
+    }
+
+    fn answer(&mut self, response: Response<LoggedBody>, in_flight: InFlight, asked: Asked) -> Answer {
+        let (head, body) = response.into_parts();
+        let is_last = asked.is_last || self.is_finishing || hop_by_hop::connection_has(&head.headers, "close");
+        let framing = Framing::of(asked.is_head, head.status, &head.headers, body.size_hint().exact());
+        let mut out = Outgoing::new(std::mem::take(&mut self.spare));
+        head::write(out.head(), head.status, &head.headers, framing, is_last, date::now);
+        let remaining = match framing {
+            Framing::Length(length) => Some(length),
+            Framing::Chunked => None,
+            Framing::Untold | Framing::Nothing => Some(0),
+        };
+        let has_ended = remaining == Some(0);
+        Answer { out, body, remaining, has_ended, is_waiting: false, in_flight, is_last }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> {
+    type Error = io::Error;
+
+    fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            self.state = match &mut self.state {
+                State::Reading => {
+                    if self.read.is_empty() && (self.is_finishing || ready!(self.poll_read(cx))? == 0) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.ask()
+                }
+                State::Asking { answer, .. } => {
+                    let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else { return self.poll_gone(cx) };
+                    match std::mem::replace(&mut self.state, State::Closing) {
+                        State::Asking { in_flight, asked, .. } => {
+                            State::Answering(self.answer(response, in_flight, asked))
+                        }
+                        state => state,
+                    }
+                }
+                State::Answering(answer) => match answer.poll_send(cx, &mut self.stream)? {
+                    Poll::Ready(()) => {
+                        self.spare = answer.out.take_buffer();
+                        if answer.is_last { State::Closing } else { State::Reading }
+                    }
+                    Poll::Pending if answer.is_waiting => return self.poll_gone(cx),
+                    Poll::Pending => return Poll::Pending,
+                },
+                State::Closing => return Pin::new(&mut self.stream).poll_shutdown(cx),
+                State::Leaving => return Poll::Ready(Ok(())),
+            };
+        }
+    }
+
+    fn finish(&mut self) {
+        self.is_finishing = true;
+    }
+
+    fn shrink(&mut self) {
+        if matches!(self.state, State::Reading) && self.read.is_empty() {
+            self.read = BytesMut::new();
+            self.spare = Vec::new();
+        }
+    }
+}
+
+/// An answer on its way.
+struct Answer {
+    out: Outgoing,
+    body: LoggedBody,
+    /// How much is still to come of a body with a length.
+    remaining: Option<u64>,
+    has_ended: bool,
+    /// What has come is sent, and more is not there yet.
+    is_waiting: bool,
+    in_flight: InFlight,
+    is_last: bool,
+}
+
+impl Answer {
+    /// Ready when all of it is with the system.
+    fn poll_send<T>(&mut self, cx: &mut Context<'_>, stream: &mut T) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite + Unpin,
+    {
+        loop {
+            // The head waits for what comes of the body at once.
+            self.is_waiting = !self.has_ended && self.out.has_room() && self.poll_piece(cx)?.is_pending();
+            ready!(self.out.poll_write(cx, stream))?;
+            if self.has_ended || self.is_waiting {
+                ready!(Pin::new(&mut *stream).poll_flush(cx))?;
+            }
+            if self.has_ended {
+                self.in_flight.complete();
+                return Poll::Ready(Ok(()));
+            }
+            if self.is_waiting {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Gets the next piece of the body.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let piece = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            // Trailers end at this hop.
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error))),
+            None if self.remaining.is_some() => {
+                return Poll::Ready(Err(io::Error::other("an answer is shorter than its head says")));
+            }
+            None => {
+                self.has_ended = true;
+                self.out.end_chunks();
+                return Poll::Ready(Ok(()));
+            }
+        };
+        match &mut self.remaining {
+            _ if piece.is_empty() => {}
+            None => {
+                self.has_ended = self.body.is_end_stream();
+                self.out.add_chunk(piece, self.has_ended);
+            }
+            Some(remaining) => {
+                let Some(rest) = remaining.checked_sub(piece.len() as u64) else {
+                    return Poll::Ready(Err(io::Error::other("an answer is longer than its head says")));
+                };
+                *remaining = rest;
+                self.has_ended = rest == 0;
+                self.out.add(piece);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.out.unsent() > 0 {
+            self.body.cut(self.out.unsent());
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What is to be written next: a head or the frame of a chunk, a piece of a body, and what ends it.
+
+use std::io::{self, IoSlice, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::AsyncWrite;
+
+/// What ends a piece that is a chunk, and the body with it if it is the last.
+const END: [&[u8]; 2] = [b"\r\n", b"\r\n0\r\n\r\n"];
+
+/// All of it goes out in one system call, if the client takes it.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    before: Vec<u8>,
+    /// How much of `before` is sent.
+    sent: usize,
+    piece: Bytes,
+    after: &'static [u8],
+}
+
+impl Outgoing {
+    /// Begins with an empty buffer, which another answer may have left.
+    pub(super) fn new(mut before: Vec<u8>) -> Self {
+        before.clear();
+        Self { before, ..Self::default() }
+    }
+
+    /// Where the head is written.
+    pub(super) fn head(&mut self) -> &mut Vec<u8> {
+        &mut self.before
+    }
+
+    /// The buffer, for another answer.
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.before)
+    }
+
+    /// How much of a piece is not sent.
+    pub(super) fn unsent(&self) -> usize {
+        self.piece.len()
+    }
+
+    /// Whether a piece can be added: the one before is sent, and what ends it.
+    pub(super) fn has_room(&self) -> bool {
+        self.piece.is_empty() && self.after.is_empty()
+    }
+
+    /// Adds a piece.
+    pub(super) fn add(&mut self, piece: Bytes) {
+        self.piece = piece;
+    }
+
+    /// Adds a piece that is not empty as a chunk (RFC 9112, section 7.1).
+    pub(super) fn add_chunk(&mut self, piece: Bytes, is_last: bool) {
+        write!(self.before, "{:x}\r\n", piece.len()).expect("writing to memory never fails");
+        self.piece = piece;
+        self.after = END[usize::from(is_last)];
+    }
+
+    /// Ends a body in chunks whose last piece was not known to be the last.
+    pub(super) fn end_chunks(&mut self) {
+        self.before.extend_from_slice(&END[1][2..]);
+    }
+
+    /// Ready when all of it is written.
+    pub(super) fn poll_write<T>(&mut self, cx: &mut Context<'_>, stream: &mut T) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite + Unpin,
+    {
+        loop {
+            let mut slices = [IoSlice::new(&[]); 3];
+            let mut count = 0;
+            for part in [&self.before[self.sent..], &self.piece, self.after] {
+                if !part.is_empty() {
+                    slices[count] = IoSlice::new(part);
+                    count += 1;
+                }
+            }
+            if count == 0 {
+                self.before.clear();
+                self.sent = 0;
+                return Poll::Ready(Ok(()));
+            }
+            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.advance(written);
+        }
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        let mut of = |length: usize| {
+            let part = written.min(length);
+            written -= part;
+            part
+        };
+        self.sent += of(self.before.len() - self.sent);
+        self.piece.advance(of(self.piece.len()));
+        self.after = &self.after[of(self.after.len())..];
+        if self.piece.is_empty() {
+            // An empty rest would hold the whole of it in memory.
+            self.piece = Bytes::new();
+        }
+    }
+}
