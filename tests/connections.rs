@@ -124,6 +124,45 @@ async fn half_a_head_that_came_with_the_request_before_is_not_lost() {
 }
 
 #[tokio::test]
+async fn whatever_comes_on_one_connection_is_answered_in_its_order() {
+    let app = App::new(|mut connection| async move {
+        while let Some(request) = connection.request().await {
+            let target = request.split(' ').nth(1).unwrap().to_owned();
+            // The length is not known, and neither of the two halves is the whole.
+            let (begin, end) = target.split_at(2);
+            let sizes = (begin.len(), end.len());
+            let answer = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            connection.send(&format!("{answer}{:x}\r\n{begin}\r\n", sizes.0)).await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            connection.send(&format!("{:x}\r\n{end}\r\n0\r\n\r\n", sizes.1)).await;
+        }
+    })
+    .await;
+    let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let post = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc");
+    let chunks = |path: &str| {
+        format!("PUT {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    };
+    let all = [get("/one"), get("/-/live"), get("/two"), post("/three"), get("/-/live"), get("/four"), chunks("/five")]
+        .concat()
+        + &get("/six");
+    let expected = ["/one", "alive\n", "/two", "/three", "alive\n", "/four", "/five", "/six"];
+    // All at once, and in pieces that end anywhere.
+    for width in [all.len(), 100, 7] {
+        let mut connection = Connection::open(server.address()).await;
+        for piece in all.as_bytes().chunks(width) {
+            connection.send(piece).await;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        for expected in expected {
+            let answer = connection.answer().await.unwrap();
+            assert_eq!((answer.status, &*answer.text()), (200, expected), "{width} bytes at a time");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_comes_after_its_answer_is_never_taken_for_a_request() {
     let server = TestServer::start("").await;
     let mut connection = Connection::open(server.address()).await;

@@ -30,13 +30,13 @@ use tower::Service;
 use tracing::field::display;
 use tracing::{debug, warn};
 
-use super::{http1, http2};
 use super::linger::Lingering;
 use super::listen::{Accepting, Moving, Peer, Stream};
 use super::proxy_protocol;
 use super::site::{Bounds, Live, Site};
 use super::watch::{Activity, Heads, InFlight, REST, Verdict, Watched, WatchedBody};
 use super::workers::Place;
+use super::{http1, http2};
 use crate::config::TimeoutsConfig;
 use crate::http::body::{Body, BodyError};
 use crate::http::early_hints::EarlyHints;
@@ -417,7 +417,8 @@ impl<S: Stack> Door<S> {
         match protocol {
             Protocol::Http1 => self.converse_http1(stream, Arc::new(requests), bounds).await,
             Protocol::Http2 => {
-                let connection = http2::Connection::new(stream, self.stack.clone(), requests, &bounds, activity.clone());
+                let connection =
+                    http2::Connection::new(stream, self.stack.clone(), requests, &bounds, activity.clone());
                 let mut connection = Box::new(connection);
                 let ended = Box::pin(self.watch(&mut *connection, Heads::Untimed, &bounds.timeouts, &activity)).await;
                 ended.map(drop).map_err(|error| error.to_string())

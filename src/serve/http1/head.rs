@@ -21,9 +21,11 @@ type Place = (usize, usize);
 /// Takes a request off the front of what was read, if it is whole, and a head and nothing more, and nothing about it is
 /// odd. All else stays for hyper to read from its first byte: what has a body or wants to become another protocol,
 /// HTTP/1.0, what is malformed or too large, and what has not come to its end.
-pub(super) fn take(buffer: &mut BytesMut, limits: &LimitsConfig) -> Option<Parts> {
+///
+/// With it comes whether its client wants no further answer on this connection.
+pub(super) fn take(buffer: &mut BytesMut, limits: &LimitsConfig) -> Option<(Parts, bool)> {
     let mut places = [(Place::default(), Place::default()); MOST_FIELDS];
-    let (length, method, target, count) = {
+    let (length, method, target, count, is_last) = {
         let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
         let mut request = httparse::Request::new(&mut []);
         let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(buffer, &mut fields) else { return None };
@@ -42,7 +44,8 @@ pub(super) fn take(buffer: &mut BytesMut, limits: &LimitsConfig) -> Option<Parts
         for (slot, field) in places.iter_mut().zip(&*request.headers) {
             *slot = (place(field.name.as_bytes()), place(field.value));
         }
-        (length, method, place(request.path?.as_bytes()), request.headers.len())
+        let is_last = request.headers.iter().any(|field| is_connection(field.name) && says_close(field.value));
+        (length, method, place(request.path?.as_bytes()), request.headers.len(), is_last)
     };
     let head = buffer.split_to(length).freeze();
     let parts = parts(method, target, &places[..count], &head);
@@ -51,7 +54,16 @@ pub(super) fn take(buffer: &mut BytesMut, limits: &LimitsConfig) -> Option<Parts
         whole.unsplit(std::mem::take(buffer));
         *buffer = whole;
     }
-    parts
+    Some((parts?, is_last))
+}
+
+fn is_connection(name: &str) -> bool {
+    name.eq_ignore_ascii_case(CONNECTION.as_str())
+}
+
+/// Whether a `Connection` field says that no further message comes (RFC 9112, section 9.6).
+fn says_close(value: &[u8]) -> bool {
+    value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Whether a field is a sign of something that hyper shall deal with.
@@ -108,47 +120,187 @@ impl Framing {
 }
 
 /// Writes the head of an answer, with what belongs to this connection: how the body is framed, whether a further
-/// request may follow, and the date.
+/// request may follow, and the date. Returns whether none may: because `is_last` says so, or the answer.
 pub(super) fn write(
     out: &mut Vec<u8>,
     status: StatusCode,
     headers: &HeaderMap,
     framing: Framing,
-    is_last: bool,
+    mut is_last: bool,
     date: impl FnOnce() -> HeaderValue,
-) {
-    let mut line = |parts: [&[u8]; 4]| parts.into_iter().for_each(|part| out.extend_from_slice(part));
-    match status {
-        StatusCode::OK => line([b"HTTP/1.1 200 OK\r\n", b"", b"", b""]),
-        _ => {
-            let reason = status.canonical_reason().unwrap_or_default();
-            line([b"HTTP/1.1 ", status.as_str().as_bytes(), b" ", reason.as_bytes()]);
-            line([b"\r\n", b"", b"", b""]);
-        }
+) -> bool {
+    // Room for all of it most often, so that it need not be moved while it grows.
+    out.reserve(64 * (headers.len() + 3));
+    if status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
     let (mut has_length, mut has_date) = (framing == Framing::Nothing, false);
     for (name, value) in headers {
         match *name {
-            CONNECTION | TRANSFER_ENCODING => continue,
+            CONNECTION => {
+                is_last |= says_close(value.as_bytes());
+                continue;
+            }
+            TRANSFER_ENCODING => continue,
             CONTENT_LENGTH if has_length || framing == Framing::Chunked => continue,
             CONTENT_LENGTH => has_length = true,
             DATE => has_date = true,
             _ => {}
         }
-        line([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"]);
+        line(out, name.as_str(), value.as_bytes());
     }
     match framing {
         Framing::Length(length) if !has_length => {
-            line([b"content-length: ", length.to_string().as_bytes(), b"\r\n", b""]);
+            line(out, CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
         }
-        Framing::Chunked => line([b"transfer-encoding: chunked\r\n", b"", b"", b""]),
+        Framing::Chunked => line(out, TRANSFER_ENCODING.as_str(), b"chunked"),
         _ => {}
     }
     if is_last {
-        line([b"connection: close\r\n", b"", b"", b""]);
+        line(out, CONNECTION.as_str(), b"close");
     }
     if !has_date {
-        line([b"date: ", date().as_bytes(), b"\r\n", b""]);
+        line(out, DATE.as_str(), date().as_bytes());
     }
-    line([b"\r\n", b"", b"", b""]);
+    out.extend_from_slice(b"\r\n");
+    is_last
+}
+
+fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is taken of some bytes, and what stays.
+    fn taken(bytes: &str) -> (Option<(Parts, bool)>, String) {
+        let mut buffer = BytesMut::from(bytes.as_bytes());
+        let taken = take(&mut buffer, &LimitsConfig::default());
+        (taken, String::from_utf8(buffer.to_vec()).expect("ASCII"))
+    }
+
+    #[test]
+    fn a_request_that_is_a_head_alone_is_taken_and_what_follows_stays() {
+        let (taken, rest) =
+            taken("GET /a?b=c HTTP/1.1\r\nHost: a.test\r\nX-Two: 1\r\nX-Two:  2 \r\nX-None:\r\n\r\nGET /");
+        let (parts, is_last) = taken.expect("it is usual");
+        assert_eq!(
+            (parts.method, parts.version, parts.uri.to_string()),
+            (Method::GET, Version::HTTP_11, "/a?b=c".into())
+        );
+        let fields: Vec<_> = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+        let expected: [(_, &[u8]); 4] = [("host", b"a.test"), ("x-two", b"1"), ("x-two", b"2"), ("x-none", b"")];
+        assert_eq!(fields, expected);
+        assert_eq!((is_last, &*rest), (false, "GET /"));
+    }
+
+    #[test]
+    fn what_is_anything_else_stays_as_it_is() {
+        let field = |field: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\nrest");
+        let many: String = (0..70).map(|n| format!("X-{n}: 1\r\n")).collect();
+        for bytes in [
+            "GET / HTTP/1.1\r\nHost: a\r\n",
+            "G",
+            "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
+            "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+            "GET http:// HTTP/1.1\r\nHost: a\r\n\r\nrest",
+            &field("Content-Length: 0"),
+            &field("content-LENGTH: 4"),
+            &field("Transfer-Encoding: chunked"),
+            &field("transfer-encoding:"),
+            &field("Upgrade: websocket"),
+            &field("Expect: 100-continue"),
+            &field(" folded"),
+            &field("X: a\0b"),
+            &field(&many),
+            &field(&format!("X-Long: {}", "a".repeat(40_000))),
+        ] {
+            let (taken, rest) = taken(bytes);
+            assert_eq!(rest, bytes);
+            assert!(taken.is_none(), "{bytes:?} was taken");
+        }
+    }
+
+    #[test]
+    fn a_client_that_wants_no_further_answer_says_so() {
+        for (value, expected) in
+            [("close", true), ("keep-alive", false), ("x, Close ,y", true), ("closed", false), ("", false)]
+        {
+            let (taken, _) = taken(&format!("GET / HTTP/1.1\r\nHost: a\r\nconnection: {value}\r\n\r\n"));
+            assert_eq!(taken.expect("it is usual").1, expected, "for {value:?}");
+        }
+    }
+
+    fn written(
+        status: u16,
+        fields: &[(&'static str, &'static str)],
+        framing: Framing,
+        is_last: bool,
+    ) -> (String, bool) {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let status = StatusCode::from_u16(status).expect("a status");
+        let mut out = Vec::new();
+        let is_last = write(&mut out, status, &headers, framing, is_last, || HeaderValue::from_static("now"));
+        (String::from_utf8(out).expect("ASCII").replace("\r\n", "|"), is_last)
+    }
+
+    #[test]
+    fn a_head_says_how_its_body_is_framed() {
+        let length = [("content-length", "4")];
+        for (status, fields, framing, expected) in [
+            (200, &length[..], Framing::Length(4), "HTTP/1.1 200 OK|content-length: 4|date: now||"),
+            (404, &[], Framing::Length(4), "HTTP/1.1 404 Not Found|content-length: 4|date: now||"),
+            (200, &[], Framing::Length(0), "HTTP/1.1 200 OK|content-length: 0|date: now||"),
+            (200, &[], Framing::Chunked, "HTTP/1.1 200 OK|transfer-encoding: chunked|date: now||"),
+            (200, &length, Framing::Untold, "HTTP/1.1 200 OK|content-length: 4|date: now||"),
+            (200, &[], Framing::Untold, "HTTP/1.1 200 OK|date: now||"),
+            (304, &length, Framing::Nothing, "HTTP/1.1 304 Not Modified|date: now||"),
+            (599, &[], Framing::Nothing, "HTTP/1.1 599 |date: now||"),
+            (200, &[("date", "then")], Framing::Nothing, "HTTP/1.1 200 OK|date: then||"),
+            (200, &[("transfer-encoding", "gzip")], Framing::Nothing, "HTTP/1.1 200 OK|date: now||"),
+        ] {
+            assert_eq!(written(status, fields, framing, false), (expected.to_owned(), false));
+        }
+    }
+
+    #[test]
+    fn the_last_answer_says_that_it_is() {
+        let expected = ("HTTP/1.1 200 OK|connection: close|date: now||".to_owned(), true);
+        assert_eq!(written(200, &[], Framing::Nothing, true), expected);
+        for value in ["close", "x, CLOSE"] {
+            assert_eq!(written(200, &[("connection", value)], Framing::Nothing, false), expected);
+        }
+        assert!(!written(200, &[("connection", "keep-alive")], Framing::Nothing, false).1);
+    }
+
+    #[test]
+    fn a_body_has_the_length_that_is_known_or_else_the_one_that_is_said() {
+        let said = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static("7"))]);
+        let none = HeaderMap::new();
+        for (is_head, status, headers, length, expected) in [
+            (false, StatusCode::OK, &none, Some(4), Framing::Length(4)),
+            (false, StatusCode::OK, &said, None, Framing::Length(7)),
+            (false, StatusCode::OK, &none, None, Framing::Chunked),
+            (true, StatusCode::OK, &said, Some(0), Framing::Untold),
+            (true, StatusCode::NOT_MODIFIED, &said, Some(0), Framing::Nothing),
+            (false, StatusCode::NO_CONTENT, &none, None, Framing::Nothing),
+        ] {
+            assert_eq!(Framing::of(is_head, status, headers, length), expected);
+        }
+    }
 }

@@ -26,7 +26,6 @@ use super::accept::{Graceful, Requests, Stack};
 use super::date;
 use super::site::Bounds;
 use super::watch::InFlight;
-use crate::http::hop_by_hop;
 use crate::layers::access_log::LoggedBody;
 
 /// How much is read at once. A head that is larger is hyper's.
@@ -98,23 +97,24 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
         Poll::Pending
     }
 
-    /// Takes the next request off what was read, and asks for its answer.
-    fn ask(&mut self) -> State<S::Future> {
-        let Some(head) = head::take(&mut self.read, &self.bounds.limits) else { return State::Leaving };
-        let asked = Asked {
-            is_head: head.method == Method::HEAD,
-            is_last: self.is_finishing || hop_by_hop::connection_has(&head.headers, "close"),
-        };
+    /// Takes the next request off what was read, and asks for its answer, which most often is there at once.
+    fn ask(&mut self, cx: &mut Context<'_>) -> State<S::Future> {
+        let Some((head, is_last)) = head::take(&mut self.read, &self.bounds.limits) else { return State::Leaving };
+        let asked = Asked { is_head: head.method == Method::HEAD, is_last };
         let (request, in_flight) = self.requests.take_head(head, None);
-        State::Asking { answer: self.stack.call(request), in_flight, asked }
+        let mut answer = self.stack.call(request);
+        match Pin::new(&mut answer).poll(cx) {
+            Poll::Ready(Ok(response)) => State::Answering(self.answer(response, in_flight, asked)),
+            Poll::Pending => State::Asking { answer, in_flight, asked },
+        }
     }
 
     fn answer(&mut self, response: Response<LoggedBody>, in_flight: InFlight, asked: Asked) -> Answer {
         let (head, body) = response.into_parts();
-        let is_last = asked.is_last || self.is_finishing || hop_by_hop::connection_has(&head.headers, "close");
         let framing = Framing::of(asked.is_head, head.status, &head.headers, body.size_hint().exact());
         let mut out = Outgoing::new(std::mem::take(&mut self.spare));
-        head::write(out.head(), head.status, &head.headers, framing, is_last, date::now);
+        let may_be_last = asked.is_last || self.is_finishing;
+        let is_last = head::write(out.head(), head.status, &head.headers, framing, may_be_last, date::now);
         let remaining = match framing {
             Framing::Length(length) => Some(length),
             Framing::Chunked => None,
@@ -135,7 +135,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
                     if self.read.is_empty() && (self.is_finishing || ready!(self.poll_read(cx))? == 0) {
                         return Poll::Ready(Ok(()));
                     }
-                    self.ask()
+                    let next = self.ask(cx);
+                    if let State::Asking { .. } = next {
+                        self.state = next;
+                        return self.poll_gone(cx);
+                    }
+                    next
                 }
                 State::Asking { answer, .. } => {
                     let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else { return self.poll_gone(cx) };

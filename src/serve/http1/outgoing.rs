@@ -106,3 +106,63 @@ impl Outgoing {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    /// Takes so many bytes at a time.
+    struct Narrow(usize, Vec<u8>);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let length = self.0.min(bytes.len());
+            self.1.extend_from_slice(&bytes[..length]);
+            Poll::Ready(Ok(length))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            self.poll_write(cx, &all)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn all_of_it_is_written_in_order_however_little_is_taken_at_a_time() {
+        let mut cx = Context::from_waker(Waker::noop());
+        for width in [1, 2, 3, 5, 100] {
+            let mut stream = Narrow(width, Vec::new());
+            let mut out = Outgoing::new(b"what was left".to_vec());
+            out.head().extend_from_slice(b"head ");
+            let mut write = |out: &mut Outgoing| {
+                assert!(matches!(out.poll_write(&mut cx, &mut stream), Poll::Ready(Ok(()))));
+                assert!(out.has_room() && out.unsent() == 0);
+            };
+            write(&mut out);
+            out.add(Bytes::from_static(b"piece "));
+            assert!(!out.has_room() && out.unsent() == 6);
+            write(&mut out);
+            out.add_chunk(Bytes::from_static(b"a chunk of 17 by."), false);
+            write(&mut out);
+            out.add_chunk(Bytes::from_static(b"last"), true);
+            write(&mut out);
+            out.end_chunks();
+            write(&mut out);
+            let expected = "head piece 11\r\na chunk of 17 by.\r\n4\r\nlast\r\n0\r\n\r\n0\r\n\r\n";
+            assert_eq!(String::from_utf8(stream.1).expect("ASCII"), expected, "{width} at a time");
+        }
+    }
+}
