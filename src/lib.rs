@@ -26,14 +26,14 @@
 //!
 //! A static request:
 //! ```text
-//! serve::accept -> (proxy_protocol, tls) -> hyper, or http2 -> serve::stack -> layers inward
+//! serve::accept -> (proxy_protocol, tls) -> http1 or hyper, or http2 -> serve::stack -> layers inward
 //!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::accept, encoding, conditional, range)
 //!        -> respond (kinds: the headers that many files share)
-//! -> layers outward -> hyper, or http2 -> socket
+//! -> layers outward -> http1 or hyper, or http2 -> socket
 //! ```
 //! A proxied request:
 //! ```text
-//! serve::accept -> (proxy_protocol, tls) -> hyper, or http2 -> serve::stack -> layers inward
+//! serve::accept -> (proxy_protocol, tls) -> http1 or hyper, or http2 -> serve::stack -> layers inward
 //!   -> upstream: routes (which application) -> gather (the whole body; storage)
 //!        -> request (http::forwarded, hop_by_hop; uwsgi) -> pool -> servers (balance, standing, checks)
 //!        -> hold (while nobody is there) -> connect
@@ -44,8 +44,9 @@
 //!        what the application says before its answer -> http::early_hints -> http2
 //!   -> files::send_file: if the answer names a file instead of being one; else layers::compression
 //!   -> header rules -> assets::preloads: what a page announces with its stylesheets
-//! -> layers outward -> hyper, or http2 -> socket
+//! -> layers outward -> http1 or hyper, or http2 -> socket
 //! ```
+//! `http1` has the requests that come whole; whatever else comes over HTTP/1.1, hyper reads.
 //! Before either, [`gate`] decides who may come in at all.
 //! An upload: `serve::stack -> files::media -> beneath (open) -> choose -> respond`. Files that the application hands
 //! over go the same way.

@@ -132,25 +132,28 @@ impl Requests {
     {
         let Some(body) = body.filter(|body| !body.is_end_stream()) else {
             self.activity.give_back_much();
-            return self.take_head(head, early_hints);
+            return self.take_whole(head, Body::Empty, early_hints);
         };
         // What is without a body has no end to be unsure of, and is not looked at.
         request_rules::restore_lengths(&mut head, &self.activity.take_written());
         self.activity.body_comes();
         self.activity.note_chunks(head.headers.contains_key(TRANSFER_ENCODING));
         let body = Body::stream(Lingering::new(body, &head.headers, self.linger, self.activity.clone()));
-        let (request, in_flight) = self.take_head(head, early_hints);
-        (Request { body, ..request }, in_flight)
+        self.take_whole(head, body, early_hints)
     }
 
-    /// The same for a request without a body.
-    pub(super) fn take_head(&self, mut head: Parts, early_hints: Option<EarlyHints>) -> (Request, InFlight) {
+    /// The same for a request of which nothing more comes, or whatever does is seen to.
+    pub(super) fn take_whole(
+        &self,
+        mut head: Parts,
+        body: Body,
+        early_hints: Option<EarlyHints>,
+    ) -> (Request, InFlight) {
         if self.is_opaque {
             forwarded::forget(&mut head.headers);
         }
         let id = RequestId(fastrand::u128(..));
-        let request = Request { head, body: Body::Empty, client: self.client.clone(), id, early_hints };
-        (request, self.activity.request())
+        (Request { head, body, client: self.client.clone(), id, early_hints }, self.activity.request())
     }
 }
 
@@ -426,7 +429,7 @@ impl<S: Stack> Door<S> {
         }
     }
 
-    /// What comes as a head alone is answered by [`http1`]. From whatever else on, hyper has the connection until it
+    /// A request that comes whole is answered by [`http1`]. From whatever else on, hyper has the connection until it
     /// rests.
     async fn converse_http1<T>(
         &self,

@@ -18,47 +18,47 @@ const MOST_FIELDS: usize = 64;
 /// From where to where something goes in a head.
 type Place = (usize, usize);
 
-/// Takes a request off the front of what was read, if it is whole, and a head and nothing more, and nothing about it is
-/// odd. All else stays for hyper to read from its first byte: what has a body or wants to become another protocol,
-/// HTTP/1.0, what is malformed or too large, and what has not come to its end.
-///
-/// With it comes whether its client wants no further answer on this connection.
-pub(super) fn take(buffer: &mut BytesMut, limits: &LimitsConfig) -> Option<(Parts, bool)> {
-    let mut places = [(Place::default(), Place::default()); MOST_FIELDS];
-    let (length, method, target, count, is_last) = {
-        let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-        let mut request = httparse::Request::new(&mut []);
-        let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(buffer, &mut fields) else { return None };
-        let method = Method::from_bytes(request.method?.as_bytes()).ok()?;
-        let is_usual = request.version == Some(1)
-            && method != Method::CONNECT
-            && length <= limits.header_size.as_usize()
-            && request.headers.len() <= limits.header_count.get();
-        if !is_usual || request.headers.iter().any(|field| is_hypers(field.name)) {
-            return None;
-        }
-        let place = |part: &[u8]| {
-            let begin = part.as_ptr() as usize - buffer.as_ptr() as usize;
-            (begin, begin + part.len())
-        };
-        for (slot, field) in places.iter_mut().zip(&*request.headers) {
-            *slot = (place(field.name.as_bytes()), place(field.value));
-        }
-        let is_last = request.headers.iter().any(|field| is_connection(field.name) && says_close(field.value));
-        (length, method, place(request.path?.as_bytes()), request.headers.len(), is_last)
-    };
-    let head = buffer.split_to(length).freeze();
-    let parts = parts(method, target, &places[..count], &head);
-    if parts.is_none() {
-        let mut whole = BytesMut::from(head);
-        whole.unsplit(std::mem::take(buffer));
-        *buffer = whole;
-    }
-    Some((parts?, is_last))
+/// A request that has come whole.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) head: Parts,
+    pub(super) body: Bytes,
+    /// Its client wants no further answer on this connection.
+    pub(super) is_last: bool,
 }
 
-fn is_connection(name: &str) -> bool {
-    name.eq_ignore_ascii_case(CONNECTION.as_str())
+/// What is to be known of a head before it is taken.
+#[derive(Default)]
+struct Signs {
+    /// What hyper shall deal with.
+    is_odd: bool,
+    /// The length of the body.
+    length: Option<usize>,
+    is_last: bool,
+}
+
+impl Signs {
+    fn see(&mut self, name: &str, value: &[u8]) {
+        // Few fields have a name as long as one of these.
+        match name.len() {
+            6 => self.is_odd |= name.eq_ignore_ascii_case(EXPECT.as_str()),
+            7 => self.is_odd |= name.eq_ignore_ascii_case(UPGRADE.as_str()),
+            10 if name.eq_ignore_ascii_case(CONNECTION.as_str()) => self.is_last |= says_close(value),
+            14 if name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str()) => {
+                let length = plain_number(value);
+                self.is_odd |= length.is_none() || self.length.is_some();
+                self.length = length;
+            }
+            17 => self.is_odd |= name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str()),
+            _ => {}
+        }
+    }
+}
+
+/// A number of digits alone, few enough for what is in a buffer.
+fn plain_number(value: &[u8]) -> Option<usize> {
+    let is_plain = (1..=9).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(value).ok().filter(|_| is_plain)?.parse().ok()
 }
 
 /// Whether a `Connection` field says that no further message comes (RFC 9112, section 9.6).
@@ -66,16 +66,47 @@ fn says_close(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Whether a field is a sign of something that hyper shall deal with.
-fn is_hypers(name: &str) -> bool {
-    // Few fields have a name as long as one of these.
-    match name.len() {
-        6 => name.eq_ignore_ascii_case(EXPECT.as_str()),
-        7 => name.eq_ignore_ascii_case(UPGRADE.as_str()),
-        14 => name.eq_ignore_ascii_case(CONTENT_LENGTH.as_str()),
-        17 => name.eq_ignore_ascii_case(TRANSFER_ENCODING.as_str()),
-        _ => false,
+/// Takes a request off the front of what was read, if it is there to its end and nothing about it is odd. All else stays
+/// for hyper to read from its first byte: a body that is still to come or is in chunks, what wants to become another
+/// protocol, HTTP/1.0, what is malformed or too large, and a head that has not come to its end.
+pub(super) fn take(buffer: &mut BytesMut, limits: &LimitsConfig) -> Option<Taken> {
+    let mut places = [(Place::default(), Place::default()); MOST_FIELDS];
+    let mut signs = Signs::default();
+    let (length, method, target, count) = {
+        let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(buffer, &mut fields) else { return None };
+        let place = |part: &[u8]| {
+            let begin = part.as_ptr() as usize - buffer.as_ptr() as usize;
+            (begin, begin + part.len())
+        };
+        for (slot, field) in places.iter_mut().zip(&*request.headers) {
+            signs.see(field.name, field.value);
+            *slot = (place(field.name.as_bytes()), place(field.value));
+        }
+        let method = Method::from_bytes(request.method?.as_bytes()).ok()?;
+        let is_usual = request.version == Some(1)
+            && method != Method::CONNECT
+            && length <= limits.header_size.as_usize()
+            && request.headers.len() <= limits.header_count.get();
+        if !is_usual || signs.is_odd {
+            return None;
+        }
+        (length, method, place(request.path?.as_bytes()), request.headers.len())
+    };
+    let body = signs.length.unwrap_or(0);
+    if buffer.len() - length < body {
+        return None;
     }
+    let head = buffer.split_to(length).freeze();
+    let Some(parts) = parts(method, target, &places[..count], &head) else {
+        let mut whole = BytesMut::from(head);
+        whole.unsplit(std::mem::take(buffer));
+        *buffer = whole;
+        return None;
+    };
+    let body = if body == 0 { Bytes::new() } else { buffer.split_to(body).freeze() };
+    Some(Taken { head: parts, body, is_last: signs.is_last })
 }
 
 /// The parts of a head, all of which go on using its bytes.
@@ -184,17 +215,17 @@ mod tests {
     use super::*;
 
     /// What is taken of some bytes, and what stays.
-    fn taken(bytes: &str) -> (Option<(Parts, bool)>, String) {
+    fn taken(bytes: &str) -> (Option<Taken>, String) {
         let mut buffer = BytesMut::from(bytes.as_bytes());
         let taken = take(&mut buffer, &LimitsConfig::default());
         (taken, String::from_utf8(buffer.to_vec()).expect("ASCII"))
     }
 
     #[test]
-    fn a_request_that_is_a_head_alone_is_taken_and_what_follows_stays() {
+    fn a_request_that_is_whole_is_taken_and_what_follows_stays() {
         let (taken, rest) =
             taken("GET /a?b=c HTTP/1.1\r\nHost: a.test\r\nX-Two: 1\r\nX-Two:  2 \r\nX-None:\r\n\r\nGET /");
-        let (parts, is_last) = taken.expect("it is usual");
+        let Taken { head: parts, body, is_last } = taken.expect("it is usual");
         assert_eq!(
             (parts.method, parts.version, parts.uri.to_string()),
             (Method::GET, Version::HTTP_11, "/a?b=c".into())
@@ -202,7 +233,7 @@ mod tests {
         let fields: Vec<_> = parts.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let expected: [(_, &[u8]); 4] = [("host", b"a.test"), ("x-two", b"1"), ("x-two", b"2"), ("x-none", b"")];
         assert_eq!(fields, expected);
-        assert_eq!((is_last, &*rest), (false, "GET /"));
+        assert_eq!((body.len(), is_last, &*rest), (0, false, "GET /"));
     }
 
     #[test]
@@ -216,8 +247,13 @@ mod tests {
             "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
             "GET http:// HTTP/1.1\r\nHost: a\r\n\r\nrest",
-            &field("Content-Length: 0"),
-            &field("content-LENGTH: 4"),
+            &field("Content-Length: 5"),
+            &field("content-LENGTH: +4"),
+            &field("Content-Length: 4, 4"),
+            &field("Content-Length: 4\r\nContent-Length: 4"),
+            &field("Content-Length: 0\r\nTransfer-Encoding: chunked"),
+            &field("Content-Length:"),
+            &field("Content-Length: 10000000000"),
             &field("Transfer-Encoding: chunked"),
             &field("transfer-encoding:"),
             &field("Upgrade: websocket"),
@@ -234,12 +270,22 @@ mod tests {
     }
 
     #[test]
+    fn a_body_that_has_come_with_its_head_is_taken_along() {
+        for (length, expected, left) in [(0, "", "bodynext"), (4, "body", "next"), (8, "bodynext", "")] {
+            let (taken, rest) = taken(&format!("POST / HTTP/1.1\r\nContent-length: {length}\r\n\r\nbodynext"));
+            let taken = taken.expect("it is whole");
+            assert_eq!((&*taken.body, &*rest), (expected.as_bytes(), left));
+            assert_eq!(taken.head.headers[CONTENT_LENGTH], *length.to_string());
+        }
+    }
+
+    #[test]
     fn a_client_that_wants_no_further_answer_says_so() {
         for (value, expected) in
             [("close", true), ("keep-alive", false), ("x, Close ,y", true), ("closed", false), ("", false)]
         {
             let (taken, _) = taken(&format!("GET / HTTP/1.1\r\nHost: a\r\nconnection: {value}\r\n\r\n"));
-            assert_eq!(taken.expect("it is usual").1, expected, "for {value:?}");
+            assert_eq!(taken.expect("it is usual").is_last, expected, "for {value:?}");
         }
     }
 

@@ -1,8 +1,7 @@
-//! HTTP/1.1 with a client, as far as it asks for something and says nothing more: nearly all requests of nearly all
-//! clients.
+//! HTTP/1.1 with a client, as far as a request comes whole: nearly all requests of nearly all clients.
 //!
 //! hyper serves whatever HTTP/1.1 there is, and is ready for bodies, upgrades and much else at every step; a third of what
-//! a static request costs beside the system went there. So a request that is a head and nothing more is read and answered
+//! a static request costs beside the system went there. So a request that is there to its end when it is read is answered
 //! here. Whatever else comes is left as it is ([`head::take`]), and hyper takes the connection over from its first byte,
 //! until the connection rests.
 
@@ -28,7 +27,7 @@ use super::site::Bounds;
 use super::watch::InFlight;
 use crate::layers::access_log::LoggedBody;
 
-/// How much is read at once. A head that is larger is hyper's.
+/// How much is read at once. A request that is larger is hyper's.
 const READ: usize = 8 * 1024;
 
 /// A connection.
@@ -99,9 +98,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
 
     /// Takes the next request off what was read, and asks for its answer, which most often is there at once.
     fn ask(&mut self, cx: &mut Context<'_>) -> State<S::Future> {
-        let Some((head, is_last)) = head::take(&mut self.read, &self.bounds.limits) else { return State::Leaving };
-        let asked = Asked { is_head: head.method == Method::HEAD, is_last };
-        let (request, in_flight) = self.requests.take_head(head, None);
+        let Some(taken) = head::take(&mut self.read, &self.bounds.limits) else { return State::Leaving };
+        let asked = Asked { is_head: taken.head.method == Method::HEAD, is_last: taken.is_last };
+        let (request, in_flight) = self.requests.take_whole(taken.head, taken.body.into(), None);
         let mut answer = self.stack.call(request);
         match Pin::new(&mut answer).poll(cx) {
             Poll::Ready(Ok(response)) => State::Answering(self.answer(response, in_flight, asked)),

@@ -1,9 +1,9 @@
 //! HTTP/2 with a client: a connection, from its preface to its end.
 //!
-//! hyper serves HTTP/1.1. HTTP/2 is served here, on the library that hyper stands on itself, because hyper cannot send
-//! what comes before an answer (`103 Early Hints`), and hides whether a client takes what is sent on a stream. The rules
-//! of the protocol, the windows and the order of the streams are the library's. `stream` answers one request,
-//! `received` is its body, and [`mod@gather`] writes what all of them have to say.
+//! It is served on the library that hyper stands on itself, because hyper cannot send what comes before an answer
+//! (`103 Early Hints`), and hides whether a client takes what is sent on a stream. The rules of the protocol, the
+//! windows and the order of the streams are the library's. `stream` answers one request, `received` is its body, and
+//! [`mod@gather`] writes what all of them have to say.
 
 pub mod gather;
 mod head;
