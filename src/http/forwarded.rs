@@ -11,9 +11,11 @@
 //! is. Where both are believed, the older ones are read first.
 
 use std::borrow::Cow;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use ::http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use bytes::BufMut as _;
 
 use super::{Client, RequestId, Scheme};
 
@@ -242,20 +244,37 @@ impl Lines for HeaderMap {
 /// been weighed in [`origin`], and every reader of the list who counts from either end finds the same.
 pub fn write(lines: &mut impl Lines, host: Option<&HeaderValue>, client: &Client, id: RequestId) {
     if let Some(address) = client.address {
-        let address = address.to_canonical().to_string();
-        lines.add(&X_REAL_IP, address.as_bytes());
-        lines.add(&X_FORWARDED_FOR, address.as_bytes());
+        let mut room = [0; LONGEST_ADDRESS];
+        let address = written(address.to_canonical(), &mut room);
+        lines.add(&X_REAL_IP, address);
+        lines.add(&X_FORWARDED_FOR, address);
     }
     lines.add(&X_FORWARDED_PROTO, client.scheme.as_str().as_bytes());
     if let Some(host) = host {
-        match public_port(host, client.scheme) {
-            443 => lines.add(&X_FORWARDED_PORT, b"443"),
-            80 => lines.add(&X_FORWARDED_PORT, b"80"),
-            port => lines.add(&X_FORWARDED_PORT, port.to_string().as_bytes()),
-        }
+        let port = public_port(host, client.scheme);
+        lines.add(&X_FORWARDED_PORT, itoa::Buffer::new().format(port).as_bytes());
         lines.add(&X_FORWARDED_HOST, host.as_bytes());
     }
-    lines.add(&X_REQUEST_ID, id.to_string().as_bytes());
+    lines.add(&X_REQUEST_ID, &id.digits());
+}
+
+/// The longest there is: `255.255.255.255`, or an IPv6 address of eight groups.
+const LONGEST_ADDRESS: usize = 39;
+
+/// An address as text. `core::fmt` takes long for one of IPv4, which nearly every request has.
+fn written(address: IpAddr, room: &mut [u8; LONGEST_ADDRESS]) -> &[u8] {
+    let mut left = &mut room[..];
+    match address {
+        IpAddr::V4(address) => {
+            for (place, octet) in address.octets().into_iter().enumerate() {
+                left.put_slice(if place > 0 { b"." } else { b"" });
+                left.put_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => write!(left, "{address}").expect("there is room for the longest"),
+    }
+    let length = LONGEST_ADDRESS - left.len();
+    &room[..length]
 }
 
 /// Tells the application the same in `Forwarded`, as one element.
@@ -287,8 +306,9 @@ pub fn write_start(lines: &mut impl Lines, start: &RequestStart) {
 /// The port that the client has in its address bar. Our own local port is another one behind a
 /// balancer or in a container, and Django compares the port when it checks the origin of a form.
 pub fn public_port(host: &HeaderValue, scheme: Scheme) -> u16 {
-    let written = host.to_str().ok().and_then(|host| host.rsplit_once(':')).and_then(|(_, port)| port.parse().ok());
-    written.unwrap_or(match scheme {
+    let host = host.as_bytes();
+    let behind = host.iter().rposition(|byte| *byte == b':').and_then(|colon| str::from_utf8(&host[colon + 1..]).ok());
+    behind.and_then(|port| port.parse().ok()).unwrap_or(match scheme {
         Scheme::Http => 80,
         Scheme::Https => 443,
     })
@@ -298,10 +318,33 @@ pub fn public_port(host: &HeaderValue, scheme: Scheme) -> u16 {
 /// only. Such a field never reaches the application as the client wrote it.
 pub fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str();
+    if let [first, second, ..] = name.as_bytes()
+        && BEGINNINGS[usize::from(*first)] & letter(*second) == 0
+    {
+        return false;
+    }
     // No prefix begins another one, so that only the last that is not behind the name can begin it.
     let behind = PREFIXES.partition_point(|(prefix, _)| *prefix <= name);
     PREFIXES[..behind].last().is_some_and(|(prefix, _)| name.starts_with(prefix))
         || CLAIMS.binary_search_by_key(&name, |(claim, _)| claim).is_ok()
+}
+
+/// The letters that follow a first one in what may be a claim, as bits: that tells nearly every field that is none.
+static BEGINNINGS: [u32; 256] = {
+    let mut beginnings = [0; 256];
+    let mut place = 0;
+    while place < PREFIXES.len() + CLAIMS.len() {
+        let (name, _) = if place < PREFIXES.len() { PREFIXES[place] } else { CLAIMS[place - PREFIXES.len()] };
+        let name = name.as_bytes();
+        beginnings[name[0] as usize] |= letter(name[1]);
+        place += 1;
+    }
+    beginnings
+};
+
+/// The bit of a letter, or of a few other bytes.
+const fn letter(byte: u8) -> u32 {
+    1 << (byte & 31)
 }
 
 /// Beginnings of claims, with the reason for each; sorted, because they are searched by halves.
@@ -489,6 +532,16 @@ mod tests {
                 assert_eq!(found, address("198.51.100.1"), "for {name} {before:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_address_is_written_as_it_is_read() {
+        for text in ["0.0.0.0", "10.0.0.7", "192.0.2.110", "255.255.255.255", "::", "2001:db8::1"] {
+            let written = written(text.parse().unwrap(), &mut [0; LONGEST_ADDRESS]).to_vec();
+            assert_eq!(written, text.as_bytes(), "for {text}");
+        }
+        let longest = "2001:db80:1111:2222:3333:4444:5555:6666";
+        assert_eq!(written(longest.parse().unwrap(), &mut [0; LONGEST_ADDRESS]), longest.as_bytes());
     }
 
     #[test]

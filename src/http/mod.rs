@@ -112,9 +112,21 @@ impl Scheme {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(pub u128);
 
+impl RequestId {
+    /// Its digits, from the first.
+    pub fn digits(self) -> [u8; 32] {
+        let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0.to_be_bytes()) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        digits
+    }
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        f.write_str(str::from_utf8(&self.digits()).expect("digits are text"))
     }
 }
 
@@ -154,5 +166,20 @@ impl fmt::Display for FileHeader {
             Self::XAccelRedirect => "X-Accel-Redirect",
             Self::XSendfile => "X-Sendfile",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_named_by_32_digits() {
+        for (id, expected) in [
+            (0, "00000000000000000000000000000000"),
+            (0x0123_4567_89ab_cdef_fedc_ba98_7654_3210, "0123456789abcdeffedcba9876543210"),
+        ] {
+            assert_eq!(RequestId(id).to_string(), expected);
+        }
     }
 }

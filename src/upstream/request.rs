@@ -73,7 +73,7 @@ impl Told<'_> {
         }
         match length {
             Length::None => {}
-            Length::Known(length) => lines.add(&CONTENT_LENGTH, length.to_string().as_bytes()),
+            Length::Known(length) => lines.add(&CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes()),
             Length::Chunked => lines.add(&TRANSFER_ENCODING, b"chunked"),
         }
         if let Some(upgrade) = self.upgrade {
@@ -107,26 +107,27 @@ fn start(now: SystemTime) -> RequestStart {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // 64 bits last for half a billion years.
     let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    let value = HeaderValue::try_from(format!("t={milliseconds}"));
+    let value = [b"t=", itoa::Buffer::new().format(milliseconds).as_bytes()].concat();
+    let value = HeaderValue::from_maybe_shared(Bytes::from(value));
     RequestStart(value.expect("letters and digits are a header value"))
 }
 
 /// The protocol that a client wants to go on with, if it asks in the way of WebSockets. Only a GET
 /// without a body can: an upgrade with one would leave open where the body ends.
 pub(super) fn wanted_upgrade(head: &Parts) -> Option<HeaderValue> {
+    let mut wanted = head.headers.get_all(UPGRADE).into_iter();
+    let protocol = wanted.next()?;
     let may_ask = head.version == Version::HTTP_11
         && head.method == Method::GET
         && head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
         && !head.headers.contains_key(TRANSFER_ENCODING)
         && hop_by_hop::connection_has(&head.headers, "upgrade");
-    let mut wanted = head.headers.get_all(UPGRADE).into_iter();
-    let protocol = wanted.next().filter(|_| may_ask)?;
     // HTTP by another name, or hidden in TLS, would let a client speak past all that is decided here.
     let is_http = protocol.to_str().map_or(true, |protocol| {
         let protocol = protocol.to_ascii_lowercase();
         ["h2c", "http/", "tls/"].iter().any(|name| protocol.contains(name))
     });
-    (wanted.next().is_none() && !is_http).then(|| protocol.clone())
+    (may_ask && wanted.next().is_none() && !is_http).then(|| protocol.clone())
 }
 
 /// Whether sending the request twice does no harm (RFC 9110, section 9.2.2).
