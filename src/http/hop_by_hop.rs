@@ -25,15 +25,12 @@ pub fn ends_here(name: &HeaderName) -> bool {
 /// make a proxy lose them between itself and the application. Those stay.
 pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
-    let tokens = headers
-        .get_all(CONNECTION)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter(|token| !token.trim().eq_ignore_ascii_case("close"))
+    let tokens = connection_tokens(headers)
+        // Nearly all there are, and no names.
+        .filter(|token| !["close", "keep-alive"].iter().any(|word| token.eq_ignore_ascii_case(word)))
         // Those that are there: who names thousands of others shall not make us look for each.
-        .filter(|token| headers.contains_key(token.trim()))
-        .filter_map(|token| token.trim().parse().ok())
+        .filter(|token| headers.contains_key(*token))
+        .filter_map(|token| token.parse().ok())
         .filter(|name| !ends_here(name) && !is_for_everybody(name));
     for name in tokens {
         // Each is compared with every field, so one that is named a thousand times counts once.
@@ -53,21 +50,26 @@ fn is_for_everybody(name: &HeaderName) -> bool {
 
 /// Removes from a message all that ends at this hop.
 pub fn remove(headers: &mut HeaderMap) {
-    let mut gone = named_by_connection(headers);
-    gone.extend(headers.keys().filter(|name| ends_here(name)).cloned());
-    for name in gone {
+    for name in gone(headers, |_| false) {
         headers.remove(name);
     }
 }
 
+/// The names of all that ends at this hop, and of what else is unwanted.
+pub fn gone(headers: &HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
+    let mut gone = named_by_connection(headers);
+    gone.extend(headers.keys().filter(|name| ends_here(name) || is_unwanted(name)).cloned());
+    gone
+}
+
 /// Whether one of the `Connection` fields has this token.
 pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
-    headers
-        .get_all(CONNECTION)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|part| part.trim().eq_ignore_ascii_case(token))
+    connection_tokens(headers).any(|part| part.eq_ignore_ascii_case(token))
+}
+
+fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
 #[cfg(test)]

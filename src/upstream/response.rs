@@ -17,16 +17,14 @@ const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 /// client. `Server` goes because it tells nobody anything good, `X-Accel-*` and `X-Sendfile` because they
 /// are words between an application and its proxy; a file that they hand over is noted in the extensions.
 pub(super) fn clean(head: &mut Parts) {
-    hop_by_hop::remove(&mut head.headers);
-    head.headers.remove(SERVER);
-    let words: Vec<_> = head.headers.keys().filter(|name| is_for_a_proxy(name)).cloned().collect();
-    if !words.is_empty() {
-        if let Some(handed_over) = handed_over(&head.headers) {
-            head.extensions.insert(handed_over);
-        }
-        for name in words {
-            head.headers.remove(name);
-        }
+    let gone = hop_by_hop::gone(&head.headers, |name| *name == SERVER || is_for_a_proxy(name));
+    if gone.iter().any(is_for_a_proxy)
+        && let Some(handed_over) = handed_over(&head.headers)
+    {
+        head.extensions.insert(handed_over);
+    }
+    for name in gone {
+        head.headers.remove(name);
     }
     if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         head.headers.remove(CONTENT_LENGTH);
@@ -35,7 +33,8 @@ pub(super) fn clean(head: &mut Parts) {
 }
 
 fn is_for_a_proxy(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-accel-") || *name == X_SENDFILE
+    let name = name.as_str();
+    name.starts_with("x-accel-") || name == X_SENDFILE.as_str()
 }
 
 /// The file that the answer hands over. nginx's header wins where there are both.
