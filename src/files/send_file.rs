@@ -62,14 +62,11 @@ pub struct Kept {
 impl Kept {
     /// Mostly nothing but the method.
     pub fn of(head: &Parts) -> Self {
-        const ASKED: [HeaderName; 6] =
-            [RANGE, IF_RANGE, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_MATCH, IF_UNMODIFIED_SINCE];
-        let mut headers = HeaderMap::new();
-        for name in ASKED {
-            for value in head.headers.get_all(&name) {
-                headers.append(&name, value.clone());
-            }
-        }
+        let is_kept = |name: &HeaderName| {
+            matches!(*name, RANGE | IF_RANGE | IF_NONE_MATCH | IF_MODIFIED_SINCE | IF_MATCH | IF_UNMODIFIED_SINCE)
+        };
+        let kept = head.headers.iter().filter(|(name, _)| is_kept(name));
+        let headers = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
         Self { method: head.method.clone(), headers }
     }
 }
