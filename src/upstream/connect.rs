@@ -20,6 +20,11 @@ pub(super) type Socket = Either<UnixStream, TcpStream>;
 /// Opens a connection, or says why that cannot be done within `limit`. Of the addresses that a name has, `turn` says
 /// which comes first.
 pub(super) async fn connect(endpoint: &Endpoint, limit: Duration, turn: usize) -> Result<Socket, Failure> {
+    if let Endpoint::Unix(path) = endpoint
+        && let Some(result) = connect_at_once(path)
+    {
+        return result.map(Either::Left).map_err(Failure::Connect);
+    }
     let started = Instant::now();
     let connected = timeout(limit, async {
         match endpoint {
@@ -40,6 +45,25 @@ pub(super) async fn connect(endpoint: &Endpoint, limit: Duration, turn: usize) -
         (Err(_), Endpoint::Unix(_)) => Err(Failure::BacklogFull { waited: started.elapsed() }),
         (Err(_), Endpoint::Tcp { .. }) => Err(Failure::ConnectTooSlow { waited: started.elapsed() }),
     }
+}
+
+/// A unix socket is connected at once, or never: there is nobody on the way. So nothing needs to be waited for, and the
+/// first request can be written before the runtime knows that it can. `None` if only its backlog is full.
+#[cfg(target_os = "linux")]
+fn connect_at_once(path: &Path) -> Option<io::Result<UnixStream>> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+    let connect = || {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
+        UnixStream::from_std(socket.into())
+    };
+    Some(connect()).filter(|result| !matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn connect_at_once(_path: &Path) -> Option<io::Result<UnixStream>> {
+    None
 }
 
 /// A unix socket whose backlog is full does not make the caller wait but fails with `EAGAIN`, and
@@ -104,6 +128,20 @@ mod tests {
         ] {
             assert_eq!(in_turn(addresses(found), turn), addresses(expected), "{found:?} at turn {turn}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_unix_socket_is_connected_at_once_unless_its_backlog_is_full() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.sock");
+        assert_eq!(connect_at_once(&path).unwrap().unwrap_err().kind(), io::ErrorKind::NotFound);
+        let listener = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&socket2::SockAddr::unix(&path).unwrap()).unwrap();
+        assert_eq!(connect_at_once(&path).unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        listener.listen(0).unwrap();
+        let connected = connect_at_once(&path).unwrap();
+        assert!(connected.is_ok() && connect_at_once(&path).is_none());
     }
 
     #[tokio::test]

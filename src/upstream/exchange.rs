@@ -12,8 +12,8 @@
 //! time: a head is read by `httparse`, as hyper reads it, and its end is decided in `framing`.
 
 use std::future::poll_fn;
-use std::io;
-use std::os::fd::AsFd as _;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -22,7 +22,8 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::response::Parts;
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use tokio::io::AsyncWrite;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
@@ -77,6 +78,8 @@ pub(super) struct Exchange {
     keeps_alive: bool,
     /// It has served a request before, so it may have been closed in the meantime.
     was_used: bool,
+    /// Nothing was written yet.
+    is_fresh: bool,
     /// The other side is on this machine and reads the bytes of HTTP as they are.
     is_local: bool,
     speaks_uwsgi: bool,
@@ -112,6 +115,7 @@ impl Exchange {
             was_reset: false,
             keeps_alive: !speaks_uwsgi,
             was_used: false,
+            is_fresh: true,
             speaks_uwsgi,
             head_limit: config.response_header_size.as_usize(),
             hint: None,
@@ -178,18 +182,17 @@ impl Exchange {
         self.framing.remaining()
     }
 
-    /// Whether the connection is open, silent, and ready for a request.
-    pub(super) fn is_reusable(&mut self) -> bool {
-        if !self.keeps_alive || !self.sent.is_done() || !self.framing.has_ended() || !self.buffer.is_empty() {
-            return false;
-        }
+    /// Whether another request may follow this one, as far as both sides have said.
+    pub(super) fn is_reusable(&self) -> bool {
+        self.keeps_alive && self.sent.is_done() && self.framing.has_ended() && self.buffer.is_empty()
+    }
+
+    /// Whether the connection is open and silent.
+    pub(super) fn is_silent(&self) -> bool {
         // Whatever has come, if only the end, makes it useless: it is for nobody, and must not be taken for the answer to
         // the next request. The runtime knows of it late, so the system is asked.
-        let socket = match &self.socket {
-            Socket::Left(socket) => socket.as_fd(),
-            Socket::Right(socket) => socket.as_fd(),
-        };
-        let peeked = rustix::net::recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = rustix::net::recv(descriptor(&self.socket), &mut [0; 1], flags);
         matches!(peeked, Err(Errno::AGAIN))
     }
 
@@ -204,7 +207,11 @@ impl Exchange {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) {
-        if self.sent.poll_write(&mut self.socket, cx) == Poll::Ready(true) {
+        let written = match std::mem::take(&mut self.is_fresh) {
+            true => self.sent.poll_write(&mut Fresh(&mut self.socket), cx),
+            false => self.sent.poll_write(&mut self.socket, cx),
+        };
+        if written == Poll::Ready(true) {
             self.was_reset = true;
         }
     }
@@ -262,6 +269,53 @@ impl Exchange {
     }
 }
 
+fn descriptor(socket: &Socket) -> BorrowedFd<'_> {
+    match socket {
+        Socket::Left(socket) => socket.as_fd(),
+        Socket::Right(socket) => socket.as_fd(),
+    }
+}
+
+/// A connection of which the runtime does not know yet that it can be written to: it would have to be told by the system
+/// first, in a turn of its own.
+struct Fresh<'s>(&'s mut Socket);
+
+impl Fresh<'_> {
+    fn poll_send(&mut self, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        match rustix::net::sendmsg(descriptor(self.0), slices, &mut SendAncillaryBuffer::default(), flags) {
+            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
+            result => Poll::Ready(result.map_err(io::Error::from)),
+        }
+    }
+}
+
+impl AsyncWrite for Fresh<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match this.poll_send(slices) {
+            Poll::Pending => Pin::new(&mut *this.0).poll_write_vectored(cx, slices),
+            sent => sent,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.get_mut().0).poll_shutdown(cx)
+    }
+}
+
 pin_project_lite::pin_project! {
     /// Rings when whose turn it is, in a phase, has taken too long.
     #[derive(Default)]
@@ -300,6 +354,7 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
 
@@ -308,15 +363,33 @@ mod tests {
     /// How a request fails of which the application takes all, if this comes for an answer, and then the end.
     async fn failure_after(answer: &str) -> Failure {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &UpstreamConfig::default());
-        let deadlines = Deadlines { response: Duration::from_secs(60), idle: Duration::from_secs(60) };
-        let asked = Asked { is_head: false, early_hints: None };
-        let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), asked, deadlines);
+        let mut exchange = exchange(ours);
+        let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
         let answering = async move {
             theirs.read_exact(&mut [0; 6]).await.unwrap();
             theirs.write_all(answer.as_bytes()).await.unwrap();
         };
         tokio::join!(sending, answering).0.unwrap_err()
+    }
+
+    fn exchange(socket: UnixStream) -> Box<Exchange> {
+        Exchange::new(Socket::Left(socket), UpstreamProtocol::Http, &UpstreamConfig::default())
+    }
+
+    const MINUTE: Deadlines = Deadlines { response: Duration::from_secs(60), idle: Duration::from_secs(60) };
+    const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None };
+
+    #[tokio::test]
+    async fn the_first_request_is_written_without_a_turn_of_the_runtime() {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let mut exchange = exchange(UnixStream::from_std(ours).unwrap());
+        let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
+        assert!(sending.now_or_never().is_none());
+        theirs.set_nonblocking(true).unwrap();
+        let mut arrived = [0; 9];
+        let length = io::Read::read(&mut &theirs, &mut arrived).unwrap();
+        assert_eq!(&arrived[..length], b"<head>");
     }
 
     #[tokio::test]

@@ -77,9 +77,9 @@ impl Pool {
         loop {
             let mut shelf = self.shelf();
             let place = shelf.idle.iter().rposition(|idle| idle.server == server)?;
-            let mut idle = shelf.idle.remove(place);
+            let idle = shelf.idle.remove(place);
             drop(shelf);
-            if idle.until > now && idle.exchange.is_reusable() {
+            if idle.until > now && idle.exchange.is_silent() {
                 return Some(idle.exchange);
             }
         }
