@@ -13,6 +13,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -23,7 +24,7 @@ use http::StatusCode;
 use http::response::Parts;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead as _, AsyncWrite, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
@@ -172,6 +173,18 @@ impl Exchange {
         }
     }
 
+    /// How long the answer's body is, if all of it is here.
+    pub(super) fn whole(&self) -> Option<usize> {
+        let length = usize::try_from(self.framing.remaining()?).ok()?;
+        (self.sent.is_done() && length <= self.buffer.len()).then_some(length)
+    }
+
+    /// The answer's body, all of which is here.
+    pub(super) fn take_whole(&mut self, length: usize) -> Bytes {
+        self.framing = Framing::Ended;
+        self.buffer.split_to(length).freeze()
+    }
+
     /// Whether the answer's body has come to its end.
     pub(super) fn has_ended(&self) -> bool {
         self.framing.has_ended()
@@ -249,6 +262,9 @@ impl Exchange {
             Framing::Chunked(_) | Framing::UntilClose if self.is_copious => LARGE_READ,
             Framing::Chunked(_) | Framing::UntilClose => FIRST_READ,
         };
+        if wanted <= FIRST_READ {
+            return self.poll_read_little(cx);
+        }
         if self.buffer.capacity() - self.buffer.len() < wanted / LEAST_PART {
             self.buffer.reserve(wanted);
         }
@@ -256,6 +272,17 @@ impl Exchange {
         let read = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.buffer));
         self.is_copious = matches!(read, Ok(read) if read == room);
         Poll::Ready(read)
+    }
+
+    /// Reads what is mostly less than there is room for. Only what has come is kept: the head's fields and the body may
+    /// be held for as long as the client reads.
+    fn poll_read_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut room = [const { MaybeUninit::uninit() }; FIRST_READ];
+        let mut room = ReadBuf::uninit(&mut room);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut room))?;
+        self.buffer.extend_from_slice(room.filled());
+        self.is_copious = room.remaining() == 0;
+        Poll::Ready(Ok(room.filled().len()))
     }
 
     fn closed(&self, source: Option<io::Error>, reused: bool) -> Failure {
@@ -322,29 +349,34 @@ pin_project_lite::pin_project! {
     struct Alarm {
         #[pin]
         sleep: Option<Sleep>,
-        set_for: Option<Phase>,
+        set_for: Option<(Phase, Instant)>,
     }
 }
 
 impl Alarm {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, phase: Phase, deadlines: Deadlines) -> Poll<Failure> {
-        let (since, limit) = match phase {
-            Phase::Reading(since) => (since, deadlines.idle),
-            Phase::Answering(since) => (since, deadlines.response),
+        let limit = match phase {
+            Phase::Reading(_) => deadlines.idle,
+            Phase::Answering => deadlines.response,
             // The client has its own deadline, in the body itself.
             Phase::Client | Phase::Broken(_) => return Poll::Pending,
         };
         let mut this = self.project();
-        if *this.set_for != Some(phase) {
-            this.sleep.set(Some(sleep_until(since + limit)));
-            *this.set_for = Some(phase);
-        }
+        let since = match *this.set_for {
+            Some((set_for, since)) if set_for == phase => since,
+            _ => {
+                let now = Instant::now();
+                this.sleep.set(Some(sleep_until(now + limit)));
+                *this.set_for = Some((phase, now));
+                now
+            }
+        };
         // A timer that is asked when the task has done too much at once does not ring, and who floods us sees to that.
         let is_over = !has_budget_remaining() && since + limit <= Instant::now();
         if let Some(sleep) = this.sleep.as_pin_mut().filter(|_| !is_over) {
             ready!(sleep.poll(cx));
         }
-        let waited = Instant::now() - since;
+        let waited = since.elapsed();
         Poll::Ready(match phase {
             Phase::Reading(_) => Failure::NotReading { waited },
             _ => Failure::TooSlow { waited },
@@ -390,6 +422,26 @@ mod tests {
         let mut arrived = [0; 9];
         let length = io::Read::read(&mut &theirs, &mut arrived).unwrap();
         assert_eq!(&arrived[..length], b"<head>");
+    }
+
+    #[tokio::test]
+    async fn a_body_is_whole_when_all_of_it_has_come() {
+        for (answer, whole, left) in [
+            ("Content-Length: 4\r\n\r\nbody", Some("body"), ""),
+            ("Content-Length: 4\r\n\r\nbody and more", Some("body"), " and more"),
+            ("Content-Length: 5\r\n\r\nbody", None, "body"),
+            ("\r\nbody", None, "body"), // who knows
+            ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", None, "0\r\n\r\n"),
+        ] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut exchange = exchange(ours);
+            theirs.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
+            exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+            let found = exchange.whole().map(|length| exchange.take_whole(length));
+            let context = format!("for {answer:?}");
+            assert_eq!(found.as_deref(), whole.map(str::as_bytes), "{context}");
+            assert_eq!((&*exchange.buffer, exchange.has_ended()), (left.as_bytes(), whole.is_some()), "{context}");
+        }
     }
 
     #[tokio::test]

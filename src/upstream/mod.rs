@@ -48,7 +48,7 @@ use std::time::Duration;
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use ::http::response::Parts as AnswerHead;
-use ::http::{Method, StatusCode};
+use ::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 use globset::GlobSet;
 use http_body::Body as _;
@@ -233,40 +233,48 @@ impl Upstream {
     async fn try_forward(&self, request: Box<Request>, trace: &mut Trace) -> Result<Response, Failure> {
         let (prepared, body) = self.prepare(request).await?;
         let permit = self.pool.permit().await?;
-        trace.started = Some(Instant::now());
-        let (exchange, answer, in_use) = self.attempt(&prepared, body, trace).await?;
+        let started = Instant::now();
+        trace.started = Some(started);
+        let (exchange, answer, in_use) = self.attempt(&prepared, body, started, trace).await?;
         let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit, in_use };
         self.answer(prepared, answer, lease).await
     }
 
     /// Gathers the body, unless it shall stream, and so finds out how it is framed. No connection is held
     /// meanwhile: a slow client must not keep one of the application's workers.
-    async fn prepare(&self, request: Box<Request>) -> Result<(Prepared, Outgoing), Failure> {
-        let Request { mut head, body, client, id, early_hints } = *request;
-        let announced = request::announced_length(&head.headers);
-        let streams = self.streamed.is_match(&*path::decided(head.uri.path()))
-            || announced.is_some_and(|n| self.gathering.streams(n));
-        let body = match streams {
-            _ if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
-            true => Outgoing::streamed(body, announced),
-            false => Outgoing::gathered(self.gathering.gather(body, announced, client.network()).await?, announced),
+    async fn prepare(&self, mut request: Box<Request>) -> Result<(Prepared, Outgoing), Failure> {
+        let announced = request::announced_length(&request.head.headers);
+        let body = match std::mem::take(&mut request.body) {
+            body if body.is_end_stream() => Outgoing::nothing(announced.is_some()),
+            body if self.streams(&request.head.uri, announced) => Outgoing::streamed(body, announced),
+            body => {
+                let network = request.client.network();
+                let gathering = Box::pin(self.gathering.gather(body, announced, network));
+                Outgoing::gathered(gathering.await?, announced)
+            }
         };
-        if self.speaks_uwsgi() && body.length == Length::Chunked {
+        let length = body.length;
+        if self.speaks_uwsgi() && length == Length::Chunked {
             return Err(Failure::LengthRequired);
         }
-        let upgrade = match request::wanted_upgrade(&head) {
+        let upgrade = match request::wanted_upgrade(&request.head) {
             Some(protocol) if !self.speaks_uwsgi() => {
-                head.extensions.remove::<OnUpgrade>().map(|client| (protocol, client))
+                request.head.extensions.remove::<OnUpgrade>().map(|client| (protocol, client))
             }
             _ => None,
         };
-        let more = More::now(&self.config, &head);
+        let more = More::now(&self.config, &request.head);
         let protocol = upgrade.as_ref().map(|(protocol, _)| protocol);
-        let length = body.length;
-        let told = Told { head: &head, client: &client, id, more: &more, length, upgrade: protocol };
-        let text = self.text(&told)?;
+        let Request { head, client, id, .. } = &*request;
+        let text = self.text(&Told { head, client, id: *id, more: &more, length, upgrade: protocol })?;
+        let Request { head, client, id, early_hints, .. } = *request;
         let (method, address) = (head.method, client.address);
-        Ok((Prepared { method, text, length: body.length, address, id, upgrade, early_hints }, body))
+        Ok((Prepared { method, text, length, address, id, upgrade, early_hints }, body))
+    }
+
+    /// Whether a body goes on as it comes.
+    fn streams(&self, uri: &Uri, announced: Option<u64>) -> bool {
+        self.streamed.is_match(&*path::decided(uri.path())) || announced.is_some_and(|n| self.gathering.streams(n))
     }
 
     /// The head of a request as it is sent: with uwsgi, a packet.
@@ -283,12 +291,13 @@ impl Upstream {
         &self,
         request: &Prepared,
         mut body: Outgoing,
+        started: Instant,
         trace: &mut Trace,
     ) -> Result<(Box<Exchange>, AnswerHead, InUse), Failure> {
-        let mut attempts = Attempts { started: Instant::now(), fresh: 0, asked: Set::default() };
+        let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
-            Some(chosen) if !self.speaks_uwsgi() => self.pool.take(chosen.server.number),
+            Some(chosen) if !self.speaks_uwsgi() => self.pool.take(chosen.server.number, started),
             _ => None,
         };
         loop {
@@ -341,7 +350,7 @@ impl Upstream {
         if self.servers.only().is_none() {
             self.pool.make_room();
         }
-        let (in_use, socket) = self.hold.connect(&self.servers, first, request.address, asked).await?;
+        let (in_use, socket) = Box::pin(self.hold.connect(&self.servers, first, request.address, asked)).await?;
         Ok((Exchange::new(socket, self.servers.protocol(), &self.config), in_use))
     }
 
@@ -357,7 +366,7 @@ impl Upstream {
     }
 
     /// Turns what the application answered into what the client gets.
-    async fn answer(&self, request: Prepared, mut head: AnswerHead, lease: Lease) -> Result<Response, Failure> {
+    async fn answer(&self, request: Prepared, mut head: AnswerHead, mut lease: Lease) -> Result<Response, Failure> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(request, head, lease);
         }
@@ -372,9 +381,16 @@ impl Upstream {
             }
             return Ok(Response::from_parts(head, Body::Empty));
         }
+        if !is_live && let Some(whole) = pump::whole(&mut lease.exchange, &self.buffers.answers) {
+            lease.release();
+            return Ok(Response::from_parts(head, whole));
+        }
         let label = Label { socket: Arc::clone(&lease.in_use.server.address), id: request.id };
         let received = Received::new(lease, self.deadlines.idle, label);
-        let body = if is_live { Body::stream(received) } else { pump::pump(received, &self.buffers.answers).await };
+        let body = match is_live {
+            true => Body::stream(received),
+            false => Box::pin(pump::pump(received, &self.buffers.answers)).await,
+        };
         Ok(Response::from_parts(head, body))
     }
 

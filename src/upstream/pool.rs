@@ -65,15 +65,14 @@ impl Pool {
             return Ok(permit);
         }
         let _place = Place::take(&self.waiting, self.queue).ok_or(Failure::QueueFull)?;
-        match timeout(self.queue_timeout, Arc::clone(&self.permits).acquire_owned()).await {
+        match Box::pin(timeout(self.queue_timeout, Arc::clone(&self.permits).acquire_owned())).await {
             Ok(permit) => Ok(permit.expect("nobody closes the semaphore")),
             Err(_) => Err(Failure::QueueTooSlow { waited: self.queue_timeout }),
         }
     }
 
     /// An idle connection to a server that is still open, the one used last.
-    pub(super) fn take(&self, server: usize) -> Option<Box<Exchange>> {
-        let now = Instant::now();
+    pub(super) fn take(&self, server: usize, now: Instant) -> Option<Box<Exchange>> {
         loop {
             let mut shelf = self.shelf();
             let place = shelf.idle.iter().rposition(|idle| idle.server == server)?;

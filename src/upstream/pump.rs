@@ -15,7 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::task::AbortHandle;
 
-use super::pieces::WORTH_KEEPING;
+use super::exchange::Exchange;
 use super::received::Received;
 use super::spool::{Reader, Writer, spool};
 use super::storage::{Share, Storage};
@@ -29,13 +29,20 @@ pub(super) async fn pump(mut received: Received, storage: &Arc<Storage>) -> Body
     let length = received.size_hint().exact();
     let (pieces, end) = poll_fn(|cx| Poll::Ready(take_what_is_here(&mut received, cx))).await;
     if let Some(Ok(())) = end
-        && let Some(whole) = held(&pieces, storage)
+        && let Some(whole) = put_together(&pieces, storage)
     {
         return whole;
     }
     let (writer, reader) = spool(storage, length);
     let task = tokio::spawn(pass_on(pieces, end, received, writer)).abort_handle();
     Body::stream(Pumped { reader, task })
+}
+
+/// The body that is here whole together with its head, as most are, if there is memory for it.
+pub(super) fn whole(exchange: &mut Exchange, storage: &Storage) -> Option<Body> {
+    let length = exchange.whole()?;
+    let mut memory = storage.memory.share();
+    memory.grow(length as u64).then(|| held(exchange.take_whole(length), memory))
 }
 
 /// How an answer ended, if it has.
@@ -61,15 +68,13 @@ fn take_what_is_here(received: &mut Received, cx: &mut Context<'_>) -> (Vec<Byte
 }
 
 /// A whole answer as one piece, if there is memory for it.
-fn held(pieces: &[Bytes], storage: &Storage) -> Option<Body> {
+fn put_together(pieces: &[Bytes], storage: &Storage) -> Option<Body> {
     let mut memory = storage.memory.share();
     if !memory.grow(pieces.iter().map(Bytes::len).sum::<usize>() as u64) {
         return None;
     }
     let bytes = match pieces {
         [] => return Some(Body::Empty),
-        // A small one would keep the whole buffer into which it was read, and only its bytes are counted.
-        [piece] if piece.len() < WORTH_KEEPING => Bytes::copy_from_slice(piece),
         [piece] => piece.clone(),
         pieces => pieces
             .iter()
@@ -79,7 +84,11 @@ fn held(pieces: &[Bytes], storage: &Storage) -> Option<Body> {
             })
             .freeze(),
     };
-    Some(Body::Full(Bytes::from_owner(Held { bytes, _memory: memory })))
+    Some(held(bytes, memory))
+}
+
+fn held(bytes: Bytes, memory: Share) -> Body {
+    Body::Full(Bytes::from_owner(Held { bytes, _memory: memory }))
 }
 
 /// Bytes, and the share of memory that they have.

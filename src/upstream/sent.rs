@@ -12,7 +12,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
-use tokio::time::Instant;
 
 use super::failure::ClientFault;
 use super::gather::{Front, Gathered};
@@ -24,10 +23,11 @@ use crate::http::body::{Body, BodyError};
 pub(super) enum Phase {
     /// The client, with the next piece of its body.
     Client,
-    /// The application: it has been given a piece, and must take it.
-    Reading(Instant),
+    /// The application: it has been given a piece, and must take it. With the number of writes before, since each
+    /// that it takes something of gives it new time.
+    Reading(usize),
     /// The application: it has the whole request, and must answer.
-    Answering(Instant),
+    Answering,
     /// Nobody: the client's body broke off.
     Broken(ClientFault),
 }
@@ -79,20 +79,19 @@ impl Sent {
 
     /// Begins with a request.
     pub(super) fn begin(&mut self, head: Bytes, body: Outgoing) {
-        let Outgoing { length, front, rest } = body;
+        let Outgoing { length, content } = body;
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
         ready.push_back(head);
-        let remaining = match length {
-            Length::Known(length) => Some(length),
-            Length::None | Length::Chunked => None,
-        };
-        let has_rest = length != Length::None;
-        *self =
-            Self { ready, rest, length, remaining, has_rest, phase: Phase::Reading(Instant::now()), ..Self::nothing() };
-        self.memory = front.memory;
-        for piece in front.pieces {
-            self.add(piece);
+        *self = Self { ready, length, has_rest: length != Length::None, phase: Phase::Reading(0), ..Self::nothing() };
+        if let Length::Known(length) = length {
+            self.remaining = Some(length);
+        }
+        if let Some(content) = content {
+            (self.rest, self.memory) = (content.rest, content.front.memory);
+            for piece in content.front.pieces {
+                self.add(piece);
+            }
         }
     }
 
@@ -134,8 +133,8 @@ impl Sent {
                 }
             }
             if !self.has_rest {
-                if !matches!(self.phase, Phase::Answering(_) | Phase::Broken(_)) {
-                    self.phase = Phase::Answering(Instant::now());
+                if !matches!(self.phase, Phase::Broken(_)) {
+                    self.phase = Phase::Answering;
                 }
                 return Poll::Ready(false);
             }
@@ -167,7 +166,7 @@ impl Sent {
             let first = &mut self.ready[0];
             if first.len() > written {
                 first.advance(written);
-                self.phase = Phase::Reading(Instant::now());
+                self.phase = Phase::Reading(self.writes);
                 break;
             }
             written -= first.len();
@@ -195,7 +194,7 @@ impl Sent {
             }
         }
         if !self.ready.is_empty() {
-            self.phase = Phase::Reading(Instant::now());
+            self.phase = Phase::Reading(self.writes);
         }
         Poll::Ready(())
     }
@@ -236,7 +235,7 @@ impl Sent {
         self.ready.clear();
         self.end_body();
         self.is_deaf = true;
-        self.phase = Phase::Answering(Instant::now());
+        self.phase = Phase::Answering;
     }
 }
 
@@ -261,9 +260,16 @@ fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes,
 }
 
 /// A request's body before it is sent: how long it is, and what of it is here already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) length: Length,
+    /// Apart, because most requests have none, and all of this goes through many hands.
+    content: Option<Box<Content>>,
+}
+
+/// What there is of a request's body, and what comes after it.
+#[derive(Debug)]
+struct Content {
     front: Front,
     rest: Body,
 }
@@ -284,20 +290,22 @@ impl Outgoing {
     /// No body; with `Content-Length: 0` if the client sent that.
     pub(super) fn nothing(is_announced: bool) -> Self {
         let length = if is_announced { Length::Known(0) } else { Length::None };
-        Self { length, ..Self::default() }
+        Self { length, content: None }
     }
 
     /// A body of which some was gathered, or all. One of known length is sent with it.
     pub(super) fn gathered(gathered: Gathered, announced: Option<u64>) -> Self {
         let Gathered { front, rest, length } = gathered;
         let length = length.or(announced).map_or(Length::Chunked, Length::Known);
-        Self { length, front, rest: rest.unwrap_or_default() }
+        Self { length, content: Some(Box::new(Content { front, rest: rest.unwrap_or_default() })) }
     }
 
     /// The same body once more, if all of it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
-        let is_here = self.rest.is_end_stream();
-        is_here.then(|| Self { length: self.length, front: self.front.clone(), rest: Body::Empty })
+        let Some(content) = &self.content else { return Some(Self { length: self.length, content: None }) };
+        let is_here = content.rest.is_end_stream();
+        let again = || Box::new(Content { front: content.front.clone(), rest: Body::Empty });
+        is_here.then(|| Self { length: self.length, content: Some(again()) })
     }
 
     /// A body that goes on as it comes.
@@ -325,7 +333,8 @@ mod tests {
 
     fn outgoing(front: &'static str, rest: &[&'static str], length: Length) -> Outgoing {
         let front = front.split_inclusive(' ').map(|piece| Bytes::from_static(piece.as_bytes())).collect();
-        Outgoing { length, front: Front { pieces: front, memory: None }, rest: pieces(rest) }
+        let content = Content { front: Front { pieces: front, memory: None }, rest: pieces(rest) };
+        Outgoing { length, content: Some(Box::new(content)) }
     }
 
     fn begun(body: Outgoing) -> Sent {
@@ -368,7 +377,7 @@ mod tests {
         ] {
             let (arrived, sent) = arrives(body).await;
             assert_eq!((&*arrived, sent.is_done()), (expected, true));
-            assert!(matches!(sent.phase(), Phase::Answering(_)), "for {expected:?}");
+            assert_eq!(sent.phase(), Phase::Answering, "for {expected:?}");
         }
     }
 
@@ -443,7 +452,7 @@ mod tests {
         let mut sent = begun(outgoing("abc", &["def"], Length::Known(6)));
         assert!(poll_fn(|cx| sent.poll_write(&mut ours, cx)).await, "it was reset");
         assert!(sent.is_unread(true, true) && !sent.is_done());
-        assert!(matches!(sent.phase(), Phase::Answering(_)));
+        assert_eq!(sent.phase(), Phase::Answering);
         let mut answer = String::new();
         ours.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "answer");
