@@ -85,8 +85,8 @@ fn parse(spec: &str) -> Option<Spec> {
         ("", last) => Some(Spec::Last(position(last)?)),
         (first, "") => Some(Spec::Between(position(first)?, u64::MAX)),
         (first, last) => {
-            let (first, last) = (position(first)?, position(last)?);
-            (first <= last).then_some(Spec::Between(first, last))
+            let spec = Spec::Between(position(first)?, position(last)?);
+            (magnitude(first) <= magnitude(last)).then_some(spec)
         }
     }
 }
@@ -96,6 +96,12 @@ fn parse(spec: &str) -> Option<Spec> {
 fn position(digits: &str) -> Option<u64> {
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+}
+
+/// By which numbers are compared that may be too long for 64 bits.
+fn magnitude(digits: &str) -> (usize, &str) {
+    let digits = digits.trim_start_matches('0');
+    (digits.len(), digits)
 }
 
 impl Requested<'_> {
