@@ -200,27 +200,33 @@ impl Asset {
 
     /// All headers of a 200.
     pub(super) fn headers(&self, variant: &Variant) -> HeaderMap {
-        let own = Own {
-            tag: &variant.tag,
-            length: &variant.length,
-            modified: self.bodies.modified.as_ref().map(|(_, date)| date),
-            use_as_dictionary: self.use_as_dictionary.as_deref(),
-        };
-        self.kind.whole(variant.form.coding(), &own)
+        self.kind.whole(variant.form.coding(), &self.own(variant))
     }
 
     /// All headers of a 304.
     pub(super) fn not_modified(&self, variant: &Variant) -> HeaderMap {
-        self.kind.not_modified(&variant.tag, self.use_as_dictionary.as_deref())
+        self.kind.not_modified(&self.own(variant))
+    }
+
+    fn own<'a>(&'a self, variant: &'a Variant) -> Own<'a> {
+        Own {
+            tag: &variant.tag,
+            length: &variant.length,
+            modified: self.bodies.modified.as_ref().map(|(_, date)| date),
+            use_as_dictionary: self.use_as_dictionary.as_deref(),
+        }
     }
 
     /// The variant that suits a client best, or the delta from the dictionary that it has; `None` when it
     /// refuses all.
     pub(super) fn best(&self, accepted: &Accepted, dictionary: Option<&Digest>) -> Option<&Variant> {
+        let coding = |variant: &Variant| variant.form.coding();
+        let Some(dictionary) = dictionary else {
+            return self.variants().get(accepted.best(self.variants().iter().map(coding))?);
+        };
         // The deltas are smaller than all others, so this goes from the smallest on.
-        let candidates =
-            || dictionary.into_iter().flat_map(|dictionary| self.deltas(dictionary)).chain(self.variants());
-        accepted.best(candidates().map(|variant| variant.form.coding())).and_then(|place| candidates().nth(place))
+        let candidates = || self.deltas(dictionary).chain(self.variants());
+        accepted.best(candidates().map(coding)).and_then(|place| candidates().nth(place))
     }
 
     /// The deltas from a dictionary, the smallest first.

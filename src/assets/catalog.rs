@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use percent_encoding::percent_decode_str;
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 
 use super::asset::{Asset, Policy};
 use super::contents::Contents;
@@ -17,9 +18,10 @@ use super::kinds::Kinds;
 /// is not found. Nothing is made canonical, so nothing can be made canonical wrongly.
 #[derive(Debug)]
 pub(super) struct Catalog {
-    assets: HashMap<String, Asset>,
+    /// A quick hash is enough: only the operator puts names in, and who asks for others finds none.
+    assets: FxHashMap<String, Asset>,
     /// The folders that have an index, without their last slash, each with the index's name.
-    indexes: HashMap<String, String>,
+    indexes: FxHashMap<String, String>,
 }
 
 /// What a path stands for.

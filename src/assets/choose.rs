@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use ::http::header::RANGE;
 use ::http::request::Parts;
 use ::http::{HeaderMap, Method};
 
@@ -39,19 +40,23 @@ pub(super) enum Choice<'a> {
 /// Chooses the answer from an asset that suits the client.
 pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Choice<'a> {
     let headers = &head.headers;
-    let accepted = Accepted::read(headers);
+    let present = Present::among(headers);
     // A range is defined for GET only (RFC 9110, section 14.2), so HEAD is answered without one.
     let range = match head.method {
-        Method::GET => range::requested(headers, asset.most_ranges()),
-        Method::HEAD => None,
+        Method::GET if present.has_range => range::requested(headers, asset.most_ranges()),
+        Method::GET | Method::HEAD => None,
         Method::OPTIONS => return Choice::Options,
         _ => return Choice::MethodNotAllowed,
     };
+    let accepted = Accepted::read(headers);
     // Whoever asks for a range counts bytes of what it has seen, and that was no delta.
     let dictionary = if range.is_none() { usable_dictionary(asset, headers, client) } else { None };
     let selected = select(asset, headers, range, &accepted, dictionary.as_ref());
     let Some((variant, range)) = selected else { return Choice::NotAcceptable };
-    let outcome = |variant: &Variant| conditional::evaluate(&head.method, headers, asset.validators(variant));
+    let outcome = |variant: &Variant| match present.has_preconditions {
+        true => conditional::evaluate(&head.method, headers, asset.validators(variant)),
+        false => Outcome::Stale,
+    };
     match outcome(variant) {
         Outcome::Failed => return Choice::PreconditionFailed,
         Outcome::Fresh => return Choice::NotModified(variant),
@@ -68,6 +73,24 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
         Some(Selected::Part(part)) => Choice::Part(variant, part),
         Some(Selected::Parts(parts)) => Choice::Parts(variant, parts),
         Some(Selected::Unsatisfiable) => Choice::Unsatisfiable(variant),
+    }
+}
+
+/// Which fields there are. To look for each that is absent would cost more than one walk over those that are not.
+#[derive(Debug, Clone, Copy, Default)]
+struct Present {
+    has_range: bool,
+    has_preconditions: bool,
+}
+
+impl Present {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            present.has_range |= *name == RANGE;
+            present.has_preconditions |= conditional::is_precondition(name);
+        }
+        present
     }
 }
 

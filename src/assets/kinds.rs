@@ -11,7 +11,7 @@ use ::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, LAST_MODIFIED, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
-use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 
 use super::asset::{Bodies, Policy};
@@ -162,34 +162,32 @@ impl Kind {
 
     /// The headers of a 200, with a file's own.
     pub(super) fn whole(&self, coding: ContentCoding, own: &Own<'_>) -> HeaderMap {
-        let mut headers = self.whole[place(coding)].clone();
-        fill(&mut headers, ETAG, own.tag);
-        fill(&mut headers, CONTENT_LENGTH, own.length);
-        if let Some(date) = own.modified {
-            fill(&mut headers, LAST_MODIFIED, date);
-        }
-        if let Some(pattern) = own.use_as_dictionary {
-            fill(&mut headers, USE_AS_DICTIONARY, pattern);
-        }
-        headers
+        own.put_into(self.whole[place(coding)].clone())
     }
 
     /// The headers of a 304, with a file's own.
-    pub(super) fn not_modified(&self, tag: &HeaderValue, use_as_dictionary: Option<&HeaderValue>) -> HeaderMap {
-        let mut headers = self.not_modified.clone();
-        fill(&mut headers, ETAG, tag);
-        if let Some(pattern) = use_as_dictionary {
-            fill(&mut headers, USE_AS_DICTIONARY, pattern);
-        }
-        headers
+    pub(super) fn not_modified(&self, own: &Own<'_>) -> HeaderMap {
+        own.put_into(self.not_modified.clone())
     }
 }
 
-/// Puts a file's own value into its place. To copy a finished map is two allocations and no hashing; only what is put
-/// in is looked up. No rule can take one of these away, or set it.
-fn fill(headers: &mut HeaderMap, name: HeaderName, own: &HeaderValue) {
-    if let Some(place) = headers.get_mut(name) {
-        place.clone_from(own);
+impl Own<'_> {
+    /// Puts what is a file's own into its places. To copy a finished map is two allocations, and neither that nor this
+    /// walk hashes anything. No rule can take one of these away, or set it.
+    fn put_into(&self, mut headers: HeaderMap) -> HeaderMap {
+        for (name, value) in headers.iter_mut().filter(|(_, value)| value.is_empty()) {
+            let own = match *name {
+                ETAG => Some(self.tag),
+                CONTENT_LENGTH => Some(self.length),
+                LAST_MODIFIED => self.modified,
+                _ if *name == USE_AS_DICTIONARY => self.use_as_dictionary,
+                _ => None,
+            };
+            if let Some(own) = own {
+                value.clone_from(own);
+            }
+        }
+        headers
     }
 }
 

@@ -29,6 +29,11 @@ pub enum Outcome {
     Failed,
 }
 
+/// Whether a field is a precondition, `If-Range` apart.
+pub fn is_precondition(name: &HeaderName) -> bool {
+    matches!(*name, IF_MATCH | IF_MODIFIED_SINCE | IF_NONE_MATCH | IF_UNMODIFIED_SINCE)
+}
+
 /// Evaluates the preconditions in the order of section 13.2.2. `If-Range`, its last step, is
 /// [`range_may_continue`].
 ///
@@ -81,9 +86,13 @@ enum Comparison {
 /// Whether a list of tags has ours; `None` when there is no list. `*` stands for any tag.
 fn matches(headers: &HeaderMap, name: &HeaderName, tag: &HeaderValue, comparison: Comparison) -> Option<bool> {
     // Looked up before the iterator is made: most requests have no such field.
-    headers.get(name)?;
+    let first = headers.get(name)?;
     let (ours_is_weak, ours) = strength(tag.as_bytes());
     let may_be_weak = comparison == Comparison::Weak;
+    // Most clients send back the one tag that they were given.
+    if first == tag && (may_be_weak || !ours_is_weak) {
+        return Some(true);
+    }
     let is_ours = |(is_weak, opaque): (bool, &[u8])| opaque == ours && (may_be_weak || !(is_weak || ours_is_weak));
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
     Some(lines.any(|line| line.trim_ascii() == b"*" || tags(line).any(is_ours)))
