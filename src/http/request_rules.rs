@@ -8,7 +8,13 @@
 //! A body is allowed with every method. RFC 9110 gives one on a GET no meaning, but Elasticsearch and
 //! others use it, and it is framed anew towards the application, so it cannot hide a second request.
 
-use ::http::header::{CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use std::borrow::Cow;
+
+use ::http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, Entry,
+    HOST, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, ORIGIN, RANGE, REFERER,
+    TRANSFER_ENCODING, UPGRADE_INSECURE_REQUESTS, USER_AGENT,
+};
 use ::http::request::Parts;
 use ::http::{Method, StatusCode, Uri, Version};
 use percent_encoding::percent_decode_str;
@@ -37,7 +43,7 @@ fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
 }
 
 /// Checks a request's head and brings it into one shape for all versions of HTTP: the target is a path
-/// with a query, there is at most one `Host`, and at most one `Cookie`. Returns the host in lower case,
+/// with a query, there is at most one `Host`, and at most one `Cookie`. Returns it with the host in lower case,
 /// without its port; `None` if the request names none: HTTP/1.0 has none, and the field may be empty.
 ///
 /// Fields with an underscore or a dot in their name are dropped, as nginx and Caddy do: to an
@@ -45,15 +51,59 @@ fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
 ///
 /// # Errors
 /// The rule that is broken.
-pub fn admit(head: &mut Parts) -> Result<Option<String>, Refusal> {
+pub fn admit(head: &mut Parts) -> Result<(&Parts, Option<Cow<'_, str>>), Refusal> {
     check_method(&head.method)?;
-    check_framing(head)?;
+    let present = Present::among(&head.headers);
+    check_framing(head, present)?;
     check_values(head)?;
     check_target(&head.uri)?;
-    let host = settle_host(head)?;
-    drop_ambiguous_names(&mut head.headers);
-    join_cookies(&mut head.headers);
-    Ok(host)
+    settle_host(head, present)?;
+    if present.has_ambiguous_names {
+        drop_ambiguous_names(&mut head.headers);
+    }
+    if present.has_cookies {
+        join_cookies(&mut head.headers);
+    }
+    let host = named_host(&head.headers)?;
+    Ok((head, host))
+}
+
+/// Which fields there are. To look for each that is absent would cost more than one walk over those that are not.
+#[derive(Clone, Copy, Default)]
+struct Present {
+    has_host: bool,
+    has_framing: bool,
+    has_cookies: bool,
+    has_ambiguous_names: bool,
+}
+
+impl Present {
+    fn among(headers: &HeaderMap) -> Self {
+        let mut present = Self::default();
+        for name in headers.keys() {
+            match *name {
+                HOST => present.has_host = true,
+                CONTENT_LENGTH | TRANSFER_ENCODING => present.has_framing = true,
+                COOKIE => present.has_cookies = true,
+                // Most fields are one of these, which need no look at every letter.
+                ACCEPT
+                | ACCEPT_ENCODING
+                | ACCEPT_LANGUAGE
+                | CACHE_CONTROL
+                | CONNECTION
+                | CONTENT_TYPE
+                | IF_MODIFIED_SINCE
+                | IF_NONE_MATCH
+                | ORIGIN
+                | RANGE
+                | REFERER
+                | UPGRADE_INSECURE_REQUESTS
+                | USER_AGENT => {}
+                _ => present.has_ambiguous_names |= is_ambiguous(name),
+            }
+        }
+        present
+    }
 }
 
 /// gunicorn refuses methods with lower-case letters; others might take `get` for `GET`.
@@ -67,7 +117,10 @@ fn check_method(method: &Method) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_framing(head: &Parts) -> Result<(), Refusal> {
+fn check_framing(head: &Parts, present: Present) -> Result<(), Refusal> {
+    if !present.has_framing {
+        return Ok(());
+    }
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).into_iter();
     let length = lengths.next();
     if lengths.next().is_some() {
@@ -208,43 +261,44 @@ fn is_well_encoded(path: &str) -> bool {
 ///
 /// HTTP/2 names it in `:authority`, which the target holds; an absolute target of HTTP/1.1 holds one
 /// as well. Where both are given they must agree.
-fn settle_host(head: &mut Parts) -> Result<Option<String>, Refusal> {
-    let mut fields = head.headers.get_all(HOST).into_iter();
-    let field = fields.next();
-    if fields.next().is_some() {
+fn settle_host(head: &mut Parts, present: Present) -> Result<(), Refusal> {
+    let headers = &head.headers;
+    // As many fields as names, and none is there twice.
+    if headers.len() > headers.keys_len() && headers.get_all(HOST).into_iter().nth(1).is_some() {
         return bad("more than one Host");
     }
-    if field.is_none() && head.version == Version::HTTP_11 {
+    if !present.has_host && head.version == Version::HTTP_11 {
         return Err(NO_HOST);
     }
-    let authority = head.uri.authority().map(|authority| authority.as_str());
-    if let (Some(field), Some(authority)) = (field, authority)
-        && !same_authority(field.as_bytes(), authority.as_bytes(), head.uri.scheme_str())
-    {
-        return bad("a Host that differs from the target's");
+    let Some(authority) = head.uri.authority() else { return Ok(()) };
+    match headers.get(HOST) {
+        Some(field) if !same_authority(field.as_bytes(), authority.as_str().as_bytes(), head.uri.scheme_str()) => {
+            return bad("a Host that differs from the target's");
+        }
+        Some(_) => {}
+        None => {
+            let Ok(value) = HeaderValue::try_from(authority.as_str()) else { return bad("a Host that is no host") };
+            head.headers.insert(HOST, value);
+        }
     }
-    let written = match (authority, field) {
-        (Some(authority), _) => authority,
-        (None, Some(field)) if !field.is_empty() => field.to_str().or_else(|_| bad("a Host that is not ASCII"))?,
-        (None, _) => return Ok(None),
-    };
-    let Some(host) = host_of(written) else {
-        return bad("a Host that is no host");
-    };
-    let host = host.to_ascii_lowercase();
-    if field.is_none() {
-        let Ok(value) = HeaderValue::try_from(written) else { return bad("a Host that is no host") };
-        head.headers.insert(HOST, value);
+    head.uri = without_authority(&head.uri)?;
+    Ok(())
+}
+
+/// The host in lower case, without its port; `None` if there is none.
+fn named_host(headers: &HeaderMap) -> Result<Option<Cow<'_, str>>, Refusal> {
+    let Some(field) = headers.get(HOST).filter(|field| !field.is_empty()) else { return Ok(None) };
+    let written = field.to_str().or_else(|_| bad("a Host that is not ASCII"))?;
+    if let Some(host) = plain_host(written) {
+        return Ok(Some(host.into()));
     }
-    if head.uri.authority().is_some() {
-        head.uri = without_authority(&head.uri)?;
-    }
-    Ok(Some(host))
+    let Some(host) = host_of(written) else { return bad("a Host that is no host") };
+    Ok(Some(host.to_ascii_lowercase().into()))
 }
 
 /// The host of a request that was admitted: lower case, without its port.
 pub fn host(headers: &HeaderMap) -> Option<String> {
-    headers.get(HOST)?.to_str().ok().and_then(host_of).map(str::to_ascii_lowercase)
+    named_host(headers).ok().flatten().map(Cow::into_owned)
 }
 
 /// The path and the query. Behind an authority the path may be missing, and means `/` (RFC 9110, section
@@ -270,18 +324,12 @@ fn same_authority(a: &[u8], b: &[u8], scheme: Option<&str>) -> bool {
 /// neither a name nor an address. Django knows the same shapes, and the underscore besides, which
 /// names of containers have.
 fn host_of(written: &str) -> Option<&str> {
-    if is_plain_name(written) {
-        return Some(written);
-    }
     let end = match written.strip_prefix('[') {
         Some(rest) => rest.find(']')? + 2,
         None => written.find(':').unwrap_or(written.len()),
     };
     let (host, port) = written.split_at(end);
-    let port_is_sound = port.is_empty()
-        || port
-            .strip_prefix(':')
-            .is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok());
+    let port_is_sound = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
     let host_is_sound = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
         None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_')),
@@ -291,22 +339,31 @@ fn host_of(written: &str) -> Option<&str> {
     (port_is_sound && host_is_sound && !has_gap).then_some(host)
 }
 
-/// Whether it is what nearly every request has: a name with nothing before or behind it.
-fn is_plain_name(written: &str) -> bool {
+/// The host of what nearly every request has: a name in lower case, or an address of IPv4, and perhaps a port.
+fn plain_host(written: &str) -> Option<&str> {
     let mut before = b'.';
-    for byte in written.bytes() {
-        let fits = byte.is_ascii_alphanumeric() || byte == b'-' || (byte == b'.' && before != b'.');
-        if !fits {
-            return false;
+    for (at, byte) in written.bytes().enumerate() {
+        match byte {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            b'.' if before != b'.' => {}
+            b':' if before != b'.' && is_port(&written[at + 1..]) => return Some(&written[..at]),
+            _ => return None,
         }
         before = byte;
     }
-    before != b'.'
+    (before != b'.').then_some(written)
+}
+
+fn is_port(digits: &str) -> bool {
+    digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()
+}
+
+fn is_ambiguous(name: &HeaderName) -> bool {
+    name.as_str().bytes().any(|byte| matches!(byte, b'_' | b'.'))
 }
 
 fn drop_ambiguous_names(headers: &mut HeaderMap) {
-    let is_ambiguous = |name: &&HeaderName| name.as_str().bytes().any(|byte| matches!(byte, b'_' | b'.'));
-    let ambiguous = headers.keys().filter(is_ambiguous);
+    let ambiguous = headers.keys().filter(|name| is_ambiguous(name));
     for name in ambiguous.cloned().collect::<Vec<_>>() {
         headers.remove(name);
     }
@@ -341,7 +398,12 @@ mod tests {
 
     /// A request over HTTP/1.1 whose target is an ordinary one.
     fn with(fields: &[(&'static str, &'static str)]) -> Result<Option<String>, Refusal> {
-        admit(&mut head(Version::HTTP_11, "GET", "/", fields))
+        admitted(&mut head(Version::HTTP_11, "GET", "/", fields))
+    }
+
+    /// The host of a request, if it is admitted.
+    fn admitted(head: &mut Parts) -> Result<Option<String>, Refusal> {
+        admit(head).map(|(_, host)| host.map(Cow::into_owned))
     }
 
     #[test]
@@ -403,7 +465,7 @@ mod tests {
             (v2, "/", &[("host", "a")], Some("a")),
         ] {
             let mut head = head(version, "GET", target, fields);
-            let admitted = admit(&mut head).ok().flatten();
+            let admitted = admitted(&mut head).ok().flatten();
             assert_eq!(admitted.as_deref(), expected, "for {version:?} {target} {fields:?}");
             if admitted.is_some() {
                 assert_eq!(head.uri, "/", "for {version:?} {target} {fields:?}");
@@ -417,7 +479,7 @@ mod tests {
         for (version, fields) in
             [(Version::HTTP_10, &[][..]), (Version::HTTP_10, &[("host", "")]), (Version::HTTP_11, &[("host", "")])]
         {
-            assert_eq!(admit(&mut head(version, "GET", "/", fields)), Ok(None), "for {version:?} {fields:?}");
+            assert_eq!(admitted(&mut head(version, "GET", "/", fields)), Ok(None), "for {version:?} {fields:?}");
         }
         assert_eq!(with(&[]), Err(NO_HOST));
     }
@@ -616,7 +678,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_admitted_can_be_understood_in_one_way_only(mut head in troubled_head()) {
-            let Ok(Some(host)) = admit(&mut head) else { return Ok(()) };
+            let Ok(Some(host)) = admitted(&mut head) else { return Ok(()) };
             let values = |name: &str| {
                 let values = head.headers.get_all(name).into_iter();
                 values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect::<Vec<_>>()
@@ -633,7 +695,7 @@ mod tests {
             let path = percent_decode_str(head.uri.path()).decode_utf8_lossy().replace('\\', "/");
             prop_assert!(!path.contains('\0') && path.split('/').all(|segment| segment != "." && segment != ".."));
             prop_assert!(!head.method.as_str().contains(|c: char| c.is_ascii_lowercase()));
-            prop_assert_eq!(admit(&mut head), Ok(Some(host)), "admitted once, admitted again");
+            prop_assert_eq!(admitted(&mut head), Ok(Some(host)), "admitted once, admitted again");
         }
     }
 }

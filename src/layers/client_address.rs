@@ -7,10 +7,10 @@ use crate::config::ListenConfig;
 use crate::http::{Request, forwarded};
 
 /// Believes what a trusted proxy says of the client, and of the request's name.
-pub fn resolve(mut request: Request, config: &ListenConfig) -> Request {
+pub fn resolve(request: &mut Request, config: &ListenConfig) {
     // Most sites trust nobody, and then there is nothing to read.
     if config.trusted_proxies.is_empty() {
-        return request;
+        return;
     }
     let is_trusted = |address| config.trusted_proxies.iter().any(|peer| peer.covers(address));
     let is_written = |name: &HeaderName| config.trusted_headers.iter().any(|written| written.0 == *name);
@@ -25,5 +25,4 @@ pub fn resolve(mut request: Request, config: &ListenConfig) -> Request {
     if let Some(start) = origin.start {
         request.head.extensions.insert(start);
     }
-    request
 }

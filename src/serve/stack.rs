@@ -29,7 +29,7 @@ use ::http::header::{ACCEPT, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, STRICT
 use ::http::request::Parts;
 use ::http::{Method, StatusCode, Version};
 use tokio_util::either::Either;
-use tower::{Layer as _, ServiceExt as _, service_fn};
+use tower::service_fn;
 use tracing::debug;
 
 use super::accept::Stack;
@@ -40,7 +40,7 @@ use crate::gate;
 use crate::http::body::Body;
 use crate::http::request_rules::{NO_HOST, Refusal};
 use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
-use crate::layers::access_log::AccessLog;
+use crate::layers::access_log::{AccessLog, LoggedBody, Logging};
 use crate::layers::{
     body_limit, client_address, compression, error_pages, redirect_to_https, redirects, security_headers,
 };
@@ -48,25 +48,29 @@ use crate::upstream::Upstream;
 
 /// Builds the service that answers every request of every connection.
 pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
-    let outer = live.clone();
-    let logged = log.layer(service_fn(move |mut request: Request| {
-        let site = live.site();
+    let log = log.clone();
+    service_fn(move |mut request: Request| {
+        let site = live.glance();
+        client_address::resolve(&mut request, &site.config.listen);
+        let logging = log.begin(&request);
+        if site.config.assets.watch {
+            return Either::Right(look_first(live.clone(), request, logging));
+        }
         // Most answers are there at once, and those are not worth a future with room for all others: it would be
         // moved about several times, some kilobytes each.
-        if !site.config.assets.watch {
-            let wishes = Wishes::of(&site, &request);
-            return match decide(&live, &site, &mut request) {
-                Decision::Answer(response) => Either::Left(ready(Ok(wishes.dress(&live, &site, response)))),
-                Decision::Ask(whom) => Either::Right(carry_out(live.clone(), site, request, wishes, whom)),
-            };
+        let wishes = Wishes::of(&site, &request, logging);
+        match decide(&live, &site, &mut request) {
+            Decision::Answer(response) => Either::Left(ready(Ok(wishes.dress(&live, &site, response)))),
+            Decision::Ask(whom) => Either::Right(carry_out(live.clone(), Arc::clone(&site), request, wishes, whom)),
         }
-        Either::Right(look_first(live.clone(), request))
-    }));
-    logged.map_request(move |request| client_address::resolve(request, &outer.glance().config.listen))
+    })
 }
 
+/// What goes to the protocol.
+type Answer = Result<::http::Response<LoggedBody>, Infallible>;
+
 /// An answer that has to be waited for.
-type Later = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+type Later = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// What was decided of a request.
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and is handed on at once")]
@@ -94,16 +98,16 @@ enum Whom {
 
 /// The steps from the outermost to the innermost, as far as they need no waiting.
 fn decide(live: &Live, site: &Site, request: &mut Request) -> Decision {
-    let named = match request_rules::admit(&mut request.head) {
-        Ok(named) => named,
+    let (head, named) = match request_rules::admit(&mut request.head) {
+        Ok(admitted) => admitted,
         Err(refusal) => return refuse(site, request, refusal),
     };
-    if let Some(decision) = health(live, site, &request.head) {
+    if let Some(decision) = health(live, site, head) {
         return decision;
     }
     let Some(host) = named else { return refuse(site, request, NO_HOST) };
     // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
-    if request.head.headers.len() > site.config.limits.header_count.get() {
+    if head.headers.len() > site.config.limits.header_count.get() {
         return Decision::Answer(answers::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }
     let allowed = &site.config.hosts.allowed;
@@ -113,11 +117,11 @@ fn decide(live: &Live, site: &Site, request: &mut Request) -> Decision {
     }
     let name = site.config.hosts.canonical.as_ref().map_or(&*host, |name| &*name.0);
     if let (Scheme::Http, Some(port)) = (request.client.scheme, site.redirect_port) {
-        let redirect = redirect_to_https::redirect(name, port, &request.head.uri);
+        let redirect = redirect_to_https::redirect(name, port, &head.uri);
         return Decision::Answer(redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST)));
     }
     if name != host {
-        let redirect = redirects::to_host(name, request.client.scheme, &request.head);
+        let redirect = redirects::to_host(name, request.client.scheme, head);
         return Decision::Answer(redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST)));
     }
     if site.gate.is_open() { decide_inside(site, request) } else { Decision::Ask(Whom::Gate) }
@@ -145,10 +149,10 @@ fn decide_inside(site: &Site, request: &Request) -> Decision {
 }
 
 /// While somebody develops, the folders are looked at before anything is decided.
-fn look_first(live: Arc<Live>, mut request: Request) -> Later {
+fn look_first(live: Arc<Live>, mut request: Request, logging: Logging) -> Later {
     Box::pin(async move {
         let site = fresh::site(&live).await;
-        let wishes = Wishes::of(&site, &request);
+        let wishes = Wishes::of(&site, &request, logging);
         match decide(&live, &site, &mut request) {
             Decision::Answer(response) => Ok(wishes.dress(&live, &site, response)),
             Decision::Ask(whom) => carry_out(live, site, request, wishes, whom).await,
@@ -278,8 +282,9 @@ fn unavailable(text: &'static str) -> Response {
 }
 
 /// What of a request counts when its answer is there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Wishes {
+    logging: Logging,
     scheme: Scheme,
     version: Version,
     is_head: bool,
@@ -287,14 +292,15 @@ struct Wishes {
 }
 
 impl Wishes {
-    fn of(site: &Site, request: &Request) -> Self {
+    fn of(site: &Site, request: &Request, logging: Logging) -> Self {
         let page = site.error_pages.may_dress(&request.head);
         let head = &request.head;
-        Self { scheme: request.client.scheme, version: head.version, is_head: head.method == Method::HEAD, page }
+        let (scheme, version, is_head) = (request.client.scheme, head.version, head.method == Method::HEAD);
+        Self { logging, scheme, version, is_head, page }
     }
 
     /// Puts on an answer what the operator wants on whatever goes out.
-    fn dress(self, live: &Live, site: &Site, mut response: Response) -> Response {
+    fn dress(self, live: &Live, site: &Site, mut response: Response) -> ::http::Response<LoggedBody> {
         if let Some(wish) = self.page {
             site.error_pages.dress(&mut response, wish);
         }
@@ -315,7 +321,7 @@ impl Wishes {
             // Over HTTP/2 it would be sent, as an error of the protocol.
             *response.body_mut() = Body::Empty;
         }
-        response
+        self.logging.answered(response)
     }
 }
 
@@ -327,7 +333,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_there_at_once_is_small_enough_to_be_moved_about() {
-        let size = size_of::<Either<Ready<Result<Response, Infallible>>, Later>>();
+        let size = size_of::<Either<Ready<Answer>, Later>>();
         assert!(size < 512, "it has {size} bytes");
     }
 }

@@ -14,7 +14,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tower::{Layer, Service};
 
 use self::entry::{Entry, Line};
 use self::queue::Queue;
@@ -53,6 +52,12 @@ impl AccessLog {
         Ok((Self { sink: Some(Sink { queue, form }) }, writer))
     }
 
+    /// Begins the line of a request, if there is to be one.
+    pub fn begin(&self, request: &Request) -> Logging {
+        let pending = |sink: &Sink| Box::new(Pending { sink: sink.clone(), entry: Entry::of(request) });
+        Logging(self.sink.as_ref().map(pending))
+    }
+
     /// Writes a line for a request that could not be read, and was answered by the parser.
     pub fn malformed(&self, client: &Client, status: u16, reason: &str) {
         let Some(sink) = &self.sink else { return };
@@ -75,62 +80,17 @@ impl Sink {
     }
 }
 
-impl<S> Layer<S> for AccessLog {
-    type Service = Logged<S>;
+/// The line of a request that is not answered yet. It is large, and on the heap, because it goes through many hands.
+#[derive(Debug)]
+pub struct Logging(Option<Box<Pending>>);
 
-    fn layer(&self, inner: S) -> Logged<S> {
-        Logged { inner, log: self.clone() }
-    }
-}
-
-/// A service whose answers are logged.
-#[derive(Debug, Clone)]
-pub struct Logged<S> {
-    inner: S,
-    log: AccessLog,
-}
-
-impl<S> Service<Request> for Logged<S>
-where
-    S: Service<Request, Response = Response>,
-{
-    type Response = ::http::Response<LoggedBody>;
-    type Error = S::Error;
-    type Future = LoggedFuture<S::Future>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request) -> Self::Future {
-        let entry = self.log.sink.as_ref().map(|sink| Pending { sink: sink.clone(), entry: Entry::of(&request) });
-        LoggedFuture { inner: self.inner.call(request), pending: entry }
-    }
-}
-
-pin_project_lite::pin_project! {
-    /// The future of [`Logged`].
-    pub struct LoggedFuture<F> {
-        #[pin]
-        inner: F,
-        pending: Option<Pending>,
-    }
-}
-
-impl<F, E> Future for LoggedFuture<F>
-where
-    F: Future<Output = Result<Response, E>>,
-{
-    type Output = Result<::http::Response<LoggedBody>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
-        let mut pending = this.pending.take();
-        if let Some(Pending { entry, .. }) = &mut pending {
-            entry.answered(&response);
+impl Logging {
+    /// Notes what the answer is; the rest its body does.
+    pub fn answered(mut self, response: Response) -> ::http::Response<LoggedBody> {
+        if let Some(pending) = &mut self.0 {
+            pending.entry.answered(&response);
         }
-        Poll::Ready(Ok(response.map(|inner| LoggedBody { inner, pending, is_cut: false })))
+        response.map(|inner| LoggedBody { inner, pending: self.0, is_cut: false })
     }
 }
 
@@ -151,7 +111,7 @@ impl Drop for Pending {
 #[derive(Debug)]
 pub struct LoggedBody {
     inner: Body,
-    pending: Option<Pending>,
+    pending: Option<Box<Pending>>,
     is_cut: bool,
 }
 
@@ -164,7 +124,7 @@ impl LoggedBody {
     /// Notes that the last bytes that were taken of it do not reach the client, and nothing more does.
     pub fn cut(&mut self, bytes: usize) {
         self.is_cut = true;
-        if let Some(Pending { entry, .. }) = &mut self.pending {
+        if let Some(Pending { entry, .. }) = self.pending.as_deref_mut() {
             entry.bytes = entry.bytes.saturating_sub(bytes as u64);
         }
     }
@@ -176,7 +136,7 @@ impl HttpBody for LoggedBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if let Some(Pending { entry, .. }) = &mut self.pending {
+        if let Some(Pending { entry, .. }) = self.pending.as_deref_mut() {
             match &frame {
                 Some(Ok(frame)) => entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
                 Some(Err(error)) => entry.error = Some(error.to_string()),
@@ -197,7 +157,7 @@ impl HttpBody for LoggedBody {
 
 impl Drop for LoggedBody {
     fn drop(&mut self) {
-        if let Some(Pending { entry, .. }) = &mut self.pending {
+        if let Some(Pending { entry, .. }) = self.pending.as_deref_mut() {
             entry.complete |= self.inner.is_end_stream() && !self.is_cut;
         }
     }
@@ -220,7 +180,7 @@ mod tests {
             let queue = Arc::new(Queue::default());
             let mut entry = entry();
             entry.answered(&::http::Response::new(Body::Empty));
-            let pending = Some(Pending { sink: Sink { queue: queue.clone(), form: Line::Json }, entry });
+            let pending = Some(Box::new(Pending { sink: Sink { queue: queue.clone(), form: Line::Json }, entry }));
             let mut body = LoggedBody { inner: Body::from("0123456789"), pending, is_cut: false };
             let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
             assert!(frame.is_ready());

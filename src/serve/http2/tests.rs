@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tower::{Layer as _, service_fn};
+use tower::service_fn;
 
 use super::super::watch::Watched;
 use super::*;
@@ -32,10 +32,11 @@ where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     let (log, _writer) = AccessLog::start(Form::Off).expect("it needs no thread");
-    let stack = log.layer(service_fn(move |request| {
-        let answer = answer(request);
-        Box::pin(async move { Ok::<_, Infallible>(answer.await) }) as Pin<Box<dyn Future<Output = _> + Send>>
-    }));
+    let stack = service_fn(move |request| {
+        let (logging, answer) = (log.begin(&request), answer(request));
+        Box::pin(async move { Ok::<_, Infallible>(logging.answered(answer.await)) })
+            as Pin<Box<dyn Future<Output = _> + Send>>
+    });
     let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("a permit");
     let activity = Activity::begin(permit);
     let client = Client { address: None, port: 0, scheme: Scheme::Https, local_port: 443 };
