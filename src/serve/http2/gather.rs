@@ -40,6 +40,8 @@ struct Inner<T> {
     read: usize,
     /// The library wanted more than that.
     is_paused: bool,
+    /// There was nothing more in this turn.
+    is_drained: bool,
 }
 
 /// What was read in a turn.
@@ -55,7 +57,14 @@ pub enum Turn {
 
 /// Both ends of a stream whose writes are gathered.
 pub fn gather<T>(stream: T) -> (Gathering<T>, Gathered<T>) {
-    let inner = Arc::new(Mutex::new(Inner { stream, waiting: Vec::new(), written: 0, read: 0, is_paused: false }));
+    let inner = Arc::new(Mutex::new(Inner {
+        stream,
+        waiting: Vec::new(),
+        written: 0,
+        read: 0,
+        is_paused: false,
+        is_drained: false,
+    }));
     (Gathering(inner.clone()), Gathered(inner))
 }
 
@@ -76,6 +85,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
     /// Ends a turn of reading, and begins the next.
     pub fn end_turn(&self) -> Turn {
         let mut inner = lock(&self.0);
+        inner.is_drained = false;
         match (std::mem::take(&mut inner.is_paused), std::mem::take(&mut inner.read)) {
             (true, _) => Turn::Part,
             (false, 0) => Turn::Nothing,
@@ -134,8 +144,13 @@ impl<T: AsyncRead + Unpin> AsyncRead for Gathering<T> {
             inner.is_paused = true;
             return Poll::Pending;
         }
+        // The library asks before each request that it hands over, in the same task, which is woken when there is more.
+        if inner.is_drained {
+            return Poll::Pending;
+        }
         let before = buffer.filled().len();
         let progress = Pin::new(&mut inner.stream).poll_read(cx, buffer);
+        inner.is_drained = progress.is_pending();
         inner.read += buffer.filled().len() - before;
         progress
     }
