@@ -7,16 +7,13 @@ use ::http::header::{
 };
 use ::http::request::Parts;
 use ::http::{Method, Request, StatusCode, Uri, Version};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use httparse::Status;
 
 use crate::config::LimitsConfig;
 
 /// With more fields than these a request is hyper's, and perhaps too much.
 const MOST_FIELDS: usize = 64;
-
-/// From where to where something goes in a head.
-type Place = (usize, usize);
 
 /// A request that has come whole.
 #[derive(Debug)]
@@ -69,58 +66,34 @@ fn says_close(value: &[u8]) -> bool {
 /// Takes a request off the front of what was read, if it is there to its end and nothing about it is odd. All else stays
 /// for hyper to read from its first byte: a body that is still to come or is in chunks, what wants to become another
 /// protocol, HTTP/1.0, what is malformed or too large, and a head that has not come to its end.
-pub(super) fn take(buffer: &mut BytesMut, limits: &LimitsConfig) -> Option<Taken> {
-    let mut places = [(Place::default(), Place::default()); MOST_FIELDS];
+pub(super) fn take(unread: &mut Bytes, limits: &LimitsConfig) -> Option<Taken> {
+    let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(unread, &mut fields) else { return None };
+    let is_usual = request.version == Some(1)
+        && length <= limits.header_size.as_usize()
+        && request.headers.len() <= limits.header_count.get();
+    if !is_usual {
+        return None;
+    }
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.version = Version::HTTP_11;
+    head.method = Method::from_bytes(request.method?.as_bytes()).ok().filter(|method| *method != Method::CONNECT)?;
+    head.uri = Uri::from_maybe_shared(unread.slice_ref(request.path?.as_bytes())).ok()?;
+    head.headers.reserve(request.headers.len());
     let mut signs = Signs::default();
-    let (length, method, target, count) = {
-        let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
-        let mut request = httparse::Request::new(&mut []);
-        let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(buffer, &mut fields) else { return None };
-        let place = |part: &[u8]| {
-            let begin = part.as_ptr() as usize - buffer.as_ptr() as usize;
-            (begin, begin + part.len())
-        };
-        for (slot, field) in places.iter_mut().zip(&*request.headers) {
-            signs.see(field.name, field.value);
-            *slot = (place(field.name.as_bytes()), place(field.value));
-        }
-        let method = Method::from_bytes(request.method?.as_bytes()).ok()?;
-        let is_usual = request.version == Some(1)
-            && method != Method::CONNECT
-            && length <= limits.header_size.as_usize()
-            && request.headers.len() <= limits.header_count.get();
-        if !is_usual || signs.is_odd {
-            return None;
-        }
-        (length, method, place(request.path?.as_bytes()), request.headers.len())
-    };
-    let body = signs.length.unwrap_or(0);
-    if buffer.len() - length < body {
+    for field in &*request.headers {
+        signs.see(field.name, field.value);
+        let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value)).ok()?;
+        head.headers.append(HeaderName::from_bytes(field.name.as_bytes()).ok()?, value);
+    }
+    let end = length + signs.length.unwrap_or(0);
+    if signs.is_odd || end > unread.len() {
         return None;
     }
-    let head = buffer.split_to(length).freeze();
-    let Some(parts) = parts(method, target, &places[..count], &head) else {
-        let mut whole = BytesMut::from(head);
-        whole.unsplit(std::mem::take(buffer));
-        *buffer = whole;
-        return None;
-    };
-    let body = if body == 0 { Bytes::new() } else { buffer.split_to(body).freeze() };
-    Some(Taken { head: parts, body, is_last: signs.is_last })
-}
-
-/// The parts of a head, all of which go on using its bytes.
-fn parts(method: Method, target: Place, places: &[(Place, Place)], head: &Bytes) -> Option<Parts> {
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = method;
-    parts.version = Version::HTTP_11;
-    parts.uri = Uri::from_maybe_shared(head.slice(target.0..target.1)).ok()?;
-    parts.headers.reserve(places.len());
-    for (name, value) in places {
-        let name = HeaderName::from_bytes(&head[name.0..name.1]).ok()?;
-        parts.headers.append(name, HeaderValue::from_maybe_shared(head.slice(value.0..value.1)).ok()?);
-    }
-    Some(parts)
+    let body = unread.slice(length..end);
+    unread.advance(end);
+    Some(Taken { head, body, is_last: signs.is_last })
 }
 
 /// How an answer's body is framed (RFC 9112, section 6.3).
@@ -216,9 +189,9 @@ mod tests {
 
     /// What is taken of some bytes, and what stays.
     fn taken(bytes: &str) -> (Option<Taken>, String) {
-        let mut buffer = BytesMut::from(bytes.as_bytes());
-        let taken = take(&mut buffer, &LimitsConfig::default());
-        (taken, String::from_utf8(buffer.to_vec()).expect("ASCII"))
+        let mut unread = Bytes::copy_from_slice(bytes.as_bytes());
+        let taken = take(&mut unread, &LimitsConfig::default());
+        (taken, String::from_utf8(unread.to_vec()).expect("ASCII"))
     }
 
     #[test]

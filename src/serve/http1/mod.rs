@@ -36,8 +36,10 @@ pub(super) struct Connection<T, S: Stack> {
     stack: S,
     requests: Arc<Requests>,
     bounds: Arc<Bounds>,
+    /// Where it is read.
+    room: BytesMut,
     /// What was read and is not yet understood.
-    read: BytesMut,
+    unread: Bytes,
     /// Where the last head was written, for the next one.
     spare: Vec<u8>,
     state: State<S::Future>,
@@ -67,8 +69,17 @@ struct Asked {
 impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
     /// Begins, or goes on behind hyper.
     pub(super) fn new(stream: T, stack: S, requests: Arc<Requests>, bounds: Arc<Bounds>) -> Self {
-        let (read, spare) = (BytesMut::new(), Vec::new());
-        Self { stream, stack, requests, bounds, read, spare, state: State::Reading, is_finishing: false }
+        Self {
+            stream,
+            stack,
+            requests,
+            bounds,
+            room: BytesMut::new(),
+            unread: Bytes::new(),
+            spare: Vec::new(),
+            state: State::Reading,
+            is_finishing: false,
+        }
     }
 
     /// The stream, to wait for the next request of a connection that rests.
@@ -78,27 +89,35 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
 
     /// The stream with what has come that is not for here; `None` if the connection has ended.
     pub(super) fn leave(self) -> Option<(T, Bytes)> {
-        matches!(self.state, State::Leaving).then(|| (self.stream, self.read.freeze()))
+        matches!(self.state, State::Leaving).then_some((self.stream, self.unread))
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < READ / 2 {
-            self.read.reserve(READ);
+    /// Reads, when all that was read before is understood. Ready when there is something, or the client has ended.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was read last holds the buffer no longer, so that nothing is allocated for this most often.
+        self.unread = Bytes::new();
+        if self.room.capacity() < READ / 2 {
+            self.room.reserve(READ);
         }
-        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.read)
+        ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.room))?;
+        self.unread = self.room.split().freeze();
+        Poll::Ready(Ok(()))
     }
 
     /// Ready when a client has gone that waits for its answer. What it says meanwhile is kept for later.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.read.is_empty() && ready!(self.poll_read(cx))? == 0 {
-            return Poll::Ready(Err(io::Error::other("the client has left without its answer")));
+        if self.unread.is_empty() {
+            ready!(self.poll_read(cx))?;
+            if self.unread.is_empty() {
+                return Poll::Ready(Err(io::Error::other("the client has left without its answer")));
+            }
         }
         Poll::Pending
     }
 
     /// Takes the next request off what was read, and asks for its answer, which most often is there at once.
     fn ask(&mut self, cx: &mut Context<'_>) -> State<S::Future> {
-        let Some(taken) = head::take(&mut self.read, &self.bounds.limits) else { return State::Leaving };
+        let Some(taken) = head::take(&mut self.unread, &self.bounds.limits) else { return State::Leaving };
         let asked = Asked { is_head: taken.head.method == Method::HEAD, is_last: taken.is_last };
         let (request, in_flight) = self.requests.take_whole(taken.head, taken.body.into(), None);
         let mut answer = self.stack.call(request);
@@ -131,7 +150,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
         loop {
             self.state = match &mut self.state {
                 State::Reading => {
-                    if self.read.is_empty() && (self.is_finishing || ready!(self.poll_read(cx))? == 0) {
+                    if self.unread.is_empty() && !self.is_finishing {
+                        ready!(self.poll_read(cx))?;
+                    }
+                    if self.unread.is_empty() {
                         return Poll::Ready(Ok(()));
                     }
                     let next = self.ask(cx);
@@ -169,9 +191,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
     }
 
     fn shrink(&mut self) {
-        if matches!(self.state, State::Reading) && self.read.is_empty() {
-            self.read = BytesMut::new();
-            self.spare = Vec::new();
+        if matches!(self.state, State::Reading) && self.unread.is_empty() {
+            (self.room, self.unread, self.spare) = (BytesMut::new(), Bytes::new(), Vec::new());
         }
     }
 }
