@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Limited;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tower_http::timeout::{TimeoutBody, TimeoutError};
 
 use crate::config::{LimitsConfig, TimeoutsConfig};
 use crate::http::body::{Body, BodyError, SlowBody};
@@ -41,7 +42,8 @@ pub fn bound(request: &mut Request, limits: &LimitsConfig, timeouts: &TimeoutsCo
         return Err(Box::new(answers::status(StatusCode::PAYLOAD_TOO_LARGE)));
     }
     let pace = Pace::new(timeouts.body.0, limits.body_rate.0);
-    let paced = Paced::new(std::mem::take(&mut request.body), pace);
+    let body = TimeoutBody::new(timeouts.body.0, std::mem::take(&mut request.body));
+    let paced = Paced { body, pace, waiting_since: None, alarm: None };
     request.body = Body::stream(Limited::new(paced, limit));
     Ok(())
 }
@@ -67,13 +69,10 @@ impl Pace {
         Self { span, least, waited: Duration::ZERO, paused: Duration::ZERO, came: 0 }
     }
 
-    /// Notes that nothing has come for `pause` by now. Tells after how long a pause to look again.
-    fn nothing_came(&mut self, pause: Duration) -> Result<Duration, SlowBody> {
-        if pause >= self.span {
-            return Err(SlowBody::Paused);
-        }
+    /// Notes that nothing has come for `pause` by now. Tells after how long a pause to look again, if ever.
+    fn nothing_came(&mut self, pause: Duration) -> Result<Option<Duration>, SlowBody> {
         self.wait(pause)?;
-        Ok(self.span.min(pause + self.span - self.waited))
+        Ok((self.least > 0).then(|| pause + self.span - self.waited))
     }
 
     /// Notes that bytes have come, after a pause.
@@ -97,37 +96,16 @@ impl Pace {
     }
 }
 
-/// A body that is given up when it comes too slowly.
-struct Paced {
-    body: Body,
-    pace: Pace,
-    /// When the wait for the next bytes began, if it has.
-    waiting_since: Option<Instant>,
-    /// Made at the first wait. It is left alone when bytes come, and set anew when it rings too early for the wait that
-    /// it finds: few waits are as long as that, and each would cost a timer.
-    alarm: Option<Pin<Box<Sleep>>>,
-}
-
-impl Paced {
-    fn new(body: Body, pace: Pace) -> Self {
-        Self { body, pace, waiting_since: None, alarm: None }
-    }
-
-    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<SlowBody> {
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
-        loop {
-            if let Some(alarm) = &mut self.alarm {
-                ready!(alarm.as_mut().poll(cx));
-            }
-            let again = match self.pace.nothing_came(since.elapsed()) {
-                Ok(pause) => since + pause,
-                Err(slow) => return Poll::Ready(slow),
-            };
-            match &mut self.alarm {
-                Some(alarm) => alarm.as_mut().reset(again),
-                None => self.alarm = Some(Box::pin(sleep_until(again))),
-            }
-        }
+pin_project_lite::pin_project! {
+    /// A body that is given up when it comes too slowly.
+    struct Paced {
+        #[pin]
+        body: TimeoutBody<Body>,
+        pace: Pace,
+        // When the wait for the next bytes began, if it has.
+        waiting_since: Option<Instant>,
+        #[pin]
+        alarm: Option<Sleep>,
     }
 }
 
@@ -136,17 +114,33 @@ impl HttpBody for Paced {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let this = self.get_mut();
-        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
-            return this.poll_alarm(cx).map(|slow| Some(Err(slow.into())));
-        };
-        let pause = this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-        let Some(Ok(data)) = &frame else { return Poll::Ready(frame) };
-        let bytes = data.data_ref().map_or(0, Bytes::len);
-        Poll::Ready(match this.pace.bytes_came(bytes, pause) {
-            Ok(()) => frame,
-            Err(slow) => Some(Err(slow.into())),
-        })
+        let mut this = self.project();
+        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
+            this.alarm.set(None);
+            let pause = this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
+            let bytes = match &frame {
+                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(error)) if error.is::<TimeoutError>() => {
+                    return Poll::Ready(Some(Err(SlowBody::Paused.into())));
+                }
+                _ => return Poll::Ready(frame),
+            };
+            return Poll::Ready(match this.pace.bytes_came(bytes, pause) {
+                Ok(()) => frame,
+                Err(slow) => Some(Err(slow.into())),
+            });
+        }
+        let since = *this.waiting_since.get_or_insert_with(Instant::now);
+        loop {
+            if let Some(alarm) = this.alarm.as_mut().as_pin_mut() {
+                ready!(alarm.poll(cx));
+            }
+            match this.pace.nothing_came(since.elapsed()) {
+                Ok(Some(pause)) => this.alarm.set(Some(sleep_until(since + pause))),
+                Ok(None) => return Poll::Pending,
+                Err(slow) => return Poll::Ready(Some(Err(slow.into()))),
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -173,8 +167,9 @@ mod tests {
             sleep(Duration::from_secs(*seconds)).await;
             Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; *bytes])))
         });
+        let body = TimeoutBody::new(Duration::from_secs(60), Body::stream(StreamBody::new(Box::pin(frames))));
         let pace = Pace::new(Duration::from_secs(60), rate);
-        let mut body = Paced::new(Body::stream(StreamBody::new(Box::pin(frames))), pace);
+        let mut body = Box::pin(Paced { body, pace, waiting_since: None, alarm: None });
         let (began, mut length) = (Instant::now(), 0);
         let end = loop {
             match body.frame().await {
@@ -207,7 +202,13 @@ mod tests {
     async fn only_the_time_counts_in_which_the_body_is_waited_for() {
         let frames = stream::iter(0..5).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))));
         let pace = Pace::new(Duration::from_secs(60), 10);
-        let mut body = Paced::new(Body::stream(StreamBody::new(frames)), pace);
+        let body = Body::stream(StreamBody::new(frames));
+        let mut body = Box::pin(Paced {
+            body: TimeoutBody::new(Duration::from_secs(60), body),
+            pace,
+            waiting_since: None,
+            alarm: None,
+        });
         for _ in 0..5 {
             assert!(body.frame().await.expect("a piece").is_ok());
             sleep(Duration::from_secs(100)).await;
