@@ -5,7 +5,7 @@
 //! How many there are costs a request nothing: one lookup for each folder of its path, down to the deepest
 //! that has a mount.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use ::http::Method;
 use ::http::header::{ACCEPT, VARY};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use rustc_hash::FxHashMap;
 
 use super::asset::Asset;
 use super::catalog::{self, Entry};
@@ -32,7 +33,7 @@ pub struct Mounts {
     assets: Option<Assets>,
     mounts: Vec<Mount>,
     /// By path, without its last slash: "" for the whole site.
-    places: HashMap<String, Place>,
+    places: FxHashMap<String, Place>,
     /// How many slashes the longest of these paths has.
     deepest: usize,
     /// The release in each folder, as it was before it was read.

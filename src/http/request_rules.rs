@@ -61,7 +61,7 @@ pub fn admit(head: &mut Parts) -> Result<(&Parts, Option<Cow<'_, str>>), Refusal
     if present.has_ambiguous_names {
         drop_ambiguous_names(&mut head.headers);
     }
-    if present.has_cookies {
+    if present.has_cookies && present.has_repeated_names {
         join_cookies(&mut head.headers);
     }
     let host = named_host(&head.headers)?;
@@ -75,11 +75,13 @@ struct Present {
     has_framing: bool,
     has_cookies: bool,
     has_ambiguous_names: bool,
+    has_repeated_names: bool,
 }
 
 impl Present {
     fn among(headers: &HeaderMap) -> Self {
-        let mut present = Self::default();
+        let has_repeated_names = headers.len() > headers.keys_len();
+        let mut present = Self { has_repeated_names, ..Self::default() };
         for name in headers.keys() {
             match *name {
                 HOST => present.has_host = true,
@@ -263,8 +265,7 @@ fn is_well_encoded(path: &str) -> bool {
 /// as well. Where both are given they must agree.
 fn settle_host(head: &mut Parts, present: Present) -> Result<(), Refusal> {
     let headers = &head.headers;
-    // As many fields as names, and none is there twice.
-    if headers.len() > headers.keys_len() && headers.get_all(HOST).into_iter().nth(1).is_some() {
+    if present.has_repeated_names && headers.get_all(HOST).into_iter().nth(1).is_some() {
         return bad("more than one Host");
     }
     if !present.has_host && head.version == Version::HTTP_11 {

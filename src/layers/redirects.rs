@@ -1,13 +1,14 @@
 //! Sends a client on when what it asks for has moved. How many redirects there are costs a request next to nothing.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use ::http::header::{HOST, HeaderValue, LOCATION};
 use ::http::request::Parts;
 use ::http::{StatusCode, Uri};
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use rustc_hash::FxHashMap;
 
 use crate::config::RedirectConfig;
 use crate::http::{Response, Scheme, answers, path};
@@ -33,7 +34,7 @@ const PATH: &AsciiSet = &CONTROLS
 /// Every redirect, ready to be looked up.
 #[derive(Debug, Default)]
 pub struct Redirects {
-    exact: HashMap<String, RedirectConfig>,
+    exact: FxHashMap<String, RedirectConfig>,
     /// In the order of their paths.
     prefixes: Vec<Prefix>,
 }
