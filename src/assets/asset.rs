@@ -10,7 +10,7 @@ use ::http::{HeaderMap, HeaderValue};
 use bytes::Bytes;
 
 use super::contents::{Content, Contents};
-use super::inventory::{Form, Listed, Sha256Digest};
+use super::inventory::{Form, Listed};
 use super::kinds::{Kind, Kinds, Own, Traits};
 use crate::config::AssetsConfig;
 use crate::http::Response;
@@ -261,11 +261,12 @@ impl Bodies {
     /// contents.
     fn new(file: &Listed, contents: &Contents) -> Self {
         let mut texts = Texts::default();
+        let digest = hex(&file.sha256[..16]);
         let date = file.modified.map(|modified| (modified, texts.add(&httpdate::fmt_http_date(modified))));
         let mut all: Vec<_> = file.bodies().enumerate().collect();
         all.sort_unstable_by_key(|(_, (form, size))| (*size, *form));
         let mut add = |(number, (form, size)): (usize, (Form, u64))| {
-            let places = (texts.add(&tag(&file.sha256, form)), texts.add(&size.to_string()));
+            let places = (texts.add(&tag(&digest, form)), texts.add(&size.to_string()));
             (form, size, contents.of(file, number), places)
         };
         let all: Vec<_> = all.into_iter().map(&mut add).collect();
@@ -328,8 +329,7 @@ fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
 /// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
 /// range of one must not be glued to a range of the other.
-fn tag(sha256: &Sha256Digest, form: Form) -> String {
-    let digest = hex(&sha256[..16]);
+fn tag(digest: &str, form: Form) -> String {
     match form {
         Form::Whole => format!("\"{digest}\""),
         Form::Copy(Coding::Brotli) => format!("\"{digest}-br\""),

@@ -3,19 +3,20 @@
 //! A plain and a hashed name with the same content share one body. The smallest come first: they are
 //! most of the requests, and for a large file the read is small beside the sending.
 
-use std::collections::HashMap;
 use std::fs::Metadata;
 use std::io::{self, Read as _};
 use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use fs_err::File;
 use rayon::prelude::*;
-use rustix::fs::{Mode, OFlags};
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::inventory::{Form, Listed, Sha256Digest, digest};
@@ -67,8 +68,8 @@ impl OnDisk {
     }
 
     fn open_unchanged(&self, size: u64) -> io::Result<File> {
-        let file = match open(&self.path) {
-            Ok(file) => file,
+        let file = match open(CWD, &self.path) {
+            Ok(descriptor) => File::from_parts(descriptor.into(), &self.path),
             // The caller can tell that no descriptor was left from everything else.
             Err(cause @ (Errno::MFILE | Errno::NFILE)) => return Err(cause.into()),
             Err(cause) => {
@@ -101,10 +102,14 @@ impl OnDisk {
 }
 
 /// Opens a file for reading. What is, or has become, something else than a file must not keep the thread waiting.
-fn open(path: &Path) -> Result<File, Errno> {
+fn open(folder: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    rustix::fs::open(path, flags, Mode::empty()).map(|descriptor| File::from_parts(descriptor.into(), path))
+    rustix::fs::openat(folder, path, flags, Mode::empty())
 }
+
+/// How many files are looked at together. What is read of them lies in one piece of memory, which is a tenth of the
+/// work: for each by itself the system would be asked for room again and again.
+const TOGETHER: usize = 64;
 
 /// Every body of a folder.
 #[derive(Debug, Default)]
@@ -217,8 +222,9 @@ impl<'f> Plan<'f> {
             files: Vec::with_capacity(number),
         };
         // Names often share a file, and files their bytes.
-        let mut by_place: HashMap<(&str, Form, u64), usize> = HashMap::with_capacity(number);
-        let mut by_key: HashMap<Key, usize> = HashMap::with_capacity(number);
+        let mut by_place: FxHashMap<(&str, Form, u64), usize> =
+            FxHashMap::with_capacity_and_hasher(number, FxBuildHasher);
+        let mut by_key: FxHashMap<Key, usize> = FxHashMap::with_capacity_and_hasher(number, FxBuildHasher);
         for file in &folder.files {
             let sha256 = (file.is_fingerprinted || file.location != file.name).then_some(file.sha256);
             let looks = &mut plan.looks;
@@ -258,10 +264,18 @@ impl<'f> Plan<'f> {
         let began = SystemTime::now();
         let mut contents = Contents::default();
         // Opening so many files takes longer than all the rest, so every core does a part of it.
-        let seen = self.looks.par_iter().map(|look| look.look(self.folder, began, &contents.has_changed));
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
+        let opened = rustix::fs::open(&self.folder.path, flags, Mode::empty());
+        let opened = opened.map_err(|cause| AssetsError::Unreadable(cause.into()))?;
+        let seen = self.looks.par_chunks(TOGETHER).map(|looks| {
+            let mut room = Room::for_all(looks);
+            let look =
+                |look: &Look<'_>| look.look(self.folder, opened.as_fd(), &mut room, began, &contents.has_changed);
+            looks.iter().map(look).collect::<Vec<_>>()
+        });
         let mut problems = Problems::default();
         let mut sights = Vec::with_capacity(self.looks.len());
-        for seen in seen.collect::<Vec<_>>() {
+        for seen in seen.collect::<Vec<_>>().into_iter().flatten() {
             sights.push(match seen? {
                 Ok(sight) => sight,
                 Err(problem) => {
@@ -310,22 +324,25 @@ impl Look<'_> {
     fn look(
         &self,
         folder: &Folder,
+        opened: BorrowedFd<'_>,
+        room: &mut Room,
         began: SystemTime,
         has_changed: &Arc<AtomicBool>,
     ) -> Result<Result<Sight, String>, AssetsError> {
         let name = self.form.name(self.location);
-        let path = folder.path.join(&name);
+        let path = || folder.path.join(&name);
         let seen = if self.wanted == Wanted::Bytes {
-            read(&path, self.size)
+            room.read(opened, Path::new(&name), self.size)
+                .map_err(|cause| io::Error::new(cause.kind(), format!("cannot open {}: {cause}", path().display())))
         } else {
-            fs_err::metadata(&path).map(|found| (found, Vec::new()))
+            fs_err::metadata(path()).map(|found| (found, Bytes::new()))
         };
         let (found, bytes) = match seen {
             Ok(seen) => seen,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(Err(format!("{name} is gone")));
             }
-            Err(_) if fs_err::metadata(&path).is_ok_and(|found| !found.is_file()) => {
+            Err(_) if fs_err::metadata(path()).is_ok_and(|found| !found.is_file()) => {
                 return Ok(Err(format!("{name} is not a regular file")));
             }
             Err(error) => return Err(AssetsError::Unreadable(error)),
@@ -344,14 +361,14 @@ impl Look<'_> {
             Wanted::Mark => {
                 let (sha256, again) = (self.sha256, Mutex::default());
                 Some(Content::Disk(Arc::new(OnDisk {
-                    path,
+                    path: path(),
                     mark,
                     sha256,
                     again,
                     has_changed: Arc::clone(has_changed),
                 })))
             }
-            Wanted::Bytes if bytes.len() as u64 == self.size && !was_written => Some(Content::Memory(bytes.into())),
+            Wanted::Bytes if bytes.len() as u64 == self.size && !was_written => Some(Content::Memory(bytes)),
             Wanted::Bytes => return Ok(Err(format!("{name} changed while it was read"))),
         };
         if is_other {
@@ -361,16 +378,37 @@ impl Look<'_> {
     }
 }
 
-/// Reads a file that should be so long, and says how it is then. Whether it is longer its length tells, without another
-/// read.
-fn read(path: &Path, expected: u64) -> io::Result<(Metadata, Vec<u8>)> {
-    let file = open(path).map_err(|cause| {
-        let cause = io::Error::from(cause);
-        io::Error::new(cause.kind(), format!("cannot open {}: {cause}", path.display()))
-    })?;
-    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
-    { &file }.take(expected).read_to_end(&mut bytes)?;
-    Ok((file.metadata()?, bytes))
+/// Memory for what is read of several files.
+struct Room(BytesMut);
+
+impl Room {
+    fn for_all(looks: &[Look<'_>]) -> Self {
+        let read = looks.iter().filter(|look| look.wanted == Wanted::Bytes);
+        Self(BytesMut::with_capacity(read.map(|look| in_memory(look.size)).sum()))
+    }
+
+    /// Reads a file that should be so long, and says how it is then. Whether it is longer its length tells, without
+    /// another read.
+    fn read(&mut self, folder: BorrowedFd<'_>, path: &Path, expected: u64) -> io::Result<(Metadata, Bytes)> {
+        let mut file = std::fs::File::from(open(folder, path)?);
+        self.0.clear();
+        self.0.resize(in_memory(expected), 0);
+        let mut length = 0;
+        while length < self.0.len() {
+            match file.read(&mut self.0[length..]) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.0.truncate(length);
+        Ok((file.metadata()?, self.0.split().freeze()))
+    }
+}
+
+fn in_memory(size: u64) -> usize {
+    usize::try_from(size).unwrap_or_default()
 }
 
 /// A date in whole seconds, as `Last-Modified` has it. Archives and reproducible builds set it to zero,

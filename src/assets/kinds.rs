@@ -4,7 +4,7 @@
 //! the same for every file of its kind, and there are few kinds: a set of whole headers for each representation would
 //! be most of the memory that a large site takes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ::http::header::{
@@ -13,6 +13,7 @@ use ::http::header::{
 };
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 use super::asset::{Bodies, Policy};
 use super::inventory::{Listed, Sha256Digest};
@@ -63,9 +64,9 @@ pub(super) struct Own<'v> {
 #[derive(Debug)]
 pub(super) struct Kinds<'p> {
     policy: &'p Policy,
-    known: Mutex<HashMap<Traits, Arc<Kind>>>,
+    known: Mutex<FxHashMap<Traits, Arc<Kind>>>,
     /// By the hash of the file.
-    bodies: Mutex<HashMap<Sha256Digest, Arc<Bodies>>>,
+    bodies: Mutex<FxHashMap<Sha256Digest, Arc<Bodies>>>,
 }
 
 impl<'p> Kinds<'p> {
