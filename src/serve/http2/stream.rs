@@ -51,7 +51,6 @@ fn poll_caught<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Option<T>> {
 /// Waits for the answer, and sends it. A client that goes away, or gives the request up, ends it at once.
 ///
 /// It is written out, because a function would keep room for each of its steps, and there may be many that wait.
-#[expect(clippy::large_enum_variant, reason = "the large one is what most of them are for most of the time")]
 pub(super) enum Answering<F> {
     /// The answer is not there yet.
     Waiting(Waiting<F>),
