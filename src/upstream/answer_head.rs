@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, SERVER};
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
 use httparse::{ParserConfig, Status};
@@ -78,13 +78,17 @@ fn find(buffer: &[u8], limit: usize, places: &mut [Place; MOST_FIELDS]) -> Resul
     Ok(Some(Found { length, status: response.code.unwrap_or_default(), version, fields: response.headers.len() }))
 }
 
-/// The fields, of which the values are parts of what was read.
+/// The fields, of which the values are parts of what was read. `Server` is none of them: nobody here asks for it, and it
+/// tells no client anything good.
 fn headers(bytes: &Bytes, places: &[Place]) -> Result<HeaderMap, Failure> {
     // There is room for those that are added on the way to the client.
     let mut headers = HeaderMap::with_capacity(places.len() + 8);
     let range = |(from, to): (u32, u32)| -> Range<usize> { from as usize..to as usize };
     for place in places {
         let name = HeaderName::from_bytes(&bytes[range(place.name)]).map_err(|error| malformed(&error.to_string()))?;
+        if name == SERVER {
+            continue;
+        }
         let value = HeaderValue::from_maybe_shared(bytes.slice(range(place.value)));
         headers.append(name, value.map_err(|error| malformed(&error.to_string()))?);
     }
@@ -121,8 +125,7 @@ mod tests {
         let (head, left) = read(text).unwrap().unwrap();
         assert_eq!((head.status, head.version, &*left), (StatusCode::NOT_FOUND, Version::HTTP_11, &b"body"[..]));
         let fields: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-        let expected: [(_, &[u8]); 4] =
-            [("server", b"x"), ("set-cookie", b"a"), ("set-cookie", b"b"), ("x-cafe", b"\xe9")];
+        let expected: [(_, &[u8]); 3] = [("set-cookie", b"a"), ("set-cookie", b"b"), ("x-cafe", b"\xe9")];
         assert_eq!(fields, expected);
     }
 

@@ -1,6 +1,6 @@
 //! What of an answer the client gets to see. Pure: it edits a head.
 
-use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, SERVER};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
 use ::http::response::Parts;
 use ::http::{StatusCode, Version};
 
@@ -14,10 +14,10 @@ const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 /// Cleans the head of an answer.
 ///
 /// Fields that end at this hop go, and with them the framing, which is made anew towards the
-/// client. `Server` goes because it tells nobody anything good, `X-Accel-*` and `X-Sendfile` because they
-/// are words between an application and its proxy; a file that they hand over is noted in the extensions.
+/// client. `X-Accel-*` and `X-Sendfile` go because they are words between an application and its proxy; a file that they
+/// hand over is noted in the extensions.
 pub(super) fn clean(head: &mut Parts) {
-    let gone = hop_by_hop::gone(&head.headers, |name| *name == SERVER || is_for_a_proxy(name));
+    let gone = hop_by_hop::gone(&head.headers, is_for_a_proxy);
     if gone.iter().any(is_for_a_proxy)
         && let Some(handed_over) = handed_over(&head.headers)
     {
@@ -78,7 +78,6 @@ mod tests {
         let mut head = head(
             200,
             &[
-                ("server", "gunicorn"),
                 ("connection", "close, x-hop"),
                 ("x-hop", "1"),
                 ("keep-alive", "timeout=2"),
