@@ -46,6 +46,10 @@ pub(super) struct Connection<T, S: Stack> {
     is_finishing: bool,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large ones are what most of them are while there is something to do"
+)]
 enum State<F> {
     /// Between two requests.
     Reading,
