@@ -157,7 +157,7 @@ async fn whatever_comes_on_one_connection_is_answered_in_its_order() {
         }
         for expected in expected {
             let answer = connection.answer().await.unwrap();
-            assert_eq!((answer.status, &*answer.text()), (200, expected), "{width} bytes at a time");
+            assert_eq!((answer.status, answer.text()), (200, expected), "{width} bytes at a time");
         }
     }
 }
