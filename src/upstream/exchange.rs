@@ -12,7 +12,7 @@
 //! time: a head is read by `httparse`, as hyper reads it, and its end is decided in `framing`.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::{Pin, pin};
@@ -23,8 +23,8 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::response::Parts;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
-use tokio::io::{AsyncRead as _, AsyncWrite, ReadBuf};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
@@ -79,8 +79,6 @@ pub(super) struct Exchange {
     keeps_alive: bool,
     /// It has served a request before, so it may have been closed in the meantime.
     was_used: bool,
-    /// Nothing was written yet.
-    is_fresh: bool,
     /// The other side is on this machine and reads the bytes of HTTP as they are.
     is_local: bool,
     speaks_uwsgi: bool,
@@ -116,7 +114,6 @@ impl Exchange {
             was_reset: false,
             keeps_alive: !speaks_uwsgi,
             was_used: false,
-            is_fresh: true,
             speaks_uwsgi,
             head_limit: config.response_header_size.as_usize(),
             hint: None,
@@ -137,6 +134,9 @@ impl Exchange {
         self.hint = if self.speaks_uwsgi { uwsgi::hint(&head) } else { None };
         self.sent.begin(head, body);
         self.has_answered = false;
+        if !reused {
+            self.sent.write_at_once(descriptor(&self.socket));
+        }
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| {
             self.poll_write(cx);
@@ -220,11 +220,7 @@ impl Exchange {
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) {
-        let written = match std::mem::take(&mut self.is_fresh) {
-            true => self.sent.poll_write(&mut Fresh(&mut self.socket), cx),
-            false => self.sent.poll_write(&mut self.socket, cx),
-        };
-        if written == Poll::Ready(true) {
+        if self.sent.poll_write(&mut self.socket, cx) == Poll::Ready(true) {
             self.was_reset = true;
         }
     }
@@ -300,46 +296,6 @@ fn descriptor(socket: &Socket) -> BorrowedFd<'_> {
     match socket {
         Socket::Left(socket) => socket.as_fd(),
         Socket::Right(socket) => socket.as_fd(),
-    }
-}
-
-/// A connection of which the runtime does not know yet that it can be written to: it would have to be told by the system
-/// first, in a turn of its own.
-struct Fresh<'s>(&'s mut Socket);
-
-impl Fresh<'_> {
-    fn poll_send(&mut self, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match rustix::net::sendmsg(descriptor(self.0), slices, &mut SendAncillaryBuffer::default(), flags) {
-            Err(Errno::AGAIN | Errno::INTR) => Poll::Pending,
-            result => Poll::Ready(result.map_err(io::Error::from)),
-        }
-    }
-}
-
-impl AsyncWrite for Fresh<'_> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[IoSlice::new(bytes)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        match this.poll_send(slices) {
-            Poll::Pending => Pin::new(&mut *this.0).poll_write_vectored(cx, slices),
-            sent => sent,
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.get_mut().0).poll_shutdown(cx)
     }
 }
 

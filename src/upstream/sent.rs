@@ -5,12 +5,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http_body::Body as _;
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use tokio::io::AsyncWrite;
 
 use super::failure::ClientFault;
@@ -147,20 +149,42 @@ impl Sent {
         let written = match self.ready.len() {
             1 => ready!(socket.poll_write(cx, &self.ready[0])),
             _ => {
-                let mut slices = [IoSlice::new(&[]); MOST_SLICES];
-                let mut count = 0;
-                for (slice, bytes) in slices.iter_mut().zip(&self.ready) {
-                    *slice = IoSlice::new(bytes);
-                    count += 1;
-                }
+                let (slices, count) = self.slices();
                 ready!(socket.poll_write_vectored(cx, &slices[..count]))
             }
         };
         self.writes += 1;
-        let mut written = match written? {
+        match written? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => written,
-        };
+            written => self.note(written),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what a fresh connection takes, without the runtime: it would first have to be told by the system that it can
+    /// be written to, in a turn of its own. What cannot be written now, or never, the next write tells.
+    pub(super) fn write_at_once(&mut self, socket: BorrowedFd<'_>) {
+        let (slices, count) = self.slices();
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        if let Ok(written) = sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags) {
+            self.writes += 1;
+            self.note(written);
+        }
+    }
+
+    /// What is to be written next, and in how many pieces.
+    fn slices(&self) -> ([IoSlice<'_>; MOST_SLICES], usize) {
+        let mut slices = [IoSlice::new(&[]); MOST_SLICES];
+        let mut count = 0;
+        for (slice, bytes) in slices.iter_mut().zip(&self.ready) {
+            *slice = IoSlice::new(bytes);
+            count += 1;
+        }
+        (slices, count)
+    }
+
+    /// Notes how much was written.
+    fn note(&mut self, mut written: usize) {
         self.written += written;
         while written > 0 {
             let first = &mut self.ready[0];
@@ -172,7 +196,6 @@ impl Sent {
             written -= first.len();
             self.ready.pop_front();
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Asks the client's body for more.
