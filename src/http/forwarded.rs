@@ -299,8 +299,8 @@ fn quoted(text: &str) -> Cow<'_, str> {
 }
 
 /// Tells the application when the request was here.
-pub fn write_start(lines: &mut impl Lines, start: &RequestStart) {
-    lines.add(&X_REQUEST_START, start.0.as_bytes());
+pub fn write_start(lines: &mut impl Lines, start: &[u8]) {
+    lines.add(&X_REQUEST_START, start);
 }
 
 /// The port that the client has in its address bar. Our own local port is another one behind a

@@ -92,24 +92,25 @@ pub(super) struct More {
     /// Who the client is, in `Forwarded`.
     forwarded: bool,
     /// When the request was here.
-    start: Option<RequestStart>,
+    start: Option<Vec<u8>>,
 }
 
 impl More {
     /// Of a request that is whole now: its body has been gathered, and what it waits for from here on is a worker.
     pub(super) fn now(config: &UpstreamConfig, head: &Parts) -> Self {
-        let start = || head.extensions.get().cloned().unwrap_or_else(|| start(SystemTime::now()));
+        let start = || match head.extensions.get() {
+            Some(RequestStart(told)) => told.as_bytes().to_vec(),
+            None => start(SystemTime::now()),
+        };
         Self { forwarded: config.forwarded, start: config.request_start.then(start) }
     }
 }
 
-fn start(now: SystemTime) -> RequestStart {
+fn start(now: SystemTime) -> Vec<u8> {
     let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     // 64 bits last for half a billion years.
     let milliseconds = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
-    let value = [b"t=", itoa::Buffer::new().format(milliseconds).as_bytes()].concat();
-    let value = HeaderValue::from_maybe_shared(Bytes::from(value));
-    RequestStart(value.expect("letters and digits are a header value"))
+    [b"t=", itoa::Buffer::new().format(milliseconds).as_bytes()].concat()
 }
 
 /// The protocol that a client wants to go on with, if it asks in the way of WebSockets. Only a GET
