@@ -163,6 +163,52 @@ async fn whatever_comes_on_one_connection_is_answered_in_its_order() {
 }
 
 #[tokio::test]
+async fn a_client_that_asks_and_ends_in_one_breath_gets_its_answer() {
+    let app = App::answering(HELLO).await;
+    let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await;
+    for request in
+        ["GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"]
+    {
+        let mut connection = Connection::open(server.address()).await;
+        connection.send(request).await;
+        connection.hang_up().await;
+        assert_eq!(connection.answer().await.unwrap().text(), "hello");
+        assert!(connection.is_closed().await);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_not_waited_for() {
+    let (sender, mut given_up) = tokio::sync::mpsc::unbounded_channel();
+    let app = App::new(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            connection.request().await;
+            connection.hung_up().await;
+            sender.send(()).unwrap();
+        }
+    })
+    .await;
+    let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    drop(connection);
+    let given_up = tokio::time::timeout(std::time::Duration::from_secs(20), given_up.recv()).await;
+    assert!(given_up.is_ok(), "the application is still asked");
+}
+
+#[tokio::test]
+async fn an_empty_line_behind_a_request_begins_no_other() {
+    let server = TestServer::start("[timeouts]\nheader = \"300ms\"\nidle = \"20s\"\n").await;
+    let mut connection = Connection::open(server.address()).await;
+    connection.send("POST /-/live HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\nx\r\n").await;
+    assert_eq!(connection.answer().await.unwrap().status, 404);
+    tokio::time::sleep(std::time::Duration::from_millis(800)).await;
+    connection.send("\r\nGET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+    assert_eq!(connection.answer().await.expect("it is open").status, 200);
+}
+
+#[tokio::test]
 async fn a_body_that_comes_after_its_answer_is_never_taken_for_a_request() {
     let server = TestServer::start("").await;
     let mut connection = Connection::open(server.address()).await;

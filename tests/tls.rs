@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -124,6 +127,30 @@ async fn a_client_that_never_finishes_its_handshake_is_cut_off() {
     let server = TestServer::start(&config).await;
     let mut connection = Connection::open(server.tls_address()).await;
     assert!(connection.is_closed().await);
+}
+
+/// Whoever meets the end of the stream without a word before it cannot know whether something is missing (RFC 8446,
+/// section 6.1).
+#[tokio::test]
+async fn an_idle_connection_ends_with_a_word_of_farewell() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::make(folder.path(), "a");
+    let config = format!("{LISTEN}{}[timeouts]\nidle = \"1500ms\"\n", pair.table());
+    let server = TestServer::start(&config).await;
+    for is_ended_by_client in [false, true] {
+        let config = pair.trusting(&[&rustls::version::TLS13], &["http/1.1"]);
+        let mut stream = connect(server.tls_address(), config).await.unwrap();
+        stream.write_all(b"GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"alive\n") {
+            assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+        }
+        if is_ended_by_client {
+            stream.shutdown().await.unwrap();
+        }
+        let end = timeout(Duration::from_secs(20), stream.read(&mut [0])).await.expect("it stays open");
+        assert_eq!(end.expect("the farewell"), 0, "ended by the client: {is_ended_by_client}");
+    }
 }
 
 #[tokio::test]

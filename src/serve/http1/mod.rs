@@ -12,11 +12,13 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use ::http::{Method, Response};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use self::head::Framing;
@@ -24,11 +26,16 @@ use self::outgoing::Outgoing;
 use super::accept::{Graceful, Requests, Stack};
 use super::date;
 use super::site::Bounds;
-use super::watch::InFlight;
+use super::watch::{InFlight, REST};
 use crate::layers::access_log::LoggedBody;
 
 /// How much is read at once. A request that is larger is hyper's.
 const READ: usize = 8 * 1024;
+
+/// How long an answer may take before it is looked whether its client is still there. Some say in one breath what they
+/// want and that they say no more, and take the answer all the same. Whoever drives the connection does so once in that
+/// time.
+const SOON: Duration = REST;
 
 /// A connection.
 pub(super) struct Connection<T, S: Stack> {
@@ -54,7 +61,7 @@ enum State<F> {
     /// Between two requests.
     Reading,
     /// The answer is not there yet.
-    Asking { answer: F, in_flight: InFlight, asked: Asked },
+    Asking { answer: F, since: Instant, in_flight: InFlight, asked: Asked },
     /// It is on its way.
     Answering(Answer),
     /// It was the last one.
@@ -108,6 +115,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Takes away what some clients send behind a body; it begins no head (RFC 9112, section 2.2).
+    fn skip_empty_lines(&mut self) {
+        if self.unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
+            self.unread.clear();
+        }
+    }
+
     /// Ready when a client has gone that waits for its answer. What it says meanwhile is kept for later.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
@@ -127,7 +141,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
         let mut answer = self.stack.call(request);
         match Pin::new(&mut answer).poll(cx) {
             Poll::Ready(Ok(response)) => State::Answering(self.answer(response, in_flight, asked)),
-            Poll::Pending => State::Asking { answer, in_flight, asked },
+            Poll::Pending => State::Asking { answer, since: Instant::now(), in_flight, asked },
         }
     }
 
@@ -154,21 +168,21 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
         loop {
             self.state = match &mut self.state {
                 State::Reading => {
+                    self.skip_empty_lines();
                     if self.unread.is_empty() && !self.is_finishing {
                         ready!(self.poll_read(cx))?;
                     }
-                    if self.unread.is_empty() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    let next = self.ask(cx);
+                    let next = if self.unread.is_empty() { State::Closing } else { self.ask(cx) };
                     if let State::Asking { .. } = next {
                         self.state = next;
-                        return self.poll_gone(cx);
+                        return Poll::Pending;
                     }
                     next
                 }
-                State::Asking { answer, .. } => {
-                    let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else { return self.poll_gone(cx) };
+                State::Asking { answer, since, .. } => {
+                    let Poll::Ready(Ok(response)) = Pin::new(answer).poll(cx) else {
+                        return if since.elapsed() < SOON { Poll::Pending } else { self.poll_gone(cx) };
+                    };
                     match std::mem::replace(&mut self.state, State::Closing) {
                         State::Asking { in_flight, asked, .. } => {
                             State::Answering(self.answer(response, in_flight, asked))
