@@ -106,7 +106,7 @@ fn decide(live: &Live, site: &Site, request: &mut Request) -> Decision {
         return decision;
     }
     let Some(host) = named else { return refuse(site, request, NO_HOST) };
-    // hyper counts those of HTTP/1.1 only; here the crumbs of an HTTP/2 cookie have become one.
+    // Those of HTTP/1.1 were counted as they were read; here the crumbs of an HTTP/2 cookie have become one.
     if head.headers.len() > site.config.limits.header_count.get() {
         return Decision::Answer(answers::status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE));
     }

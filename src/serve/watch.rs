@@ -36,7 +36,7 @@ pub struct Activity {
     was_heard: AtomicBool,
     /// Rung when they are too many.
     too_many: Notify,
-    /// The last head of HTTP/1.1 as it was written, with what came together with it, up to `most_written` bytes.
+    /// The last head that hyper has read as it was written, with what came together with it, up to `most_written` bytes.
     ///
     /// hyper mends two things of a head that [`crate::http::request_rules`] refuses, and only the bytes tell of them.
     /// They are copied before hyper reads them, because it keeps them to itself. That is some hundred bytes for each

@@ -140,8 +140,8 @@ impl HttpBody for Received {
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Poll::Ready(Some(Err(error))) => {
-                // An error makes hyper drop what it has not sent yet, which may be the head and all that
-                // came of the body; a pause lets it send that first.
+                // An error ends the client's connection, and with it what is not sent yet, which may be the head and
+                // all that came of the body; a pause lets that go first.
                 this.broken = Some(this.break_off(error.into()));
                 cx.waker().wake_by_ref();
                 Poll::Pending

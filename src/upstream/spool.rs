@@ -367,8 +367,8 @@ impl HttpBody for Reader {
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
             Some(Err(error)) => {
-                // An error makes hyper drop what it has not sent yet, which may be the head and all that
-                // came of the body; a pause lets it send that first.
+                // An error ends the client's connection, and with it what is not sent yet, which may be the head and
+                // all that came of the body; a pause lets that go first.
                 this.failed = Some(error);
                 this.has_failed = true;
                 cx.waker().wake_by_ref();

@@ -1,9 +1,9 @@
 //! HTTP/1.1 with a client, as far as a request comes whole: nearly all requests of nearly all clients.
 //!
-//! hyper serves whatever HTTP/1.1 there is, and is ready for bodies, upgrades and much else at every step; a third of what
-//! a static request costs beside the system went there. So a request that is there to its end when it is read is answered
-//! here. Whatever else comes is left as it is ([`head::take`]), and hyper takes the connection over from its first byte,
-//! until the connection rests.
+//! hyper serves whatever HTTP/1.1 there is, and is ready for bodies, upgrades and much else at every step. A request
+//! that is there to its end when it is read needs none of that, and is answered here, in one read and one write. Whatever
+//! else comes is left as it is ([`head::take`]), and hyper takes the connection over from its first byte, until the
+//! connection rests.
 
 mod head;
 mod outgoing;
@@ -33,8 +33,7 @@ use crate::layers::access_log::LoggedBody;
 const READ: usize = 8 * 1024;
 
 /// How long an answer may take before it is looked whether its client is still there. Some say in one breath what they
-/// want and that they say no more, and take the answer all the same. Whoever drives the connection does so once in that
-/// time.
+/// want and that they say no more, and take the answer all the same. The connection is driven once in that time at least.
 const SOON: Duration = REST;
 
 /// A connection.
