@@ -25,6 +25,13 @@
 //!   0.76 of the time for 1 KB over kept connections, 0.84 where the application closes each, no change for 1 MB. Uploads
 //!   of 1 MB kept in the pieces in which they came, and not copied together: 0.73 (four alternating rounds of before and
 //!   after, on a busy machine).
+//! - A loop of our own for requests over HTTP/1.1 that come whole (`http1`), in place of hyper's: 0.93 of the
+//!   instructions for 4 KB, 0.95 for 304, 0.96 for 1 KB from an application, by callgrind.
+//! - Each field of a request looked at once before it is answered, and less moved between futures: with the loop before,
+//!   4 KB took 18,200 instructions and takes 13,000 (nginx 15,000), a 304 17,300 and 12,600 (nginx 13,300), 1 KB from an
+//!   application 43,800 and 31,200, and from one that closes its connections 49,200 and 34,300.
+//! - Larger reads of uploads: 112 KiB in place of 64 KiB at most took 0.98 of the time, and memory that anybody can claim;
+//!   left out.
 
 pub mod accept;
 mod date;
