@@ -371,12 +371,13 @@ fn drop_ambiguous_names(headers: &mut HeaderMap) {
 }
 
 /// HTTP/2 may cut the cookies into several fields (RFC 9113, section 8.2.3); application servers
-/// would join them with commas.
+/// would join them with commas. One that is empty says nothing, and would leave a semicolon behind.
 fn join_cookies(headers: &mut HeaderMap) {
     if headers.get_all(COOKIE).into_iter().nth(1).is_none() {
         return;
     }
-    let crumbs: Vec<&[u8]> = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes).collect();
+    let crumbs = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<&[u8]> = crumbs.filter(|crumb| !crumb.is_empty()).collect();
     let whole = crumbs.join(&b"; "[..]);
     if let Entry::Occupied(mut entry) = headers.entry(COOKIE) {
         entry.insert(HeaderValue::try_from(whole).expect("values joined with a semicolon are a value"));
@@ -643,10 +644,12 @@ mod tests {
 
     #[test]
     fn the_crumbs_of_a_cookie_become_one() {
-        let fields = [("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")];
-        let mut head = head(Version::HTTP_2, "GET", "https://a/", &fields);
-        admit(&mut head).unwrap();
-        assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
+        for (crumbs, whole) in [(["a=1", "b=2", "c=3"], "a=1; b=2; c=3"), (["", "a=1", ""], "a=1"), (["", "", ""], "")]
+        {
+            let mut head = head(Version::HTTP_2, "GET", "https://a/", &crumbs.map(|crumb| ("cookie", crumb)));
+            admit(&mut head).unwrap();
+            assert_eq!(head.headers.get_all(COOKIE).iter().collect::<Vec<_>>(), [whole]);
+        }
     }
 
     /// Heads of the parts from which trouble is made, in any order and number.
