@@ -11,7 +11,6 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
 use super::entry::Entry;
-use crate::http::RequestId;
 
 /// Writes the line of a request that ended at `now` and took `duration`.
 pub(super) fn write(entry: &Entry, now: SystemTime, duration: Duration, out: &mut Vec<u8>) -> io::Result<()> {
@@ -48,7 +47,7 @@ pub(super) fn write(entry: &Entry, now: SystemTime, duration: Duration, out: &mu
     }
     header(b",\"encoding\":", entry.encoding.as_ref(), out)?;
     out.extend_from_slice(b",\"request_id\":\"");
-    id(entry.id, out);
+    out.extend_from_slice(&entry.id.digits());
     out.push(b'"');
     header(b",\"user_agent\":", entry.user_agent.as_ref(), out)?;
     header(b",\"referer\":", entry.referer.as_ref(), out)?;
@@ -121,15 +120,6 @@ fn client(address: IpAddr, out: &mut Vec<u8>) -> io::Result<()> {
     }
 }
 
-fn id(id: RequestId, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(id.0.to_be_bytes()) {
-        pair.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
-    out.extend_from_slice(&text);
-}
-
 fn seconds(time: Duration) -> f64 {
     // Microseconds are enough, and a short number is easier to read.
     (time.as_secs_f64() * 1e6).round() / 1e6
@@ -173,7 +163,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::http::{Client, Scheme};
+    use crate::http::{Client, RequestId, Scheme};
 
     /// The line as a serializer writes it.
     #[derive(Serialize)]
