@@ -104,7 +104,7 @@ fn request() -> Request {
     }
     let address = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let client = Client { address, port: 1, scheme: Scheme::Https, local_port: 443 };
-    Request { head, body: Body::Empty, client, id: RequestId(1), early_hints: None }
+    Request { head, body: Body::Empty, client, id: RequestId(1), early_hints: None, lines: None }
 }
 
 async fn ask_upstream(upstream: &Upstream) -> usize {

@@ -60,7 +60,7 @@ pub(crate) fn request(method: &str, target: &str, fields: &[(&str, &str)], body:
     }
     let address = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
     let client = Client { address, port: 4711, scheme: Scheme::Https, local_port: 443 };
-    Request { head, body, client, id: RequestId(0xabc), early_hints: None }
+    Request { head, body, client, id: RequestId(0xabc), early_hints: None, lines: None }
 }
 
 pub(crate) fn get(target: &str) -> Request {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use ::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use ::http::request::Parts;
-use ::http::{HeaderMap, HeaderValue};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
 
 use super::contents::{Content, Contents};
@@ -19,6 +19,7 @@ use crate::http::conditional::Validators;
 use crate::http::dictionary::{self, Digest};
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
 use crate::http::header_rules::{Edits, HeaderRules};
+use crate::http::lines::Lines;
 use crate::manifest::json::hex;
 
 /// What the operator wants of every answer.
@@ -206,6 +207,11 @@ impl Asset {
     /// All headers of a 304.
     pub(super) fn not_modified(&self, variant: &Variant) -> HeaderMap {
         self.kind.not_modified(&self.own(variant))
+    }
+
+    /// Writes the head of a 200 or a 304; `false` if there is none that is ready.
+    pub(super) fn write_head(&self, status: StatusCode, variant: &Variant, lines: &mut Lines) -> bool {
+        self.kind.write(status, variant.form.coding(), &self.own(variant), lines)
     }
 
     fn own<'a>(&'a self, variant: &'a Variant) -> Own<'a> {

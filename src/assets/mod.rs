@@ -279,7 +279,7 @@ impl Assets {
             return self.not_found(head);
         };
         let asset = asset.suited(&head.headers);
-        match respond::respond(choose::choose(asset, head, client), asset, head) {
+        match respond::respond(choose::choose(asset, head, client), asset, head, None) {
             Ok(response) => response,
             Err(unread) => respond::read(unread, asset, head).await,
         }

@@ -25,6 +25,7 @@ use crate::config::values::Missing;
 use crate::config::{AssetsConfig, Config, MountConfig};
 use crate::http::early_hints::Completes;
 use crate::http::header_rules::HeaderRules;
+use crate::http::lines::Lines;
 use crate::http::{Client, Response, navigation};
 
 /// Every folder of files that the configuration names.
@@ -295,12 +296,17 @@ fn is_reading(method: &Method) -> bool {
 }
 
 impl Found<'_> {
-    /// The answer, if nothing must be read from the disk for it; `None` otherwise.
-    pub fn respond_at_once(&self, head: &Parts, client: &Client) -> Option<Response> {
+    /// The answer, if nothing must be read from the disk for it; `None` otherwise. Its head is in `lines`, if they may be
+    /// used and it was ready, and in its fields otherwise.
+    pub fn respond_at_once(&self, head: &Parts, client: &Client, lines: Option<&mut Lines>) -> Option<Response> {
         match self.what {
-            What::File(asset) | What::Fallback(asset) => {
+            What::File(asset) => {
                 let asset = asset.suited(&head.headers);
-                let response = respond::respond(choose::choose(asset, head, client), asset, head).ok()?;
+                respond::respond(choose::choose(asset, head, client), asset, head, lines).ok()
+            }
+            What::Fallback(asset) => {
+                let asset = asset.suited(&head.headers);
+                let response = respond::respond(choose::choose(asset, head, client), asset, head, None).ok()?;
                 Some(self.finish(response))
             }
             What::Folder => Some(respond::to_folder(location(&head.uri), head, &self.assets.policy)),
@@ -311,10 +317,10 @@ impl Found<'_> {
     /// The answer.
     pub async fn respond(&self, head: &Parts, client: &Client) -> Response {
         let (What::File(asset) | What::Fallback(asset)) = self.what else {
-            return self.respond_at_once(head, client).expect("only files are on the disk");
+            return self.respond_at_once(head, client, None).expect("only files are on the disk");
         };
         let asset = asset.suited(&head.headers);
-        match respond::respond(choose::choose(asset, head, client), asset, head) {
+        match respond::respond(choose::choose(asset, head, client), asset, head, None) {
             Ok(response) => self.finish(response),
             Err(unread) => self.finish(respond::read(unread, asset, head).await),
         }

@@ -19,6 +19,7 @@ use crate::http::Scheme;
 use crate::http::body::Body;
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::encoding::{Coding, DictionaryCoding};
+use crate::http::lines::{self, Lines};
 use crate::manifest::json::hex;
 use crate::manifest::{Entry, FILE_NAME, Manifest};
 
@@ -181,9 +182,26 @@ async fn ask(assets: &Assets, method: &str, path: &str, fields: &[(&str, &str)])
         request = request.header(*name, *value);
     }
     let (head, ()) = request.body(()).expect("a request").into_parts();
-    let (head, body) = assets.respond(&head, &client()).await.into_parts();
+    let request = head;
+    let (head, body) = assets.respond(&request, &client()).await.into_parts();
+    if let Some((lines, coding)) = in_lines(assets, &request) {
+        let mut expected = Vec::new();
+        lines::status(head.status, &mut expected);
+        head.headers.iter().for_each(|(name, value)| lines::field(name.as_str(), value.as_bytes(), &mut expected));
+        assert_eq!(lines, String::from_utf8(expected).expect("ASCII"));
+        assert_eq!(coding, head.headers.get(CONTENT_ENCODING).map(|coding| coding.to_str().expect("ASCII")));
+    }
     let body = body.collect().await.expect("a whole body").to_bytes().to_vec();
     Answer { status: head.status.as_u16(), headers: head.headers, body }
+}
+
+/// The head of the answer to a request as lines, and its coding, if they are ready.
+fn in_lines(assets: &Assets, head: &Parts) -> Option<(String, Option<&'static str>)> {
+    let asset = assets.file(&assets.below_prefix(head.uri.path())?)?.suited(&head.headers);
+    let mut lines = Lines::default();
+    let response = respond::respond(choose::choose(asset, head, &client()), asset, head, Some(&mut lines)).ok()?;
+    assert_ne!(response.headers().is_empty(), lines.text.is_empty(), "a head is in its fields or in lines");
+    (!lines.text.is_empty()).then(|| (String::from_utf8(lines.text).expect("ASCII"), lines.coding))
 }
 
 async fn get(assets: &Assets, path: &str) -> Answer {
@@ -1095,4 +1113,27 @@ fn a_delta_that_is_not_as_the_manifest_says_stops_the_start() {
     let many = (3..=17).fold(site_with_deltas(), |folder, n| folder.delta(HASHED, n, DictionaryCoding::Zstd, b"x"));
     let problem = many.published().problem();
     assert!(problem.contains("has deltas from more than 16 dictionaries"), "{problem}");
+}
+
+#[tokio::test]
+async fn the_heads_that_clients_get_most_often_are_ready() {
+    let assets = site().open();
+    let path = "/static/css/app.0123456789ab.css";
+    let tag = get(&assets, path).await.header(ETAG).expect("it has one").to_owned();
+    for (method, fields, expected) in [
+        ("GET", [("accept-encoding", "br")], true),
+        ("HEAD", [("accept-encoding", "identity")], true),
+        ("GET", [("if-none-match", &*tag)], true),
+        ("GET", [("range", "bytes=0-1")], false),
+        ("POST", [("accept", "*/*")], false),
+    ] {
+        // That they are what the fields say, `ask` finds out for every request of these tests.
+        ask(&assets, method, path, &fields).await;
+        let mut request = ::http::Request::builder().method(method).uri(path);
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        assert_eq!(in_lines(&assets, &head).is_some(), expected, "{method} with {fields:?}");
+    }
 }

@@ -100,6 +100,17 @@ pub enum ContentCoding {
     Delta(DictionaryCoding),
 }
 
+impl ContentCoding {
+    /// The token in `Content-Encoding`; `None` where that is left out.
+    pub const fn token(self) -> Option<&'static str> {
+        match self {
+            Self::Identity => None,
+            Self::Alone(coding) => Some(coding.token()),
+            Self::Delta(coding) => Some(coding.token()),
+        }
+    }
+}
+
 impl From<Option<Coding>> for ContentCoding {
     fn from(coding: Option<Coding>) -> Self {
         coding.map_or(Self::Identity, Self::Alone)

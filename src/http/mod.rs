@@ -15,6 +15,7 @@ pub mod fields;
 pub mod forwarded;
 pub mod header_rules;
 pub mod hop_by_hop;
+pub mod lines;
 pub mod links;
 pub mod media_type;
 pub mod multipart;
@@ -33,6 +34,7 @@ use ::http::request::Parts;
 
 use self::body::Body;
 use self::early_hints::EarlyHints;
+use self::lines::Lines;
 
 /// A request as every part of the program sees it: the head, the body, and who sent it.
 ///
@@ -50,6 +52,9 @@ pub struct Request {
     pub id: RequestId,
     /// Takes to the client what the application says before its answer; `None` if this client shall not hear it.
     pub early_hints: Option<EarlyHints>,
+    /// Where the head of the answer may be written at once by whoever has it ready; `None` if the protocol takes fields
+    /// only.
+    pub lines: Option<Lines>,
 }
 
 /// What goes back to the client.

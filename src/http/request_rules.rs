@@ -221,21 +221,20 @@ fn check_target(uri: &Uri) -> Result<(), Refusal> {
     if uri.query().is_some_and(|query| !query.is_ascii()) {
         return bad("a target with bytes that are not ASCII");
     }
-    let (mut before, mut may_hide) = (b'/', false);
-    for byte in path.bytes() {
-        match byte {
-            0x80.. => return bad("a target with bytes that are not ASCII"),
-            // Browsers leave a backslash in a query as it is, but never send one in a path.
-            b'\\' => return bad("a path with a backslash"),
-            b'%' => may_hide = true,
-            b'.' => may_hide |= before == b'/',
-            _ => {}
-        }
-        before = byte;
-    }
-    // Most paths end here: without a percent sign and a dot at a segment's begin, nothing is hidden.
-    if !may_hide {
+    // Most paths end here: without one of these and a dot at a segment's begin, nothing is hidden. All of the path is
+    // looked at, so that many bytes are at once.
+    let is_odd = |byte: u8| (byte >= 0x80) | (byte == b'\\') | (byte == b'%');
+    let has_odd = path.bytes().fold(false, |so_far, byte| so_far | is_odd(byte));
+    let pairs = path.as_bytes().windows(2);
+    if !pairs.fold(has_odd, |so_far, pair| so_far | ((pair[0] == b'/') & (pair[1] == b'.'))) {
         return Ok(());
+    }
+    if !path.is_ascii() {
+        return bad("a target with bytes that are not ASCII");
+    }
+    // Browsers leave a backslash in a query as it is, but never send one in a path.
+    if path.contains('\\') {
+        return bad("a path with a backslash");
     }
     if !is_well_encoded(path) {
         return bad("a path with a broken percent-encoding");
@@ -345,7 +344,7 @@ fn plain_host(written: &str) -> Option<&str> {
     let mut before = b'.';
     for (at, byte) in written.bytes().enumerate() {
         match byte {
-            b'a'..=b'z' | b'0'..=b'9' | b'-' => {}
+            _ if IN_A_LABEL[usize::from(byte)] => {}
             b'.' if before != b'.' => {}
             b':' if before != b'.' && is_port(&written[at + 1..]) => return Some(&written[..at]),
             _ => return None,
@@ -354,6 +353,17 @@ fn plain_host(written: &str) -> Option<&str> {
     }
     (before != b'.').then_some(written)
 }
+
+/// Whether a byte is usual between the dots of a host. A look into a table costs a third of the comparisons.
+static IN_A_LABEL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = matches!(byte as u8, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        byte += 1;
+    }
+    table
+};
 
 fn is_port(digits: &str) -> bool {
     digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok()

@@ -153,7 +153,7 @@ impl Requests {
             forwarded::forget(&mut head.headers);
         }
         let id = RequestId(fastrand::u128(..));
-        (Request { head, body, client: self.client.clone(), id, early_hints }, self.activity.request())
+        (Request { head, body, client: self.client.clone(), id, early_hints, lines: None }, self.activity.request())
     }
 }
 

@@ -129,6 +129,11 @@ impl Site {
         })
     }
 
+    /// Whether nothing is put on every answer for which the fields that it has would have to be looked at.
+    pub fn takes_heads_as_they_are(&self) -> bool {
+        !self.config.pages.security_headers && !self.gate.is_staging()
+    }
+
     /// The same with other files.
     pub fn with_assets(&self, assets: Mounts) -> Self {
         Self { assets: Arc::new(assets), ..self.clone() }

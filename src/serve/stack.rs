@@ -38,6 +38,7 @@ use super::site::{Live, Site};
 use crate::files::send_file::Kept;
 use crate::gate;
 use crate::http::body::Body;
+use crate::http::lines::{self, Lines};
 use crate::http::request_rules::{NO_HOST, Refusal};
 use crate::http::{HandedOver, Request, Response, Scheme, answers, request_rules};
 use crate::layers::access_log::{AccessLog, LoggedBody, Logging};
@@ -58,8 +59,8 @@ pub fn build(live: Arc<Live>, log: &AccessLog) -> impl Stack {
         }
         // Most answers are there at once, and those are not worth a future with room for all others: it would be
         // moved about several times, some kilobytes each.
-        let wishes = Wishes::of(&site, &request, logging);
-        match decide(&live, &site, &mut request) {
+        let mut wishes = Wishes::of(&site, &mut request, logging);
+        match decide(&live, &site, &mut request, wishes.lines.as_mut().filter(|_| site.takes_heads_as_they_are())) {
             Decision::Answer(response) => Either::Left(ready(Ok(wishes.dress(&live, &site, response)))),
             Decision::Ask(whom) => Either::Right(carry_out(live.clone(), Arc::clone(&site), request, wishes, whom)),
         }
@@ -97,7 +98,7 @@ enum Whom {
 }
 
 /// The steps from the outermost to the innermost, as far as they need no waiting.
-fn decide(live: &Live, site: &Site, request: &mut Request) -> Decision {
+fn decide(live: &Live, site: &Site, request: &mut Request, lines: Option<&mut Lines>) -> Decision {
     let (head, named) = match request_rules::admit(&mut request.head) {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(site, request, refusal),
@@ -124,11 +125,11 @@ fn decide(live: &Live, site: &Site, request: &mut Request) -> Decision {
         let redirect = redirects::to_host(name, request.client.scheme, head);
         return Decision::Answer(redirect.unwrap_or_else(|| answers::status(StatusCode::BAD_REQUEST)));
     }
-    if site.gate.is_open() { decide_inside(site, request) } else { Decision::Ask(Whom::Gate) }
+    if site.gate.is_open() { decide_inside(site, request, lines) } else { Decision::Ask(Whom::Gate) }
 }
 
-/// The steps for who may come in.
-fn decide_inside(site: &Site, request: &Request) -> Decision {
+/// The steps for who may come in. A head that is ready goes into `lines`, if there are any.
+fn decide_inside(site: &Site, request: &Request, lines: Option<&mut Lines>) -> Decision {
     let head = &request.head;
     if let Some(redirect) = site.redirects.redirect(&head.uri) {
         return Decision::Answer(redirect);
@@ -137,7 +138,8 @@ fn decide_inside(site: &Site, request: &Request) -> Decision {
         return Decision::Ask(Whom::Media);
     }
     if let Some(found) = site.assets.find(head) {
-        return found.respond_at_once(head, &request.client).map_or(Decision::Ask(Whom::Disk), Decision::Answer);
+        let response = found.respond_at_once(head, &request.client, lines);
+        return response.map_or(Decision::Ask(Whom::Disk), Decision::Answer);
     }
     if site.applications.find(head).is_none() {
         return Decision::Answer(answers::status(StatusCode::NOT_FOUND));
@@ -152,8 +154,8 @@ fn decide_inside(site: &Site, request: &Request) -> Decision {
 fn look_first(live: Arc<Live>, mut request: Request, logging: Logging) -> Later {
     Box::pin(async move {
         let site = fresh::site(&live).await;
-        let wishes = Wishes::of(&site, &request, logging);
-        match decide(&live, &site, &mut request) {
+        let wishes = Wishes::of(&site, &mut request, logging);
+        match decide(&live, &site, &mut request, None) {
             Decision::Answer(response) => Ok(wishes.dress(&live, &site, response)),
             Decision::Ask(whom) => carry_out(live, site, request, wishes, whom).await,
         }
@@ -180,7 +182,7 @@ async fn enter(site: &Site, request: Box<Request>) -> Response {
         Ok(pass) => pass,
         Err(refused) => return *refused,
     };
-    let mut response = match decide_inside(site, &request) {
+    let mut response = match decide_inside(site, &request, None) {
         Decision::Answer(response) => response,
         Decision::Ask(whom) => ask(site, request, whom).await,
     };
@@ -289,14 +291,16 @@ struct Wishes {
     version: Version,
     is_head: bool,
     page: Option<error_pages::Wish>,
+    lines: Option<Lines>,
 }
 
 impl Wishes {
-    fn of(site: &Site, request: &Request, logging: Logging) -> Self {
+    fn of(site: &Site, request: &mut Request, logging: Logging) -> Self {
+        let lines = request.lines.take();
         let page = site.error_pages.may_dress(&request.head);
         let head = &request.head;
         let (scheme, version, is_head) = (request.client.scheme, head.version, head.method == Method::HEAD);
-        Self { logging, scheme, version, is_head, page }
+        Self { logging, scheme, version, is_head, page, lines }
     }
 
     /// Puts on an answer what the operator wants on whatever goes out.
@@ -314,14 +318,19 @@ impl Wishes {
             // An upgraded connection has a life of its own.
             response.headers_mut().entry(CONNECTION).or_insert(HeaderValue::from_static("close"));
         }
+        let mut lines = self.lines.unwrap_or_default();
         if let (Scheme::Https, Some(value)) = (self.scheme, &site.hsts) {
-            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value.clone());
+            if lines.text.is_empty() {
+                response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, value.clone());
+            } else {
+                lines::field(STRICT_TRANSPORT_SECURITY.as_str(), value.as_bytes(), &mut lines.text);
+            }
         }
         if self.is_head {
             // Over HTTP/2 it would be sent, as an error of the protocol.
             *response.body_mut() = Body::Empty;
         }
-        self.logging.answered(response)
+        self.logging.answered(response, lines)
     }
 }
 

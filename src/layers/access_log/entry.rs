@@ -92,10 +92,11 @@ impl Entry {
         }
     }
 
-    /// Notes what the head of the answer says.
-    pub(super) fn answered(&mut self, response: &Response) {
+    /// Notes what the head of the answer says. `coding` is that of an answer whose fields are not in their map.
+    pub(super) fn answered(&mut self, response: &Response, coding: Option<&'static str>) {
         self.status = response.status();
-        self.encoding = response.headers().get(CONTENT_ENCODING).cloned();
+        let told = || response.headers().get(CONTENT_ENCODING).cloned();
+        self.encoding = coding.map(HeaderValue::from_static).or_else(told);
         self.upstream = response.extensions().get::<UpstreamTime>().map(|time| time.0);
         self.server = response.extensions().get::<UpstreamServer>().map(|server| Arc::clone(&server.0));
         // These have no body to complete, whatever their headers announce.
@@ -171,7 +172,7 @@ mod tests {
             .unwrap()
             .into_parts();
         let client = Client { address: Some([192, 0, 2, 1].into()), port: 1, scheme: Scheme::Https, local_port: 443 };
-        Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(0xab), early_hints: None })
+        Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(0xab), early_hints: None, lines: None })
     }
 
     fn line(entry: &Entry, form: Line) -> String {
@@ -185,6 +186,7 @@ mod tests {
         let mut entry = entry("/a?b=%22\u{2028}\u{9b}31m");
         entry.answered(
             &::http::Response::builder().status(404).header("content-encoding", "br").body(Body::Empty).unwrap(),
+            None,
         );
         let line = line(&entry, Line::Json);
         assert_eq!(line.matches('\n').count(), 1);
@@ -208,11 +210,11 @@ mod tests {
         let mut entry = entry("/");
         let mut response = ::http::Response::new(Body::Empty);
         response.extensions_mut().insert(UpstreamTime(Duration::from_millis(20)));
-        entry.answered(&response);
+        entry.answered(&response, None);
         let text = |entry: &Entry| line(entry, Line::Text { colour: false });
         assert!(text(&entry).contains(" (application 20.0 ms)") && !line(&entry, Line::Json).contains("server"));
         response.extensions_mut().insert(UpstreamServer("unix:/a".into()));
-        entry.answered(&response);
+        entry.answered(&response, None);
         assert!(text(&entry).contains(" (application at unix:/a 20.0 ms)"));
         assert!(line(&entry, Line::Json).contains(r#""server":"unix:/a""#));
     }

@@ -20,6 +20,7 @@ use self::queue::Queue;
 pub use self::queue::Writer;
 use crate::config::values::AccessLog as Form;
 use crate::http::body::{Body, BodyError};
+use crate::http::lines::Lines;
 use crate::http::{Client, Request, Response};
 
 /// Where access lines go. Cheap to clone.
@@ -85,12 +86,12 @@ impl Sink {
 pub struct Logging(Option<Box<Pending>>);
 
 impl Logging {
-    /// Notes what the answer is; the rest its body does.
-    pub fn answered(mut self, response: Response) -> ::http::Response<LoggedBody> {
+    /// Notes what the answer is; the rest its body does. `lines` is what is written of its head already.
+    pub fn answered(mut self, response: Response, lines: Lines) -> ::http::Response<LoggedBody> {
         if let Some(pending) = &mut self.0 {
-            pending.entry.answered(&response);
+            pending.entry.answered(&response, lines.coding);
         }
-        response.map(|inner| LoggedBody { inner, pending: self.0, is_cut: false })
+        response.map(|inner| LoggedBody { inner, pending: self.0, head: lines.text, is_cut: false })
     }
 }
 
@@ -112,10 +113,16 @@ impl Drop for Pending {
 pub struct LoggedBody {
     inner: Body,
     pending: Option<Box<Pending>>,
+    head: Vec<u8>,
     is_cut: bool,
 }
 
 impl LoggedBody {
+    /// Takes what is written of the answer's head already, or the room for it.
+    pub fn take_head(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.head)
+    }
+
     /// Has what is read from files come in small pieces.
     pub fn in_small_pieces(&mut self) {
         self.inner.in_small_pieces();
@@ -171,7 +178,7 @@ mod tests {
     fn entry() -> Entry {
         let (head, ()) = ::http::Request::get("/").body(()).unwrap().into_parts();
         let client = Client { address: None, port: 1, scheme: Scheme::Https, local_port: 443 };
-        Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(1), early_hints: None })
+        Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(1), early_hints: None, lines: None })
     }
 
     #[test]
@@ -179,9 +186,10 @@ mod tests {
         for (cut, expected) in [(None, (10, false)), (Some(4), (6, true))] {
             let queue = Arc::new(Queue::default());
             let mut entry = entry();
-            entry.answered(&::http::Response::new(Body::Empty));
+            entry.answered(&::http::Response::new(Body::Empty), None);
             let pending = Some(Box::new(Pending { sink: Sink { queue: queue.clone(), form: Line::Json }, entry }));
-            let mut body = LoggedBody { inner: Body::from("0123456789"), pending, is_cut: false };
+            let inner = Body::from("0123456789");
+            let mut body = LoggedBody { inner, pending, head: Vec::new(), is_cut: false };
             let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
             assert!(frame.is_ready());
             if let Some(bytes) = cut {

@@ -11,6 +11,7 @@ use bytes::{Buf as _, Bytes};
 use httparse::Status;
 
 use crate::config::LimitsConfig;
+use crate::http::lines;
 
 /// With more fields than these a request is hyper's, and perhaps too much.
 const MOST_FIELDS: usize = 64;
@@ -124,7 +125,8 @@ impl Framing {
 }
 
 /// Writes the head of an answer, with what belongs to this connection: how the body is framed, whether a further
-/// request may follow, and the date. Returns whether none may: because `is_last` says so, or the answer.
+/// request may follow, and the date. Some of it may be written already, the length among that. Returns whether none may:
+/// because `is_last` says so, or the answer.
 pub(super) fn write(
     out: &mut Vec<u8>,
     status: StatusCode,
@@ -135,16 +137,11 @@ pub(super) fn write(
 ) -> bool {
     // Room for all of it most often, so that it need not be moved while it grows.
     out.reserve(64 * (headers.len() + 3));
-    if status == StatusCode::OK {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-    } else {
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(status.as_str().as_bytes());
-        out.push(b' ');
-        out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
-        out.extend_from_slice(b"\r\n");
+    let is_begun = !out.is_empty();
+    if !is_begun {
+        lines::status(status, out);
     }
-    let (mut has_length, mut has_date) = (framing == Framing::Nothing, false);
+    let (mut has_length, mut has_date) = (is_begun || framing == Framing::Nothing, false);
     for (name, value) in headers {
         match *name {
             CONNECTION => {
@@ -157,30 +154,23 @@ pub(super) fn write(
             DATE => has_date = true,
             _ => {}
         }
-        line(out, name.as_str(), value.as_bytes());
+        lines::field(name.as_str(), value.as_bytes(), out);
     }
     match framing {
         Framing::Length(length) if !has_length => {
-            line(out, CONTENT_LENGTH.as_str(), length.to_string().as_bytes());
+            lines::field(CONTENT_LENGTH.as_str(), length.to_string().as_bytes(), out);
         }
-        Framing::Chunked => line(out, TRANSFER_ENCODING.as_str(), b"chunked"),
+        Framing::Chunked => lines::field(TRANSFER_ENCODING.as_str(), b"chunked", out),
         _ => {}
     }
     if is_last {
-        line(out, CONNECTION.as_str(), b"close");
+        lines::field(CONNECTION.as_str(), b"close", out);
     }
     if !has_date {
-        line(out, DATE.as_str(), date().as_bytes());
+        lines::field(DATE.as_str(), date().as_bytes(), out);
     }
     out.extend_from_slice(b"\r\n");
     is_last
-}
-
-fn line(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b": ");
-    out.extend_from_slice(value);
-    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -321,5 +311,15 @@ mod tests {
         ] {
             assert_eq!(Framing::of(is_head, status, headers, length), expected);
         }
+    }
+
+    #[test]
+    fn a_head_that_is_begun_is_ended() {
+        let mut out = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n".to_vec();
+        let headers = HeaderMap::from_iter([(CONNECTION, HeaderValue::from_static("close"))]);
+        let date = || HeaderValue::from_static("now");
+        assert!(write(&mut out, StatusCode::OK, &headers, Framing::Length(4), false, date));
+        let expected = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\ndate: now\r\n\r\n";
+        assert_eq!(String::from_utf8(out).expect("ASCII"), expected);
     }
 }

@@ -27,6 +27,7 @@ use super::accept::{Graceful, Requests, Stack};
 use super::date;
 use super::site::Bounds;
 use super::watch::{InFlight, REST};
+use crate::http::lines::Lines;
 use crate::layers::access_log::LoggedBody;
 
 /// How much is read at once. A request that is larger is hyper's.
@@ -136,7 +137,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
     fn ask(&mut self, cx: &mut Context<'_>) -> State<S::Future> {
         let Some(taken) = head::take(&mut self.unread, &self.bounds.limits) else { return State::Leaving };
         let asked = Asked { is_head: taken.head.method == Method::HEAD, is_last: taken.is_last };
-        let (request, in_flight) = self.requests.take_whole(taken.head, taken.body.into(), None);
+        let (mut request, in_flight) = self.requests.take_whole(taken.head, taken.body.into(), None);
+        request.lines = Some(Lines { text: std::mem::take(&mut self.spare), coding: None });
         let mut answer = self.stack.call(request);
         match Pin::new(&mut answer).poll(cx) {
             Poll::Ready(Ok(response)) => State::Answering(self.answer(response, in_flight, asked)),
@@ -145,9 +147,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
     }
 
     fn answer(&mut self, response: Response<LoggedBody>, in_flight: InFlight, asked: Asked) -> Answer {
-        let (head, body) = response.into_parts();
+        let (head, mut body) = response.into_parts();
         let framing = Framing::of(asked.is_head, head.status, &head.headers, body.size_hint().exact());
-        let mut out = Outgoing::new(std::mem::take(&mut self.spare));
+        let mut out = Outgoing::new(body.take_head());
         let may_be_last = asked.is_last || self.is_finishing;
         let is_last = head::write(out.head(), head.status, &head.headers, framing, may_be_last, date::now);
         let remaining = match framing {

@@ -21,9 +21,8 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Begins with an empty buffer, which another answer may have left.
-    pub(super) fn new(mut before: Vec<u8>) -> Self {
-        before.clear();
+    /// Begins with a buffer in which some of the head may be written.
+    pub(super) fn new(before: Vec<u8>) -> Self {
         Self { before, ..Self::default() }
     }
 
@@ -34,6 +33,7 @@ impl Outgoing {
 
     /// The buffer, for another answer.
     pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        self.before.clear();
         std::mem::take(&mut self.before)
     }
 
@@ -145,7 +145,7 @@ mod tests {
         let mut cx = Context::from_waker(Waker::noop());
         for width in [1, 2, 3, 5, 100] {
             let mut stream = Narrow(width, Vec::new());
-            let mut out = Outgoing::new(b"what was left".to_vec());
+            let mut out = Outgoing::default();
             out.head().extend_from_slice(b"head ");
             let mut write = |out: &mut Outgoing| {
                 assert!(matches!(out.poll_write(&mut cx, &mut stream), Poll::Ready(Ok(()))));

@@ -18,6 +18,7 @@ use super::*;
 use crate::config::values::AccessLog as Form;
 use crate::config::{LimitsConfig, TimeoutsConfig};
 use crate::http::body::{Body, BodyError, FileSlice};
+use crate::http::lines::Lines;
 use crate::http::{Client, Scheme};
 use crate::layers::access_log::AccessLog;
 
@@ -34,7 +35,7 @@ where
     let (log, _writer) = AccessLog::start(Form::Off).expect("it needs no thread");
     let stack = service_fn(move |request| {
         let (logging, answer) = (log.begin(&request), answer(request));
-        Box::pin(async move { Ok::<_, Infallible>(logging.answered(answer.await)) })
+        Box::pin(async move { Ok::<_, Infallible>(logging.answered(answer.await, Lines::default())) })
             as Pin<Box<dyn Future<Output = _> + Send>>
     });
     let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.expect("a permit");
