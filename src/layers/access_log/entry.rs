@@ -1,5 +1,6 @@
 //! What is told of one request, and the two forms of its line.
 
+use std::borrow::Cow;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -107,46 +108,125 @@ impl Entry {
             );
     }
 
-    /// The line.
-    pub(super) fn write(&self, form: Line, out: &mut Vec<u8>) -> io::Result<()> {
+    /// What its line says, if it ends now.
+    pub(super) fn told(&self) -> Told<'_> {
+        let ended = Instant::now();
+        let facts = Facts {
+            ended,
+            duration: ended.saturating_duration_since(self.started),
+            client: self.client,
+            scheme: self.scheme,
+            version: self.version,
+            id: self.id,
+            status: self.status,
+            upstream: self.upstream,
+            bytes: self.bytes,
+            complete: self.complete,
+        };
+        fn field(field: Option<&HeaderValue>) -> Option<&[u8]> {
+            field.map(HeaderValue::as_bytes)
+        }
+        let texts = [
+            Some(self.method.as_str().as_bytes()),
+            Some(self.uri.path_and_query().map_or("*", |target| target.as_str()).as_bytes()),
+            field(self.host.as_ref()),
+            field(self.user_agent.as_ref()),
+            field(self.referer.as_ref()),
+            field(self.encoding.as_ref()),
+            self.server.as_deref().map(str::as_bytes),
+            self.error.as_deref().map(str::as_bytes),
+        ];
+        Told { facts, texts }
+    }
+}
+
+/// What the line of a request says that is no text.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    pub(super) ended: Instant,
+    pub(super) duration: Duration,
+    pub(super) client: Option<IpAddr>,
+    pub(super) scheme: Scheme,
+    pub(super) version: Version,
+    pub(super) id: RequestId,
+    pub(super) status: StatusCode,
+    pub(super) upstream: Option<Duration>,
+    pub(super) bytes: u64,
+    pub(super) complete: bool,
+}
+
+/// What the line of a request says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told<'t> {
+    pub(super) facts: Facts,
+    /// As they came, by [`Text`].
+    pub(super) texts: Texts<'t>,
+}
+
+pub(super) type Texts<'t> = [Option<&'t [u8]>; 8];
+
+/// The texts of a line, in the order in which they are kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Text {
+    Method,
+    Target,
+    Host,
+    UserAgent,
+    Referer,
+    Encoding,
+    Server,
+    Error,
+}
+
+impl<'t> Told<'t> {
+    /// One of the texts, if there is such a one.
+    pub(super) fn get(&self, text: Text) -> Option<&'t [u8]> {
+        self.texts[text as usize]
+    }
+
+    /// The same where it is known to be text.
+    pub(super) fn text(&self, text: Text) -> Option<Cow<'t, str>> {
+        self.get(text).map(String::from_utf8_lossy)
+    }
+
+    /// The line of a request that ended at `time`.
+    pub(super) fn write(&self, form: Line, time: SystemTime, out: &mut Vec<u8>) -> io::Result<()> {
         match form {
-            Line::Json => json::write(self, SystemTime::now(), self.started.elapsed(), out),
-            Line::Text { colour } => self.text(colour, out),
+            Line::Json => json::write(self, time, out),
+            Line::Text { colour } => self.write_text(colour, time, out),
         }
     }
 
-    fn text(&self, colour: bool, out: &mut Vec<u8>) -> io::Result<()> {
-        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let (on, off) = if colour { (colour_of(self.status), "\x1b[0m") } else { ("", "") };
-        write!(out, "{} {on}{}{off} {} {}", &time[11..19], self.status.as_u16(), self.method, self.target())?;
-        write!(out, " {} B {:.1} ms", self.bytes, self.started.elapsed().as_secs_f64() * 1e3)?;
-        if let Some(time) = self.upstream {
-            let (at, server) = self.server.as_deref().map_or(("", ""), |server| (" at ", server));
-            write!(out, " (application{at}{server} {:.1} ms)", time.as_secs_f64() * 1e3)?;
+    fn write_text(&self, colour: bool, time: SystemTime, out: &mut Vec<u8>) -> io::Result<()> {
+        let facts = &self.facts;
+        let text = |which: Text| self.text(which).unwrap_or_default();
+        let time = humantime::format_rfc3339_seconds(time).to_string();
+        let (on, off) = if colour { (colour_of(facts.status), "\x1b[0m") } else { ("", "") };
+        let (method, target) = (text(Text::Method), text(Text::Target));
+        write!(out, "{} {on}{}{off} {method} {}", &time[11..19], facts.status.as_u16(), encoded(&target))?;
+        write!(out, " {} B {:.1} ms", facts.bytes, facts.duration.as_secs_f64() * 1e3)?;
+        if let Some(time) = facts.upstream {
+            let at = if self.get(Text::Server).is_some() { " at " } else { "" };
+            write!(out, " (application{at}{} {:.1} ms)", text(Text::Server), time.as_secs_f64() * 1e3)?;
         }
-        if let Some(coding) = self.encoding.as_ref().and_then(|value| value.to_str().ok()) {
-            write!(out, " {coding}")?;
+        if let Some(coding) = self.get(Text::Encoding).filter(|coding| coding.is_ascii()) {
+            write!(out, " {}", String::from_utf8_lossy(coding))?;
         }
-        if let Some(client) = self.client {
+        if let Some(client) = facts.client {
             write!(out, " {client}")?;
         }
-        write!(out, " {}", self.id)?;
-        if !self.complete {
+        write!(out, " {}", facts.id)?;
+        if !facts.complete {
             write!(out, " aborted")?;
         }
         writeln!(out)
     }
+}
 
-    /// The target, with what is not ASCII encoded: some of it is a command to a terminal, or the end of a
-    /// line to who reads the log.
-    pub(super) fn target(&self) -> PercentEncode<'_> {
-        utf8_percent_encode(self.target_as_sent(), CONTROLS)
-    }
-
-    /// The same as it came.
-    pub(super) fn target_as_sent(&self) -> &str {
-        self.uri.path_and_query().map_or("*", |target| target.as_str())
-    }
+/// A target, with what is not ASCII encoded: some of it is a command to a terminal, or the end of a line to who reads the
+/// log.
+pub(super) fn encoded(target: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(target, CONTROLS)
 }
 
 fn colour_of(status: StatusCode) -> &'static str {
@@ -177,7 +257,7 @@ mod tests {
 
     fn line(entry: &Entry, form: Line) -> String {
         let mut line = Vec::new();
-        entry.write(form, &mut line).unwrap();
+        entry.told().write(form, SystemTime::now(), &mut line).unwrap();
         String::from_utf8(line).unwrap()
     }
 

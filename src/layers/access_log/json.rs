@@ -6,57 +6,57 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
-use ::http::{HeaderValue, Version};
-use percent_encoding::{CONTROLS, utf8_percent_encode};
+use ::http::Version;
 use serde::Serialize;
 
-use super::entry::Entry;
+use super::entry::{Text, Told, encoded};
 
-/// Writes the line of a request that ended at `now` and took `duration`.
-pub(super) fn write(entry: &Entry, now: SystemTime, duration: Duration, out: &mut Vec<u8>) -> io::Result<()> {
+/// Writes the line of a request that ended at `ended`.
+pub(super) fn write(told: &Told<'_>, ended: SystemTime, out: &mut Vec<u8>) -> io::Result<()> {
+    let facts = &told.facts;
     out.extend_from_slice(b"{\"time\":\"");
-    time(now, out);
+    time(ended, out);
     out.extend_from_slice(b"\",\"client\":");
-    match entry.client {
+    match facts.client {
         Some(address) => client(address, out)?,
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"scheme\":\"");
-    out.extend_from_slice(entry.scheme.as_str().as_bytes());
+    out.extend_from_slice(facts.scheme.as_str().as_bytes());
     out.extend_from_slice(b"\",\"method\":\"");
-    out.extend_from_slice(entry.method.as_str().as_bytes());
+    out.extend_from_slice(told.get(Text::Method).unwrap_or_default());
     out.push(b'"');
-    header(b",\"host\":", entry.host.as_ref(), out)?;
+    header(b",\"host\":", told.get(Text::Host), out)?;
     out.extend_from_slice(b",\"target\":");
-    target(entry.target_as_sent(), out)?;
+    target(told, out)?;
     out.extend_from_slice(b",\"protocol\":\"");
-    out.extend_from_slice(protocol(entry.version).as_bytes());
+    out.extend_from_slice(protocol(facts.version).as_bytes());
     out.extend_from_slice(b"\",\"status\":");
-    out.extend_from_slice(entry.status.as_str().as_bytes());
+    out.extend_from_slice(facts.status.as_str().as_bytes());
     out.extend_from_slice(b",\"bytes\":");
-    value(&entry.bytes, out)?;
+    value(&facts.bytes, out)?;
     out.extend_from_slice(b",\"duration\":");
-    value(&seconds(duration), out)?;
-    if let Some(time) = entry.upstream {
+    value(&seconds(facts.duration), out)?;
+    if let Some(time) = facts.upstream {
         out.extend_from_slice(b",\"upstream\":");
         value(&seconds(time), out)?;
     }
-    if let Some(server) = &entry.server {
+    if let Some(server) = told.text(Text::Server) {
         out.extend_from_slice(b",\"server\":");
-        value(&**server, out)?;
+        value(&*server, out)?;
     }
-    header(b",\"encoding\":", entry.encoding.as_ref(), out)?;
+    header(b",\"encoding\":", told.get(Text::Encoding), out)?;
     out.extend_from_slice(b",\"request_id\":\"");
-    out.extend_from_slice(&entry.id.digits());
+    out.extend_from_slice(&facts.id.digits());
     out.push(b'"');
-    header(b",\"user_agent\":", entry.user_agent.as_ref(), out)?;
-    header(b",\"referer\":", entry.referer.as_ref(), out)?;
-    if !entry.complete {
+    header(b",\"user_agent\":", told.get(Text::UserAgent), out)?;
+    header(b",\"referer\":", told.get(Text::Referer), out)?;
+    if !facts.complete {
         out.extend_from_slice(b",\"aborted\":true");
     }
-    if let Some(error) = &entry.error {
+    if let Some(error) = told.text(Text::Error) {
         out.extend_from_slice(b",\"error\":");
-        value(error, out)?;
+        value(&*error, out)?;
     }
     out.extend_from_slice(b"}\n");
     Ok(())
@@ -68,25 +68,26 @@ fn value<T: Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> io::Result<()> 
 }
 
 /// The value of a header field, if there is one, behind its key; what is not UTF-8 in it is marked.
-fn header(key: &[u8], field: Option<&HeaderValue>, out: &mut Vec<u8>) -> io::Result<()> {
+fn header(key: &[u8], field: Option<&[u8]>, out: &mut Vec<u8>) -> io::Result<()> {
     let Some(field) = field else { return Ok(()) };
     out.extend_from_slice(key);
-    if is_plain(field.as_bytes()) {
-        quote(field.as_bytes(), out);
+    if is_plain(field) {
+        quote(field, out);
         return Ok(());
     }
-    let text = String::from_utf8_lossy(field.as_bytes());
+    let text = String::from_utf8_lossy(field);
     let ends_a_line = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     value(&text.replace(ends_a_line, "\u{fffd}"), out)
 }
 
-/// The target, encoded as by [`Entry::target`].
-fn target(target: &str, out: &mut Vec<u8>) -> io::Result<()> {
-    if is_plain(target.as_bytes()) {
-        quote(target.as_bytes(), out);
+/// The target, encoded as by [`encoded`].
+fn target(told: &Told<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+    let target = told.get(Text::Target).unwrap_or_default();
+    if is_plain(target) {
+        quote(target, out);
         return Ok(());
     }
-    value(&utf8_percent_encode(target, CONTROLS).to_string(), out)
+    value(&encoded(&String::from_utf8_lossy(target)).to_string(), out)
 }
 
 /// Whether a text is nothing but what a typewriter has and JSON has no other use for, which nearly all are. All of it is
@@ -159,9 +160,10 @@ fn time(time: SystemTime, out: &mut Vec<u8>) {
 mod tests {
     use std::sync::Arc;
 
-    use ::http::{Method, StatusCode, Uri};
+    use ::http::{HeaderValue, Method, StatusCode, Uri};
     use proptest::prelude::*;
 
+    use super::super::entry::Entry;
     use super::*;
     use crate::http::{Client, RequestId, Scheme};
 
@@ -208,7 +210,7 @@ mod tests {
                 scheme: entry.scheme.as_str(),
                 method: entry.method.to_string(),
                 host: text(&entry.host),
-                target: entry.target().to_string(),
+                target: encoded(entry.uri.path_and_query().map_or("*", |target| target.as_str())).to_string(),
                 protocol: protocol(entry.version),
                 status: entry.status.as_u16(),
                 bytes: entry.bytes,
@@ -271,8 +273,10 @@ mod tests {
             let now = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
             // From microseconds to a day, each as likely.
             let duration = Duration::from_micros(micros >> (micros % 37));
+            let mut told = entry.told();
+            told.facts.duration = duration;
             let mut line = Vec::new();
-            write(&entry, now, duration, &mut line).unwrap();
+            write(&told, now, &mut line).unwrap();
             let expected = serde_json::to_string(&Derived::of(&entry, now, duration)).unwrap();
             prop_assert_eq!(String::from_utf8(line).unwrap(), expected + "\n");
         }

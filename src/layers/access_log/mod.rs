@@ -1,12 +1,11 @@
 //! One line per request, written when the last byte of its answer has been handed on.
 //!
-//! `entry` is what is told of a request, `json` one of its forms, `queue` what becomes of the line.
+//! `entry` is what is told of a request, `json` one of the forms of its line, `queue` who writes it.
 
 mod entry;
 mod json;
 mod queue;
 
-use std::cell::RefCell;
 use std::io::{self, IsTerminal as _};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,13 +25,7 @@ use crate::http::{Client, Request, Response};
 /// Where access lines go. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AccessLog {
-    sink: Option<Sink>,
-}
-
-#[derive(Debug, Clone)]
-struct Sink {
-    queue: Arc<Queue>,
-    form: Line,
+    queue: Option<Arc<Queue>>,
 }
 
 impl AccessLog {
@@ -43,41 +36,26 @@ impl AccessLog {
     pub fn start(form: Form) -> io::Result<(Self, Writer)> {
         let terminal = io::stdout().is_terminal();
         let form = match form {
-            Form::Off => return Ok((Self { sink: None }, Writer::none())),
+            Form::Off => return Ok((Self { queue: None }, Writer::none())),
             Form::Json => Line::Json,
             Form::Auto if !terminal => Line::Json,
             Form::Auto | Form::Text => Line::Text { colour: terminal },
         };
         let queue = Arc::new(Queue::default());
-        let writer = Writer::start(&queue)?;
-        Ok((Self { sink: Some(Sink { queue, form }) }, writer))
+        let writer = Writer::start(&queue, form)?;
+        Ok((Self { queue: Some(queue) }, writer))
     }
 
     /// Begins the line of a request, if there is to be one.
     pub fn begin(&self, request: &Request) -> Logging {
-        let pending = |sink: &Sink| Box::new(Pending { sink: sink.clone(), entry: Entry::of(request) });
-        Logging(self.sink.as_ref().map(pending))
+        let pending = |queue: &Arc<Queue>| Box::new(Pending { queue: queue.clone(), entry: Entry::of(request) });
+        Logging(self.queue.as_ref().map(pending))
     }
 
     /// Writes a line for a request that could not be read, and was answered by the parser.
     pub fn malformed(&self, client: &Client, status: u16, reason: &str) {
-        let Some(sink) = &self.sink else { return };
-        sink.write(&Entry::malformed(client, status, reason));
-    }
-}
-
-thread_local! {
-    /// Where a thread formats its lines, so that none is allocated for a line.
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-impl Sink {
-    fn write(&self, entry: &Entry) {
-        SCRATCH.with_borrow_mut(|line| {
-            line.clear();
-            entry.write(self.form, line).expect("writing to memory never fails");
-            self.queue.push(line);
-        });
+        let Some(queue) = &self.queue else { return };
+        queue.push(&Entry::malformed(client, status, reason).told());
     }
 }
 
@@ -95,16 +73,16 @@ impl Logging {
     }
 }
 
-/// A line that is written when it is dropped: at the end of the answer, or of the client's patience.
+/// What is told of a request when it is dropped: at the end of the answer, or of the client's patience.
 #[derive(Debug)]
 struct Pending {
-    sink: Sink,
+    queue: Arc<Queue>,
     entry: Entry,
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.sink.write(&self.entry);
+        self.queue.push(&self.entry.told());
     }
 }
 
@@ -175,7 +153,7 @@ mod tests {
     use super::*;
     use crate::http::{RequestId, Scheme};
 
-    fn entry() -> Entry {
+    pub(super) fn entry() -> Entry {
         let (head, ()) = ::http::Request::get("/").body(()).unwrap().into_parts();
         let client = Client { address: None, port: 1, scheme: Scheme::Https, local_port: 443 };
         Entry::of(&Request { head, body: Body::Empty, client, id: RequestId(1), early_hints: None, lines: None })
@@ -187,7 +165,7 @@ mod tests {
             let queue = Arc::new(Queue::default());
             let mut entry = entry();
             entry.answered(&::http::Response::new(Body::Empty), None);
-            let pending = Some(Box::new(Pending { sink: Sink { queue: queue.clone(), form: Line::Json }, entry }));
+            let pending = Some(Box::new(Pending { queue: queue.clone(), entry }));
             let inner = Body::from("0123456789");
             let mut body = LoggedBody { inner, pending, head: Vec::new(), is_cut: false };
             let frame = Pin::new(&mut body).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
@@ -196,7 +174,7 @@ mod tests {
                 body.cut(bytes);
             }
             drop(body);
-            let line: serde_json::Value = serde_json::from_slice(&queue.lines()).unwrap();
+            let line: serde_json::Value = serde_json::from_slice(&queue.lines(Line::Json)).unwrap();
             assert_eq!((line["bytes"].as_u64().unwrap(), line["aborted"] == true), expected, "{line}");
         }
     }
