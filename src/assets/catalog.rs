@@ -11,6 +11,7 @@ use super::asset::{Asset, Policy};
 use super::contents::Contents;
 use super::inventory::Listed;
 use super::kinds::Kinds;
+use crate::manifest::packed::Name;
 
 /// Every asset under its exact name.
 ///
@@ -19,9 +20,9 @@ use super::kinds::Kinds;
 #[derive(Debug)]
 pub(super) struct Catalog {
     /// A quick hash is enough: only the operator puts names in, and who asks for others finds none.
-    assets: FxHashMap<String, Asset>,
+    assets: FxHashMap<Name, Asset>,
     /// The folders that have an index, without their last slash, each with the index's name.
-    indexes: FxHashMap<String, String>,
+    indexes: FxHashMap<String, Name>,
 }
 
 /// What a path stands for.
@@ -37,7 +38,7 @@ impl Catalog {
     pub(super) fn build(files: &[Listed], contents: &Contents, policy: &Policy, index: Option<&str>) -> Self {
         let has_twins = files.iter().any(|file| !file.twins.is_empty());
         let by_name: HashMap<&str, &Listed> =
-            files.iter().filter(|_| has_twins).map(|file| (file.name.as_str(), file)).collect();
+            files.iter().filter(|_| has_twins).map(|file| (&*file.name, file)).collect();
         let kinds = Kinds::new(policy);
         let entry = |file: &Listed| {
             let twins: Vec<_> = file.twins.iter().filter_map(|twin| by_name.get(twin.as_str()).copied()).collect();
@@ -64,7 +65,7 @@ impl Catalog {
 
     /// Every name, in no order.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
-        self.assets.keys().map(String::as_str)
+        self.assets.keys().map(AsRef::as_ref)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -4,7 +4,7 @@
 //! most of the requests, and for a large file the read is small beside the sending.
 
 use std::fs::Metadata;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use fs_err::File;
 use rayon::prelude::*;
 use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -122,9 +123,6 @@ pub(super) struct Contents {
     pub(super) has_changed: Arc<AtomicBool>,
 }
 
-/// What a body is known by before it is loaded: the hash of its file, its form and its length.
-type Key = (Sha256Digest, Form, u64);
-
 impl Contents {
     /// Bodies without a byte for files with up to so many: enough to decide with.
     #[cfg(test)]
@@ -161,11 +159,20 @@ struct Plan<'f> {
     folder: &'f Folder,
     looks: Vec<Look<'f>>,
     /// The bodies, each once.
-    bodies: Vec<(u64, Source)>,
+    bodies: Vec<Planned>,
     /// The bodies of each file, one behind the other.
     of: Vec<usize>,
     /// By file of the folder, where its bodies begin in `of`, and the look that sees the file itself.
     files: Vec<(usize, usize)>,
+}
+
+/// One body.
+struct Planned {
+    form: Form,
+    size: u64,
+    source: Source,
+    /// Another one of the same file.
+    next: Option<usize>,
 }
 
 /// Where a body comes from.
@@ -178,12 +185,12 @@ enum Source {
 
 /// One file on the disk that must be there.
 struct Look<'f> {
-    location: &'f str,
+    file: &'f Listed,
     form: Form,
     size: u64,
     wanted: Wanted,
-    /// Where the file's name has the hash of its bytes.
-    sha256: Option<Sha256Digest>,
+    /// Another one beside the same file.
+    next: Option<usize>,
 }
 
 /// What is wanted of a file on the disk.
@@ -198,9 +205,15 @@ enum Wanted {
 }
 
 /// What was seen of a file.
-struct Sight {
+struct Sight<C> {
     modified: Option<SystemTime>,
-    content: Option<Content>,
+    content: Option<C>,
+}
+
+/// A body of which the bytes lie in memory among others.
+enum Seen {
+    Memory(Range<usize>),
+    Disk(Arc<OnDisk>),
 }
 
 /// What came of a plan.
@@ -221,17 +234,17 @@ impl<'f> Plan<'f> {
             of: Vec::with_capacity(number),
             files: Vec::with_capacity(number),
         };
-        // Names often share a file, and files their bytes.
-        let mut by_place: FxHashMap<(&str, Form, u64), usize> =
-            FxHashMap::with_capacity_and_hasher(number, FxBuildHasher);
-        let mut by_key: FxHashMap<Key, usize> = FxHashMap::with_capacity_and_hasher(number, FxBuildHasher);
+        // Names often share a file, and files their bytes. Of what belongs together, here is the last one.
+        let mut by_place: FxHashMap<&str, usize> = FxHashMap::with_capacity_and_hasher(number, FxBuildHasher);
+        let mut by_bytes: FxHashMap<&Sha256Digest, usize> = FxHashMap::with_capacity_and_hasher(number, FxBuildHasher);
         for file in &folder.files {
-            let sha256 = (file.is_fingerprinted || file.location != file.name).then_some(file.sha256);
             let looks = &mut plan.looks;
             let mut look = |form: Form, size: u64| {
-                *by_place.entry((&file.location, form, size)).or_insert_with(|| {
-                    let sha256 = sha256.filter(|_| form == Form::Whole);
-                    looks.push(Look { location: &file.location, form, size, wanted: Wanted::Presence, sha256 });
+                let last = by_place.get(&*file.location).copied();
+                let mut known = std::iter::successors(last, |at| looks[*at].next);
+                known.find(|at| (looks[*at].form, looks[*at].size) == (form, size)).unwrap_or_else(|| {
+                    looks.push(Look { file, form, size, wanted: Wanted::Presence, next: last });
+                    by_place.insert(&file.location, looks.len() - 1);
                     looks.len() - 1
                 })
             };
@@ -240,20 +253,29 @@ impl<'f> Plan<'f> {
                 look(*form, *size);
             }
             for (form, size) in file.bodies() {
-                let key = (file.sha256, form, size);
                 let made = match form {
                     Form::Copy(coding) => folder.made.get(&(file.sha256, coding)).and_then(Option::as_ref),
                     _ => None,
                 };
                 let source = made.map_or_else(|| Source::Look(look(form, size)), |bytes| Source::Made(bytes.clone()));
-                let number = *by_key.entry(key).or_insert(plan.bodies.len());
-                match plan.bodies.get_mut(number) {
-                    None => plan.bodies.push((size, source)),
-                    // Nobody writes other bytes under a fingerprinted name, so of several names that is the one.
-                    Some(known) if file.is_fingerprinted => *known = (size, source),
-                    Some(_) => {}
-                }
-                plan.of.push(number);
+                let bodies = &mut plan.bodies;
+                let last = by_bytes.get(&file.sha256).copied();
+                let mut known = std::iter::successors(last, |at| bodies[*at].next);
+                let known = known.find(|at| (bodies[*at].form, bodies[*at].size) == (form, size));
+                plan.of.push(match known {
+                    Some(number) => {
+                        // Nobody writes other bytes under a fingerprinted name, so of several names that is the one.
+                        if file.is_fingerprinted {
+                            bodies[number].source = source;
+                        }
+                        number
+                    }
+                    None => {
+                        bodies.push(Planned { form, size, source, next: last });
+                        by_bytes.insert(&file.sha256, bodies.len() - 1);
+                        bodies.len() - 1
+                    }
+                });
             }
         }
         plan
@@ -268,24 +290,28 @@ impl<'f> Plan<'f> {
         let opened = rustix::fs::open(&self.folder.path, flags, Mode::empty());
         let opened = opened.map_err(|cause| AssetsError::Unreadable(cause.into()))?;
         let seen = self.looks.par_chunks(TOGETHER).map(|looks| {
-            let mut room = Room::for_all(looks);
+            let read = looks.iter().filter(|look| look.wanted == Wanted::Bytes);
+            let mut room = Vec::with_capacity(read.map(|look| in_memory(look.size)).sum());
             let look =
                 |look: &Look<'_>| look.look(self.folder, opened.as_fd(), &mut room, began, &contents.has_changed);
-            looks.iter().map(look).collect::<Vec<_>>()
+            let seen: Vec<_> = looks.iter().map(look).collect();
+            (seen, Bytes::from(room))
         });
         let mut problems = Problems::default();
         let mut sights = Vec::with_capacity(self.looks.len());
-        for seen in seen.collect::<Vec<_>>().into_iter().flatten() {
-            sights.push(match seen? {
-                Ok(sight) => sight,
-                Err(problem) => {
-                    problems.0.push(problem);
-                    Sight { modified: None, content: None }
-                }
-            });
+        for (seen, room) in seen.collect::<Vec<_>>() {
+            for seen in seen {
+                sights.push(seen?.map_or_else(
+                    |problem| {
+                        problems.0.push(problem);
+                        Sight { modified: None, content: None }
+                    },
+                    |sight| sight.with(&room),
+                ));
+            }
         }
         let files = self.files.iter().map(|(first_body, look)| (*first_body, sights[*look].modified)).collect();
-        let content = |(_, source): &(u64, Source)| match source {
+        let content = |body: &Planned| match &body.source {
             Source::Look(look) => sights[*look].content.clone(),
             Source::Made(bytes) => Some(Content::Memory(bytes.clone())),
         };
@@ -294,7 +320,7 @@ impl<'f> Plan<'f> {
         contents.of.clone_from(&self.of);
         let in_memory = contents.bodies.iter().zip(&self.bodies);
         let in_memory = in_memory.filter(|(content, _)| matches!(content, Content::Memory(_)));
-        contents.bytes_in_memory = in_memory.map(|(_, (size, _))| size).sum();
+        contents.bytes_in_memory = in_memory.map(|(_, body)| body.size).sum();
         Ok(Outcome { contents, files, problems })
     }
 }
@@ -304,7 +330,7 @@ fn share(plans: &mut [Plan<'_>], budget: u64) {
     let mut left = budget;
     let mut on_disk = Vec::new();
     for (n, plan) in plans.iter().enumerate() {
-        for (size, source) in &plan.bodies {
+        for Planned { size, source, .. } in &plan.bodies {
             match source {
                 Source::Look(look) => on_disk.push((*size, n, *look)),
                 Source::Made(_) => left = left.saturating_sub(*size),
@@ -319,26 +345,43 @@ fn share(plans: &mut [Plan<'_>], budget: u64) {
     }
 }
 
+impl Sight<Seen> {
+    /// With its bytes, which are a part of these.
+    fn with(self, room: &Bytes) -> Sight<Content> {
+        let content = self.content.map(|content| match content {
+            Seen::Memory(part) => Content::Memory(room.slice(part)),
+            Seen::Disk(place) => Content::Disk(place),
+        });
+        Sight { modified: self.modified, content }
+    }
+}
+
 impl Look<'_> {
-    /// What there is, or what is wrong with it.
+    /// What there is, or what is wrong with it. What is read comes behind what is in `room`.
     fn look(
         &self,
         folder: &Folder,
         opened: BorrowedFd<'_>,
-        room: &mut Room,
+        room: &mut Vec<u8>,
         began: SystemTime,
         has_changed: &Arc<AtomicBool>,
-    ) -> Result<Result<Sight, String>, AssetsError> {
-        let name = self.form.name(self.location);
-        let path = || folder.path.join(&name);
+    ) -> Result<Result<Sight<Seen>, String>, AssetsError> {
+        let name = &*self.form.name(&self.file.location);
+        let path = || folder.path.join(name);
+        let start = room.len();
         let seen = if self.wanted == Wanted::Bytes {
-            room.read(opened, Path::new(&name), self.size)
+            read(opened, Path::new(name), self.size, room)
                 .map_err(|cause| io::Error::new(cause.kind(), format!("cannot open {}: {cause}", path().display())))
         } else {
-            fs_err::metadata(path()).map(|found| (found, Bytes::new()))
+            fs_err::metadata(path())
         };
-        let (found, bytes) = match seen {
-            Ok(seen) => seen,
+        let is_as_expected = room.len() - start == in_memory(self.size);
+        if !is_as_expected || !seen.as_ref().is_ok_and(|found| found.len() == self.size) {
+            // It has taken the room of others.
+            room.truncate(start);
+        }
+        let found = match seen {
+            Ok(found) => found,
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Ok(Err(format!("{name} is gone")));
             }
@@ -355,20 +398,17 @@ impl Look<'_> {
         }
         let (mark, modified) = (Mark::of(&found), found.modified().ok());
         let was_written = modified.is_some_and(|modified| began <= modified && modified <= SystemTime::now());
-        let is_other = folder.hashed.get(&name).is_some_and(|before| *before != mark);
+        let is_other = folder.hashed.get(name).is_some_and(|before| *before != mark);
         let content = match self.wanted {
             Wanted::Presence => None,
-            Wanted::Mark => {
-                let (sha256, again) = (self.sha256, Mutex::default());
-                Some(Content::Disk(Arc::new(OnDisk {
-                    path: path(),
-                    mark,
-                    sha256,
-                    again,
-                    has_changed: Arc::clone(has_changed),
-                })))
-            }
-            Wanted::Bytes if bytes.len() as u64 == self.size && !was_written => Some(Content::Memory(bytes)),
+            Wanted::Mark => Some(Seen::Disk(Arc::new(OnDisk {
+                path: path(),
+                mark,
+                sha256: self.sha256(),
+                again: Mutex::default(),
+                has_changed: Arc::clone(has_changed),
+            }))),
+            Wanted::Bytes if is_as_expected && !was_written => Some(Seen::Memory(start..room.len())),
             Wanted::Bytes => return Ok(Err(format!("{name} changed while it was read"))),
         };
         if is_other {
@@ -376,35 +416,27 @@ impl Look<'_> {
         }
         Ok(Ok(Sight { modified: modified.and_then(|modified| believable(modified, began)), content }))
     }
+
+    /// The hash of its bytes, where its name has it.
+    fn sha256(&self) -> Option<Sha256Digest> {
+        let has_hash = self.file.is_fingerprinted || self.file.location != self.file.name;
+        (has_hash && self.form == Form::Whole).then_some(self.file.sha256)
+    }
 }
 
-/// Memory for what is read of several files.
-struct Room(BytesMut);
-
-impl Room {
-    fn for_all(looks: &[Look<'_>]) -> Self {
-        let read = looks.iter().filter(|look| look.wanted == Wanted::Bytes);
-        Self(BytesMut::with_capacity(read.map(|look| in_memory(look.size)).sum()))
-    }
-
-    /// Reads a file that should be so long, and says how it is then. Whether it is longer its length tells, without
-    /// another read.
-    fn read(&mut self, folder: BorrowedFd<'_>, path: &Path, expected: u64) -> io::Result<(Metadata, Bytes)> {
-        let mut file = std::fs::File::from(open(folder, path)?);
-        self.0.clear();
-        self.0.resize(in_memory(expected), 0);
-        let mut length = 0;
-        while length < self.0.len() {
-            match file.read(&mut self.0[length..]) {
-                Ok(0) => break,
-                Ok(read) => length += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+/// Reads a file that should be so long into what is left of `room`, and says how it is then. Whether it is longer its
+/// length tells, without another read.
+fn read(folder: BorrowedFd<'_>, path: &Path, expected: u64, room: &mut Vec<u8>) -> io::Result<Metadata> {
+    let file = std::fs::File::from(open(folder, path)?);
+    let (start, expected) = (room.len(), in_memory(expected));
+    while room.len() - start < expected {
+        match rustix::io::read(&file, spare_capacity(room)) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        self.0.truncate(length);
-        Ok((file.metadata()?, self.0.split().freeze()))
     }
+    file.metadata()
 }
 
 fn in_memory(size: u64) -> usize {

@@ -3,9 +3,11 @@
 //! This runs once, before the first request. It reads whole contents only where the manifest does not
 //! give their hashes, and it opens nothing but regular files.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ::http::HeaderValue;
@@ -13,6 +15,7 @@ use fs_err::File;
 use fs_err::os::unix::fs::FileExt as _;
 use globset::GlobSet;
 use rayon::prelude::*;
+use rustc_hash::FxHashMap;
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 use walkdir::WalkDir;
@@ -22,8 +25,9 @@ use super::{AssetsError, Problems, Role};
 use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
-use crate::manifest::json::{ManifestError, hex, sha256_of};
-use crate::manifest::{Entry, FILE_NAME, Manifest, Needs, twins};
+use crate::manifest::json::{self, EntryOnDisk, Listing, ManifestError, Text, hex, sha256_of};
+use crate::manifest::packed::Name;
+use crate::manifest::{Entry, FILE_NAME, Needs, twins};
 
 /// From how many dictionaries a file may have deltas: `[collect] delta_versions` allows no more. Each
 /// takes a few hundred bytes of headers.
@@ -51,11 +55,11 @@ impl Form {
     }
 
     /// The name beside the file's own under which the body lies.
-    pub(super) fn name(self, file: &str) -> String {
+    pub(super) fn name(self, file: &str) -> Cow<'_, str> {
         match self {
-            Self::Whole => file.to_owned(),
-            Self::Copy(coding) => format!("{file}{}", coding.suffix()),
-            Self::Delta(coding, dictionary) => Entry::delta_name(file, &hex(&dictionary), coding),
+            Self::Whole => file.into(),
+            Self::Copy(coding) => Entry::copy_name(file, coding).into(),
+            Self::Delta(coding, dictionary) => Entry::delta_name(file, &hex(&dictionary), coding).into(),
         }
     }
 }
@@ -64,9 +68,9 @@ impl Form {
 #[derive(Debug)]
 pub(super) struct Listed {
     /// Its path below the folder, with forward slashes: what follows the prefix in a URL.
-    pub(super) name: String,
+    pub(super) name: Name,
     /// The file below the folder that holds its bytes.
-    pub(super) location: String,
+    pub(super) location: Name,
     /// Of its bytes.
     pub(super) sha256: Sha256Digest,
     pub(super) media_type: HeaderValue,
@@ -132,7 +136,7 @@ pub(super) struct Inventory {
     /// What is wrong with the list itself.
     pub(super) problems: Problems,
     /// Plain name to the name that pages use.
-    pub(super) paths: BTreeMap<String, String>,
+    pub(super) paths: Vec<(Box<str>, Box<str>)>,
 }
 
 /// Which images of a folder without a list may have twins.
@@ -148,27 +152,30 @@ pub(super) type Hashed = BTreeMap<String, Mark>;
 
 /// Lists every file of the folder that may be served. The folder's path must be free of links.
 pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<Inventory, AssetsError> {
-    let manifest = match Manifest::load(folder) {
-        Err(ManifestError::Missing(_)) => Manifest::default(),
-        manifest => manifest?,
+    let text = match json::read(folder) {
+        Err(ManifestError::Missing(_)) => None,
+        text => Some(text?),
     };
-    let (entries, hashed) = match manifest.files {
-        Some(entries) => (entries, Hashed::new()),
-        None => {
-            let (mut entries, hashed) = walk(folder, role)?;
-            find_twins(&mut entries, wanted);
-            (entries, hashed)
-        }
+    let listing = text.as_ref().map(|(path, text)| Listing::parse(path, text)).transpose()?.unwrap_or_default();
+    let (mut walked, hashed) = match listing.files {
+        Some(_) => Default::default(),
+        None => walk(folder, role)?,
     };
+    find_twins(&mut walked, wanted);
+    let walked = || walked.iter().map(|(name, entry)| (name.as_str().into(), entry.into())).collect();
+    let entries = listing.files.unwrap_or_else(walked);
     let mut problems = Problems::default();
-    let fingerprinted = fingerprinted(&manifest.paths, &entries, &mut problems);
+    let is_fingerprinted = fingerprinted(&listing.paths, &entries, &mut problems);
     let mut files = Vec::with_capacity(entries.len());
-    for (name, entry) in entries.into_iter().filter(|(name, _)| is_public(name, role)) {
-        let is_fingerprinted = entry.is_immutable || fingerprinted.contains(name.as_str());
-        files.extend(listed(name, entry, is_fingerprinted, &mut problems));
+    let mut media_types = FxHashMap::default();
+    for ((name, entry), is_fingerprinted) in entries.into_iter().zip(is_fingerprinted) {
+        if let Some(is_fingerprinted) = is_fingerprinted.filter(|_| is_public(&name, role)) {
+            files.extend(listed(&name, entry, is_fingerprinted, &mut media_types, &mut problems));
+        }
     }
     check_twins(&files, &mut problems);
-    Ok(Inventory { files, paths: manifest.paths, hashed, problems })
+    let paths = listing.paths.iter().map(|(plain, target)| ((**plain).into(), (**target).into())).collect();
+    Ok(Inventory { files, paths, hashed, problems })
 }
 
 /// Enters the twins of images where nobody has said which there are.
@@ -194,7 +201,7 @@ fn check_twins(files: &[Listed], problems: &mut Problems) {
     if files.iter().all(|file| file.twins.is_empty()) {
         return;
     }
-    let names: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let names: BTreeSet<&str> = files.iter().map(|file| &*file.name).collect();
     for file in files {
         for twin in file.twins.iter().filter(|twin| !names.contains(twin.as_str())) {
             problems.0.push(format!("{twin}, a twin of {}, is not there", file.name));
@@ -202,18 +209,28 @@ fn check_twins(files: &[Listed], problems: &mut Problems) {
     }
 }
 
-/// The names that a page asks for because of their content: the targets of `paths` that differ from
-/// what they stand for. Looking like a hash is not enough, or `with.123456789012.js` would be cached
-/// for ten years.
-fn fingerprinted<'a>(
-    paths: &'a BTreeMap<String, String>,
-    entries: &BTreeMap<String, Entry>,
+/// Whether a page asks for an entry because of its content: it is the target of one of `paths` that differs from
+/// what it stands for. Looking like a hash is not enough, or `with.123456789012.js` would be cached
+/// for ten years. Nothing is said of an entry of which there is a later one with the same name.
+fn fingerprinted(
+    paths: &[(Text<'_>, Text<'_>)],
+    entries: &[(Text<'_>, EntryOnDisk<'_>)],
     problems: &mut Problems,
-) -> BTreeSet<&'a str> {
-    for (plain, target) in paths.iter().filter(|(_, target)| !entries.contains_key(*target)) {
-        problems.0.push(format!("{target}, which stands for {plain}, is not there"));
+) -> Vec<Option<bool>> {
+    let places: FxHashMap<&str, usize> =
+        entries.iter().enumerate().map(|(place, (name, _))| (&**name, place)).collect();
+    let is_last = |(place, (name, entry)): (usize, &(Text<'_>, EntryOnDisk<'_>))| {
+        (places[&**name] == place).then_some(entry.is_immutable)
+    };
+    let mut fingerprinted: Vec<_> = entries.iter().enumerate().map(is_last).collect();
+    for (plain, target) in paths {
+        match places.get(&**target) {
+            Some(place) if plain != target => fingerprinted[*place] = Some(true),
+            Some(_) => {}
+            None => problems.0.push(format!("{}, which stands for {}, is not there", &**target, &**plain)),
+        }
     }
-    paths.iter().filter(|(plain, target)| plain != target).map(|(_, target)| target.as_str()).collect()
+    fingerprinted
 }
 
 /// The manifest itself and hidden files are in the folder, but not for the public.
@@ -227,22 +244,33 @@ fn is_well_known(part: &str, role: Role) -> bool {
     role == Role::Mount && part == ".well-known"
 }
 
-/// Makes an entry ready to be looked at. What it gives is whole when no problem was found.
-fn listed(name: String, entry: Entry, is_fingerprinted: bool, problems: &mut Problems) -> Option<Listed> {
-    let location = entry.location(&name).to_owned();
+/// Makes an entry ready to be looked at. What it gives is whole when no problem was found. `media_types` are those of
+/// the entries before, by their texts: there are few.
+fn listed(
+    name: &str,
+    entry: EntryOnDisk<'_>,
+    is_fingerprinted: bool,
+    media_types: &mut FxHashMap<String, HeaderValue>,
+    problems: &mut Problems,
+) -> Option<Listed> {
+    let location = entry.location(name);
     let sha256 = sha256_of(&entry.sha256);
-    let media_type = HeaderValue::try_from(entry.media_type).ok();
+    let media_type = media_types.get(&*entry.media_type).cloned().or_else(|| {
+        let media_type = HeaderValue::from_str(&entry.media_type).ok()?;
+        media_types.insert(entry.media_type.to_string(), media_type.clone());
+        Some(media_type)
+    });
     if sha256.is_none() {
         problems.0.push(format!("{name} has no SHA-256"));
     }
     if media_type.is_none() {
         problems.0.push(format!("{name} has a media type that cannot be sent"));
     }
-    if entry.deltas.len() > DICTIONARIES {
+    if entry.deltas().count() > DICTIONARIES {
         problems.0.push(format!("{location} has deltas from more than {DICTIONARIES} dictionaries"));
     }
     let (mut variants, mut deltas, mut spare) = (Vec::new(), Vec::new(), Vec::new());
-    for (coding, size) in entry.variants {
+    for (coding, size) in entry.variants.iter() {
         if size < entry.size {
             variants.push((coding, size));
         } else {
@@ -250,19 +278,20 @@ fn listed(name: String, entry: Entry, is_fingerprinted: bool, problems: &mut Pro
         }
     }
     let smallest = variants.iter().map(|(_, size)| *size).fold(entry.size, u64::min);
-    for (digits, sizes) in entry.deltas.iter().take(DICTIONARIES) {
+    for (digits, sizes) in entry.deltas().take(DICTIONARIES) {
         match sha256_of(digits) {
             None => problems.0.push(format!("{location} has a delta from {digits:?}, which is no SHA-256")),
             Some(dictionary) => {
-                let (small, large): (Vec<_>, Vec<_>) = sizes.iter().partition(|(_, size)| **size < smallest);
-                deltas.extend(small.into_iter().map(|(coding, size)| (*coding, dictionary, *size)));
-                spare.extend(large.into_iter().map(|(coding, size)| (Form::Delta(*coding, dictionary), *size)));
+                let (small, large): (Vec<_>, Vec<_>) = sizes.partition(|(_, size)| *size < smallest);
+                deltas.extend(small.into_iter().map(|(coding, size)| (coding, dictionary, size)));
+                spare.extend(large.into_iter().map(|(coding, size)| (Form::Delta(coding, dictionary), size)));
             }
         }
     }
+    let name: Name = name.into();
     Some(Listed {
+        location: entry.stored.as_deref().map_or_else(|| Arc::clone(&name), Into::into),
         name,
-        location,
         sha256: sha256?,
         media_type: media_type?,
         size: entry.size,
@@ -270,7 +299,7 @@ fn listed(name: String, entry: Entry, is_fingerprinted: bool, problems: &mut Pro
         variants,
         deltas,
         spare,
-        dictionary_for: entry.dictionary_for,
+        dictionary_for: entry.dictionary_for.as_deref().map(str::to_owned),
         is_fingerprinted,
         twins: entry.twins,
         needs: entry.needs,

@@ -37,7 +37,7 @@ pub(super) fn make(folder: &Path, files: &mut [Listed], before: &Made, budget: &
                 // It could not be held anyway.
                 (None, _) if file.size > *budget => continue,
                 (None, None) => {
-                    let bytes = match fs_err::read(folder.join(&file.location)) {
+                    let bytes = match fs_err::read(folder.join(&*file.location)) {
                         // That has not been looked at yet, and will be told with all that is missing.
                         Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                         bytes => bytes.map_err(AssetsError::Unreadable)?,

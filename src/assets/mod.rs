@@ -19,7 +19,6 @@ mod preloads;
 mod respond;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -169,7 +168,7 @@ struct Folder {
     /// What is wrong with it, as far as it is known.
     problems: Problems,
     /// Plain name to the name that pages use.
-    paths: BTreeMap<String, String>,
+    paths: Vec<(Box<str>, Box<str>)>,
     /// The copies that are not on the disk.
     made: Made,
 }
@@ -196,9 +195,10 @@ impl Folder {
 
     /// The operator's rules with the names of this release in them.
     fn name_in(&self, rules: &Arc<HeaderRules>) -> Result<Arc<HeaderRules>, AssetsError> {
-        let listed = |name: &str| self.files.iter().find(|file| file.name == name).map(|file| file.name.as_str());
+        let used = |name: &str| self.paths.iter().rfind(|(plain, _)| **plain == *name).map(|(_, used)| &**used);
+        let listed = |name: &str| self.files.iter().find(|file| *file.name == *name).map(|file| &*file.name);
         let url = |name: &str| {
-            let file = self.paths.get(name).map(String::as_str).or_else(|| listed(name));
+            let file = used(name).or_else(|| listed(name));
             file.map(|file| preloads::url(self.config.prefix.as_str(), file)).ok_or_else(|| AssetsError::UnknownName {
                 folder: self.path.clone(),
                 name: name.to_owned(),
@@ -209,8 +209,8 @@ impl Folder {
     }
 
     fn nearest(&self, name: &str) -> Option<String> {
-        let names = self.paths.keys().chain(self.files.iter().map(|file| &file.name));
-        nearest::nearest(names.map(String::as_str), name).map(str::to_owned)
+        let names = self.paths.iter().map(|(plain, _)| &**plain).chain(self.files.iter().map(|file| &*file.name));
+        nearest::nearest(names, name).map(str::to_owned)
     }
 }
 

@@ -45,11 +45,11 @@ impl Preloads {
         let prefix = config.prefix.as_str();
         let (most, longest) = (config.max_preloads.get(), config.max_preload_size.0);
         let longest = usize::try_from(longest).unwrap_or(usize::MAX);
-        let is_wanted = !config.preload.is_empty();
-        let files: HashMap<&str, &Listed> =
-            files.iter().filter(|_| is_wanted).map(|file| (file.name.as_str(), file)).collect();
-        let needy = files.values().filter(|file| !file.needs.is_empty());
-        let all = needy.map(|file| (file.name.as_str(), early(&file.name, &files, config, most)));
+        let needy = || files.iter().filter(|file| !file.needs.is_empty() && !config.preload.is_empty());
+        let is_wanted = needy().next().is_some();
+        let by_name: HashMap<&str, &Listed> =
+            files.iter().filter(|_| is_wanted).map(|file| (&*file.name, file)).collect();
+        let all = needy().map(|file| (&*file.name, early(&file.name, &by_name, config, most)));
         let of = all.filter(|(_, early)| !early.is_empty()).map(|(name, early)| (name.to_owned(), early)).collect();
         Self { prefix: prefix.to_owned(), of, most, longest }
     }
@@ -100,7 +100,7 @@ fn early(name: &str, files: &HashMap<&str, &Listed>, config: &AssetsConfig, most
     let mut all = Vec::new();
     while let Some(style) = next.pop_front() {
         let Some(file) = files.get(style) else { continue };
-        let mut is_new = |name: &&str| files.contains_key(name) && seen.insert(files[name].name.as_str());
+        let mut is_new = |name: &&str| files.contains_key(name) && seen.insert(&*files[name].name);
         for import in file.needs.styles.iter().map(String::as_str).filter(&mut is_new) {
             next.push_back(import);
             if is_wanted(Preload::Styles) {

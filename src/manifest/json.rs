@@ -3,17 +3,20 @@
 //! Keys of Django: `paths`, `version`, `hash`. Key of ours: `vestibule`, with a version of its own, so
 //! that a file from a later release is refused and not half understood.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, BufReader};
+use std::marker::PhantomData;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::packed::{Files, Packed, Packing};
+use super::packed::{Copies, Files, Packed, Packing};
 use super::{Carried, Clock, Entry, FILE_NAME, Manifest, Needs, Rewriting};
 use crate::http::encoding::{Coding, DictionaryCoding};
 
@@ -58,10 +61,10 @@ pub enum ManifestError {
     },
 }
 
-/// What is read, with the entries in whatever keeps them.
+/// What is read, with the paths and the entries in whatever keeps them.
 #[derive(Deserialize)]
-struct OnDisk<F> {
-    paths: BTreeMap<String, String>,
+struct OnDisk<P, F> {
+    paths: P,
     version: String,
     vestibule: Option<Ours<F>>,
 }
@@ -75,7 +78,7 @@ struct Ours<F> {
     files: F,
 }
 
-impl<F> OnDisk<F> {
+impl<P, F> OnDisk<P, F> {
     /// What both of our versions and Django's must be.
     fn check_versions(&self, path: &Path) -> Result<(), ManifestError> {
         let other_version = |key, found| ManifestError::OtherVersion { path: path.to_owned(), key, found };
@@ -145,6 +148,111 @@ impl Serialize for Entry {
     }
 }
 
+/// A manifest that has its texts where it was read from, as far as they stand there as they are. Of two names that are
+/// the same, the later one counts.
+#[derive(Debug, Default)]
+pub struct Listing<'t> {
+    /// As [`Manifest::paths`].
+    pub paths: Vec<(Text<'t>, Text<'t>)>,
+    /// As [`Manifest::files`].
+    pub files: Option<Vec<(Text<'t>, EntryOnDisk<'t>)>>,
+    leaving: BTreeSet<String>,
+    rewriting: Option<Rewriting>,
+}
+
+/// A string, from the text of a manifest if it needs no other letters there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Text<'t>(Cow<'t, str>);
+
+impl Text<'_> {
+    fn into_owned(self) -> String {
+        self.0.into_owned()
+    }
+}
+
+impl<'t> From<&'t str> for Text<'t> {
+    fn from(text: &'t str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+}
+
+impl Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de: 't, 't> Deserialize<'de> for Text<'t> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Letters<'t>(PhantomData<&'t str>);
+        impl<'de: 't, 't> Visitor<'de> for Letters<'t> {
+            type Value = Text<'t>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'t>, E> {
+                Ok(text.into())
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'t>, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Letters(PhantomData))
+    }
+}
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
+/// The members of an object, one after the other.
+struct Members<K, V>(Vec<(K, V)>);
+
+impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Members<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each<K, V>(PhantomData<(K, V)>);
+        impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for Each<K, V> {
+            type Value = Members<K, V>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<K, V>, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Each(PhantomData))
+    }
+}
+
+impl<'de> Deserialize<'de> for Copies {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Members(sizes) = Members::<Text<'de>, u64>::deserialize(deserializer)?;
+        // A coding of a later release is one that this release cannot send, so it is passed over.
+        let known = sizes.into_iter().filter_map(|(token, size)| Some((Coding::from_token(&token)?, size)));
+        Ok(known.collect())
+    }
+}
+
+impl Serialize for Copies {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let sizes: BTreeMap<_, _> = self.iter().map(|(coding, size)| (coding.token(), size)).collect();
+        serializer.collect_map(sizes)
+    }
+}
+
 impl<'de> Deserialize<'de> for Files {
     /// Each entry is packed before the next one is read.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -174,33 +282,49 @@ impl Serialize for Files {
     }
 }
 
-#[derive(Deserialize, Serialize)]
-struct EntryOnDisk {
-    size: u64,
-    #[serde(rename = "type")]
-    media_type: String,
-    sha256: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stored: Option<String>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    integrity: String,
+/// An entry as it stands in the text; see [`Entry`].
+#[derive(Debug, Deserialize, Serialize)]
+#[expect(missing_docs, reason = "they are those of an entry")]
+pub struct EntryOnDisk<'t> {
+    pub size: u64,
+    #[serde(rename = "type", borrow)]
+    pub media_type: Text<'t>,
+    #[serde(borrow)]
+    pub sha256: Text<'t>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<Text<'t>>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub integrity: Text<'t>,
     #[serde(default, rename = "immutable", skip_serializing_if = "std::ops::Not::not")]
-    is_immutable: bool,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    variants: BTreeMap<String, u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    dictionary_for: Option<String>,
+    pub is_immutable: bool,
+    #[serde(default, skip_serializing_if = "Copies::is_empty")]
+    pub variants: Copies,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub dictionary_for: Option<Text<'t>>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     deltas: BTreeMap<String, BTreeMap<String, u64>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    carried: Option<CarriedOnDisk>,
+    carried: Option<Box<CarriedOnDisk>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    twins: Vec<String>,
+    pub twins: Vec<String>,
     #[serde(default, skip_serializing_if = "Needs::is_empty")]
-    needs: Needs,
+    pub needs: Needs,
 }
 
-#[derive(Deserialize, Serialize)]
+impl EntryOnDisk<'_> {
+    /// The file that holds the bytes, as [`Entry::location`] has it.
+    pub fn location<'a>(&'a self, name: &'a str) -> &'a str {
+        self.stored.as_deref().unwrap_or(name)
+    }
+
+    /// As [`Entry::deltas`].
+    pub fn deltas(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (DictionaryCoding, u64)>)> {
+        let known = |(token, size): (&String, &u64)| Some((DictionaryCoding::from_token(token)?, *size));
+        self.deltas.iter().map(move |(dictionary, sizes)| (dictionary.as_str(), sizes.iter().filter_map(known)))
+    }
+}
+
+#[derive(Debug, Deserialize, Serialize)]
 struct CarriedOnDisk {
     plain: String,
     release: String,
@@ -211,6 +335,55 @@ struct CarriedOnDisk {
     dated: bool,
 }
 
+/// The text of a folder's manifest, and where it lies.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub fn read(folder: &Path) -> Result<(PathBuf, Vec<u8>), ManifestError> {
+    let path = folder.join(FILE_NAME);
+    match fs_err::read(&path) {
+        Ok(text) => Ok((path, text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(ManifestError::Missing(folder.to_owned())),
+        Err(error) => Err(ManifestError::Unreadable(error)),
+    }
+}
+
+impl<'t> Listing<'t> {
+    /// Reads the text of a manifest; `path` is for messages.
+    ///
+    /// # Errors
+    /// As for [`Manifest::parse`].
+    pub fn parse(path: &Path, text: &'t [u8]) -> Result<Self, ManifestError> {
+        let malformed = |cause| ManifestError::Malformed { path: path.to_owned(), cause };
+        let on_disk: OnDisk<Members<_, _>, Members<_, _>> = serde_json::from_slice(text).map_err(malformed)?;
+        on_disk.check_versions(path)?;
+        let OnDisk { paths: Members(paths), vestibule, .. } = on_disk;
+        let listing = match vestibule {
+            Some(Ours { files: Members(files), leaving, rewriting, .. }) => {
+                Self { paths, files: Some(files), leaving, rewriting }
+            }
+            None => Self { paths, ..Self::default() },
+        };
+        check_names(
+            path,
+            listing.names(),
+            listing.entries().flat_map(|(_, entry)| entry.deltas.keys()).map(|key| &**key),
+        )?;
+        Ok(listing)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &(Text<'t>, EntryOnDisk<'t>)> {
+        self.files.iter().flatten()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let listed = self.entries().flat_map(|(name, entry)| [Some(&**name), entry.stored.as_deref()]).flatten();
+        let beside = self.entries().flat_map(|(_, entry)| entry.twins.iter().chain(entry.needs.names()));
+        let beside = beside.chain(&self.leaving).map(String::as_str);
+        self.paths.iter().map(|(_, name)| &**name).chain(listed).chain(beside)
+    }
+}
+
 impl Manifest {
     /// Reads the manifest of an output folder.
     ///
@@ -218,14 +391,7 @@ impl Manifest {
     /// When there is none, or it cannot be read, is cut short, has an unknown version, or names a
     /// path that leads out of the folder.
     pub fn load(folder: &Path) -> Result<Self, ManifestError> {
-        let path = folder.join(FILE_NAME);
-        let text = match fs_err::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(ManifestError::Missing(folder.to_owned()));
-            }
-            Err(error) => return Err(ManifestError::Unreadable(error)),
-        };
+        let (path, text) = read(folder)?;
         Self::parse(&path, &text)
     }
 
@@ -234,29 +400,14 @@ impl Manifest {
     /// # Errors
     /// When it is cut short, has an unknown version, or names a path that leads out of the folder.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Self, ManifestError> {
-        let malformed = |cause| ManifestError::Malformed { path: path.to_owned(), cause };
-        let on_disk: OnDisk<BTreeMap<String, Entry>> = serde_json::from_slice(text).map_err(malformed)?;
-        on_disk.check_versions(path)?;
-        let OnDisk { paths, vestibule, .. } = on_disk;
-        let manifest = match vestibule {
-            Some(Ours { files, leaving, rewriting, .. }) => Self { paths, files: Some(files), leaving, rewriting },
-            None => Self { paths, ..Self::default() },
-        };
-        check_names(path, manifest.names(), manifest.dictionaries())?;
-        Ok(manifest)
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        let listed = self.files.iter().flat_map(BTreeMap::keys);
-        let stored = self.files.iter().flat_map(BTreeMap::values).filter_map(|entry| entry.stored.as_ref());
-        let beside = self.files.iter().flat_map(BTreeMap::values);
-        let beside = beside.flat_map(|entry| entry.twins.iter().chain(entry.needs.names()));
-        self.paths.values().chain(listed).chain(stored).chain(beside).chain(&self.leaving).map(String::as_str)
-    }
-
-    fn dictionaries(&self) -> impl Iterator<Item = &str> {
-        let entries = self.files.iter().flat_map(BTreeMap::values);
-        entries.flat_map(|entry| entry.deltas.keys()).map(String::as_str)
+        let Listing { paths, files, leaving, rewriting } = Listing::parse(path, text)?;
+        let entry = |(name, entry): (Text<'_>, EntryOnDisk<'_>)| (name.into_owned(), entry.into());
+        Ok(Self {
+            paths: paths.into_iter().map(|(plain, name)| (plain.into_owned(), name.into_owned())).collect(),
+            files: files.map(|files| files.into_iter().map(entry).collect()),
+            leaving,
+            rewriting,
+        })
     }
 
     /// The file's text: one line of JSON with sorted keys, the same for the same tree.
@@ -295,7 +446,7 @@ impl Packed {
             }
             file => file.map_err(ManifestError::Unreadable)?,
         };
-        let on_disk: OnDisk<Files> =
+        let on_disk: OnDisk<BTreeMap<String, String>, Files> =
             serde_json::from_reader(BufReader::with_capacity(1 << 17, file)).map_err(|cause| {
                 if cause.is_io() {
                     ManifestError::Unreadable(cause.into())
@@ -375,43 +526,36 @@ pub fn sha256_of(digits: &str) -> Option<[u8; 32]> {
 
 /// Whether a name is a relative path of plain components.
 pub fn stays_inside(name: &str) -> bool {
-    !name.contains(['\0', '\\']) && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
+    let is_plain = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
+    !name.bytes().any(|byte| matches!(byte, 0 | b'\\')) && name.as_bytes().split(|byte| *byte == b'/').all(is_plain)
 }
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
-    text.extend(digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])));
-    text
+    let mut digits = vec![0; 2 * bytes.len()];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[byte >> 4, byte & 0xf].map(|value| b"0123456789abcdef"[usize::from(value)]));
+    }
+    String::from_utf8(digits).expect("digits are letters")
 }
 
-impl From<EntryOnDisk> for Entry {
-    fn from(entry: EntryOnDisk) -> Self {
-        // A coding of a later release is one that this release cannot send, so it is passed over.
-        let variants = entry.variants.iter();
-        let variants = variants.filter_map(|(token, size)| Some((Coding::from_token(token)?, *size))).collect();
-        let known = |sizes: BTreeMap<String, u64>| {
-            let sizes = sizes.iter();
-            sizes.filter_map(|(token, size)| Some((DictionaryCoding::from_token(token)?, *size))).collect()
-        };
-        let deltas = entry.deltas.into_iter().map(|(dictionary, sizes)| (dictionary, known(sizes))).collect();
-        let carried = entry.carried.map(|CarriedOnDisk { plain, release, releases, since, dated }| Carried {
-            plain,
-            release,
-            releases,
-            since,
-            clock: if dated { Clock::SourceDate } else { Clock::Machine },
+impl From<EntryOnDisk<'_>> for Entry {
+    fn from(entry: EntryOnDisk<'_>) -> Self {
+        let deltas = entry.deltas().map(|(dictionary, sizes)| (dictionary.to_owned(), sizes.collect())).collect();
+        let carried = entry.carried.map(|carried| {
+            let CarriedOnDisk { plain, release, releases, since, dated } = *carried;
+            let clock = if dated { Clock::SourceDate } else { Clock::Machine };
+            Carried { plain, release, releases, since, clock }
         });
         Self {
             size: entry.size,
-            media_type: entry.media_type,
-            sha256: entry.sha256,
-            stored: entry.stored,
-            integrity: entry.integrity,
+            media_type: entry.media_type.into_owned(),
+            sha256: entry.sha256.into_owned(),
+            stored: entry.stored.map(Text::into_owned),
+            integrity: entry.integrity.into_owned(),
             is_immutable: entry.is_immutable,
-            variants,
-            dictionary_for: entry.dictionary_for,
+            variants: entry.variants.iter().collect(),
+            dictionary_for: entry.dictionary_for.map(Text::into_owned),
             deltas,
             carried,
             twins: entry.twins,
@@ -420,9 +564,8 @@ impl From<EntryOnDisk> for Entry {
     }
 }
 
-impl From<&Entry> for EntryOnDisk {
-    fn from(entry: &Entry) -> Self {
-        let variants = entry.variants.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect();
+impl<'m> From<&'m Entry> for EntryOnDisk<'m> {
+    fn from(entry: &'m Entry) -> Self {
         let tokens = |sizes: &BTreeMap<DictionaryCoding, u64>| {
             sizes.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect()
         };
@@ -436,15 +579,15 @@ impl From<&Entry> for EntryOnDisk {
         });
         Self {
             size: entry.size,
-            media_type: entry.media_type.clone(),
-            sha256: entry.sha256.clone(),
-            stored: entry.stored.clone(),
-            integrity: entry.integrity.clone(),
+            media_type: entry.media_type.as_str().into(),
+            sha256: entry.sha256.as_str().into(),
+            stored: entry.stored.as_deref().map(Into::into),
+            integrity: entry.integrity.as_str().into(),
             is_immutable: entry.is_immutable,
-            variants,
-            dictionary_for: entry.dictionary_for.clone(),
+            variants: entry.variants.iter().map(|(coding, size)| (*coding, *size)).collect(),
+            dictionary_for: entry.dictionary_for.as_deref().map(Into::into),
             deltas,
-            carried,
+            carried: carried.map(Box::new),
             twins: entry.twins.clone(),
             needs: entry.needs.clone(),
         }

@@ -99,6 +99,11 @@ impl Copies {
         self.0[coding as usize] = size;
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// All of them.
     pub fn iter(self) -> impl Iterator<Item = (Coding, u64)> {
         Coding::ALL.into_iter().map(move |coding| (coding, self.0[coding as usize])).filter(|(_, size)| *size != NONE)
