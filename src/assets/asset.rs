@@ -1,5 +1,6 @@
 //! One file as clients see it: its representations, with what the headers of each have that is not shared (`kinds`).
 
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,6 +9,7 @@ use ::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, X_CONTENT_TYPE_OPTIONS};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use bytes::Bytes;
+use httpdate::HttpDate;
 
 use super::contents::{Content, Contents};
 use super::inventory::{Form, Listed};
@@ -72,7 +74,11 @@ impl Policy {
 
     /// What the operator's rules say of a file.
     fn edits(&self, file: &Listed) -> Edits {
-        self.rules.for_path(&format!("{}{}", self.prefix, file.name))
+        if self.rules.is_empty() {
+            Edits::default()
+        } else {
+            self.rules.for_path(&format!("{}{}", self.prefix, file.name))
+        }
     }
 
     /// The headers of every answer, whether something was found or not.
@@ -266,24 +272,29 @@ impl Bodies {
     /// All texts are parts of one: for files in their tens of thousands that is most of what they take besides the
     /// contents.
     fn new(file: &Listed, contents: &Contents) -> Self {
-        let mut texts = Texts::default();
-        let digest = hex(&file.sha256[..16]);
-        let date = file.modified.map(|modified| (modified, texts.add(&httpdate::fmt_http_date(modified))));
         let mut all: Vec<_> = file.bodies().enumerate().collect();
         all.sort_unstable_by_key(|(_, (form, size))| (*size, *form));
-        let mut add = |(number, (form, size)): (usize, (Form, u64))| {
-            let places = (texts.add(&tag(&digest, form)), texts.add(&size.to_string()));
-            (form, size, contents.of(file, number), places)
-        };
-        let all: Vec<_> = all.into_iter().map(&mut add).collect();
+        let mut texts = Texts::with_room_for(all.len());
+        let digest = hex(&file.sha256[..16]);
+        let date =
+            file.modified.map(|modified| (modified, texts.add(|text| write!(text, "{}", HttpDate::from(modified)))));
+        let places: Vec<_> = all
+            .iter()
+            .map(|(_, (form, size))| {
+                (
+                    texts.add(|text| tag(&digest, *form, text)),
+                    texts.add(|text| text.write_str(itoa::Buffer::new().format(*size))),
+                )
+            })
+            .collect();
         let texts = texts.finish();
         let value = |place: Range<usize>| {
             HeaderValue::from_maybe_shared(texts.slice(place)).expect("tags, dates and numbers are header values")
         };
-        let all = all.into_iter().map(|(form, size, content, (tag, length))| Variant {
+        let all = all.into_iter().zip(places).map(|((number, (form, size)), (tag, length))| Variant {
             form,
             size,
-            content,
+            content: contents.of(file, number),
             tag: value(tag),
             length: value(length),
         });
@@ -302,14 +313,18 @@ impl Bodies {
 }
 
 /// Texts one behind the other.
-#[derive(Default)]
 struct Texts(String);
 
 impl Texts {
-    /// Its place.
-    fn add(&mut self, text: &str) -> Range<usize> {
+    /// What a date takes, and a body's tag and length.
+    fn with_room_for(bodies: usize) -> Self {
+        Self(String::with_capacity(29 + 50 * bodies))
+    }
+
+    /// The place of what is written.
+    fn add(&mut self, write: impl FnOnce(&mut String) -> fmt::Result) -> Range<usize> {
         let start = self.0.len();
-        self.0.push_str(text);
+        write(&mut self.0).expect("a string takes everything");
         start..self.0.len()
     }
 
@@ -335,16 +350,17 @@ fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
 /// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
 /// range of one must not be glued to a range of the other.
-fn tag(digest: &str, form: Form) -> String {
-    match form {
-        Form::Whole => format!("\"{digest}\""),
-        Form::Copy(Coding::Brotli) => format!("\"{digest}-br\""),
-        Form::Copy(Coding::Zstd) => format!("\"{digest}-zst\""),
-        Form::Copy(Coding::Gzip) => format!("\"{digest}-gz\""),
+fn tag(digest: &str, form: Form, text: &mut String) -> fmt::Result {
+    let end = match form {
+        Form::Whole => "",
+        Form::Copy(Coding::Brotli) => "-br",
+        Form::Copy(Coding::Zstd) => "-zst",
+        Form::Copy(Coding::Gzip) => "-gz",
         Form::Delta(coding, dictionary) => {
-            format!("\"{digest}-{}-{}\"", coding.token(), hex(&dictionary[..8]))
+            return write!(text, "\"{digest}-{}-{}\"", coding.token(), hex(&dictionary[..8]));
         }
-    }
+    };
+    ["\"", digest, end, "\""].into_iter().try_for_each(|part| text.write_str(part))
 }
 
 #[cfg(test)]

@@ -68,6 +68,11 @@ impl HeaderRules {
         Self { paths, edits }
     }
 
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.edits.is_empty()
+    }
+
     /// The same with the URL of each file that is named in a value, behind `opening` and before a brace.
     ///
     /// # Errors
