@@ -291,14 +291,13 @@ impl Bodies {
         let value = |place: Range<usize>| {
             HeaderValue::from_maybe_shared(texts.slice(place)).expect("tags, dates and numbers are header values")
         };
-        let all = all.into_iter().zip(places).map(|((number, (form, size)), (tag, length))| Variant {
-            form,
-            size,
-            content: contents.of(file, number),
-            tag: value(tag),
-            length: value(length),
-        });
-        let (deltas, variants): (Vec<_>, Vec<_>) = all.partition(|variant| matches!(variant.form, Form::Delta(..)));
+        let mut variants = Vec::with_capacity(1 + file.variants.len());
+        let mut deltas = Vec::with_capacity(file.deltas.len());
+        for ((number, (form, size)), (tag, length)) in all.into_iter().zip(places) {
+            let (tag, length) = (value(tag), value(length));
+            let like = if matches!(form, Form::Delta(..)) { &mut deltas } else { &mut variants };
+            like.push(Variant { form, size, content: contents.of(file, number), tag, length });
+        }
         let modified = date.map(|(modified, date)| (modified, value(date)));
         Self { variants: variants.into(), deltas: deltas.into(), modified }
     }

@@ -227,11 +227,12 @@ struct Outcome {
 impl<'f> Plan<'f> {
     fn new(folder: &'f Folder) -> Self {
         let number = folder.files.len();
+        let bodies = folder.files.iter().map(|file| file.bodies().count()).sum();
         let mut plan = Self {
             folder,
-            looks: Vec::with_capacity(number),
-            bodies: Vec::with_capacity(number),
-            of: Vec::with_capacity(number),
+            looks: Vec::with_capacity(bodies),
+            bodies: Vec::with_capacity(bodies),
+            of: Vec::with_capacity(bodies),
             files: Vec::with_capacity(number),
         };
         // Names often share a file, and files their bytes. Of what belongs together, here is the last one.
@@ -337,7 +338,7 @@ fn share(plans: &mut [Plan<'_>], budget: u64) {
             }
         }
     }
-    on_disk.sort_unstable();
+    on_disk.par_sort_unstable();
     for (size, n, look) in on_disk {
         let rest = left.checked_sub(size);
         plans[n].looks[look].wanted = if rest.is_some() { Wanted::Bytes } else { Wanted::Mark };

@@ -507,21 +507,32 @@ fn release_of<'n>(pairs: impl Iterator<Item = (&'n str, &'n str)>) -> String {
     hex(&hashing.0.finalize())[..12].to_owned()
 }
 
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// What each letter is worth as a digit; for one that is none, more than any digit.
+const WORTH: [u8; 256] = {
+    let mut worth = [u8::MAX; 256];
+    let mut value = 0;
+    while value < DIGITS.len() {
+        worth[DIGITS[value] as usize] = value as u8;
+        value += 1;
+    }
+    worth
+};
+
 /// The SHA-256 that these digits are, as [`hex`] writes them; nothing if they are none.
 pub fn sha256_of(digits: &str) -> Option<[u8; 32]> {
     let mut digest = [0; 32];
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
     if digits.len() != 2 * digest.len() {
         return None;
     }
+    let mut largest = 0;
     for (byte, digits) in digest.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        *byte = value(digits[0])? << 4 | value(digits[1])?;
+        let (high, low) = (WORTH[usize::from(digits[0])], WORTH[usize::from(digits[1])]);
+        largest |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(digest)
+    (largest < 16).then_some(digest)
 }
 
 /// Whether a name is a relative path of plain components.
@@ -534,7 +545,8 @@ pub fn stays_inside(name: &str) -> bool {
 pub fn hex(bytes: &[u8]) -> String {
     let mut digits = vec![0; 2 * bytes.len()];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[byte >> 4, byte & 0xf].map(|value| b"0123456789abcdef"[usize::from(value)]));
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 0xf)];
     }
     String::from_utf8(digits).expect("digits are letters")
 }

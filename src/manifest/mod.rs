@@ -122,7 +122,7 @@ impl Entry {
 
     /// The name of the compressed copy beside a file with this name.
     pub fn copy_name(name: &str, coding: Coding) -> String {
-        format!("{name}{}", coding.suffix())
+        [name, coding.suffix()].concat()
     }
 
     /// The name of the file that holds a delta for `name` against the dictionary with this SHA-256.
