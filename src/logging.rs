@@ -7,7 +7,7 @@ pub mod seldom;
 
 use std::io::{self, IsTerminal as _};
 
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -18,12 +18,15 @@ use crate::config::values::{LogFormat, LogLevel};
 #[must_use]
 pub struct Guard(#[expect(dead_code, reason = "it works by being dropped")] WorkerGuard);
 
+/// How many lines may wait to be written. Room for them is taken at once, 32 bytes for each.
+const LINES: usize = 10_000;
+
 /// Starts telling. Further calls change nothing, so that tests may call it freely.
 ///
 /// A thread of its own writes, and what it cannot write is dropped: when nobody reads standard error any
 /// more, the site goes on.
 pub fn start(config: &LogConfig) -> Guard {
-    let (writer, guard) = tracing_appender::non_blocking(io::stderr());
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES).finish(io::stderr());
     let level = match config.level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
