@@ -16,11 +16,25 @@ use crate::http::lines;
 /// With more fields than these a request is hyper's, and perhaps too much.
 const MOST_FIELDS: usize = 64;
 
-/// A request that has come whole.
+/// What the bytes are that were read.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// A request.
+    Request(Taken),
+    /// The beginning of a head, and sound so far.
+    Beginning,
+    /// Something else, which stays as it is.
+    Other,
+}
+
+/// A request that was taken off what was read.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) head: Parts,
+    /// What has come of its body.
     pub(super) body: Bytes,
+    /// How much of it is still to come.
+    pub(super) missing: u64,
     /// Its client wants no further answer on this connection.
     pub(super) is_last: bool,
 }
@@ -31,7 +45,7 @@ struct Signs {
     /// What hyper shall deal with.
     is_odd: bool,
     /// The length of the body.
-    length: Option<usize>,
+    length: Option<u64>,
     is_last: bool,
 }
 
@@ -53,9 +67,9 @@ impl Signs {
     }
 }
 
-/// A number of digits alone, few enough for what is in a buffer.
-fn plain_number(value: &[u8]) -> Option<usize> {
-    let is_plain = (1..=9).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+/// A number of digits alone, few enough that it cannot be too large a number.
+fn plain_number(value: &[u8]) -> Option<u64> {
+    let is_plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
     std::str::from_utf8(value).ok().filter(|_| is_plain)?.parse().ok()
 }
 
@@ -64,37 +78,43 @@ fn says_close(value: &[u8]) -> bool {
     value.split(|byte| *byte == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Takes a request off the front of what was read, if it is there to its end and nothing about it is odd. All else stays
-/// for hyper to read from its first byte: a body that is still to come or is in chunks, what wants to become another
-/// protocol, HTTP/1.0, what is malformed or too large, and a head that has not come to its end.
-pub(super) fn take(unread: &mut Bytes, limits: &LimitsConfig) -> Option<Taken> {
+/// Takes a request off the front of what was read, if its head is there to its end and nothing about it is odd. All else
+/// stays for hyper to read from its first byte: a body in chunks, what wants to become another protocol, HTTP/1.0, what
+/// is malformed or too large.
+pub(super) fn take(unread: &mut Bytes, limits: &LimitsConfig) -> Seen {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
+    let fields = &mut fields[..MOST_FIELDS.min(limits.header_count.get())];
+    let most = limits.header_size.as_usize();
     let mut request = httparse::Request::new(&mut []);
-    let Ok(Status::Complete(length)) = request.parse_with_uninit_headers(unread, &mut fields) else { return None };
-    let is_usual = request.version == Some(1)
-        && length <= limits.header_size.as_usize()
-        && request.headers.len() <= limits.header_count.get();
-    if !is_usual {
+    let length = match request.parse_with_uninit_headers(unread, fields) {
+        Ok(Status::Complete(length)) if length <= most => length,
+        Ok(Status::Partial) if unread.len() <= most => return Seen::Beginning,
+        _ => return Seen::Other,
+    };
+    let Some((head, signs)) = read(&request, unread).filter(|(_, signs)| !signs.is_odd) else { return Seen::Other };
+    unread.advance(length);
+    let (announced, come) = (signs.length.unwrap_or(0), unread.len());
+    let body = unread.split_to(usize::try_from(announced).map_or(come, |length| length.min(come)));
+    Seen::Request(Taken { head, missing: announced - body.len() as u64, body, is_last: signs.is_last })
+}
+
+/// The head that was found in these bytes, unless it is none that can be taken.
+fn read(request: &httparse::Request<'_, '_>, bytes: &Bytes) -> Option<(Parts, Signs)> {
+    if request.version != Some(1) {
         return None;
     }
     let (mut head, ()) = Request::new(()).into_parts();
     head.version = Version::HTTP_11;
     head.method = Method::from_bytes(request.method?.as_bytes()).ok().filter(|method| *method != Method::CONNECT)?;
-    head.uri = Uri::from_maybe_shared(unread.slice_ref(request.path?.as_bytes())).ok()?;
+    head.uri = Uri::from_maybe_shared(bytes.slice_ref(request.path?.as_bytes())).ok()?;
     head.headers.reserve(request.headers.len());
     let mut signs = Signs::default();
     for field in &*request.headers {
         signs.see(field.name, field.value);
-        let value = HeaderValue::from_maybe_shared(unread.slice_ref(field.value)).ok()?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).ok()?;
         head.headers.append(HeaderName::from_bytes(field.name.as_bytes()).ok()?, value);
     }
-    let end = length + signs.length.unwrap_or(0);
-    if signs.is_odd || end > unread.len() {
-        return None;
-    }
-    let body = unread.slice(length..end);
-    unread.advance(end);
-    Some(Taken { head, body, is_last: signs.is_last })
+    Some((head, signs))
 }
 
 /// How an answer's body is framed (RFC 9112, section 6.3).
@@ -177,18 +197,26 @@ pub(super) fn write(
 mod tests {
     use super::*;
 
-    /// What is taken of some bytes, and what stays.
-    fn taken(bytes: &str) -> (Option<Taken>, String) {
+    /// What some bytes are, and what of them stays.
+    fn seen(bytes: &str) -> (Seen, String) {
         let mut unread = Bytes::copy_from_slice(bytes.as_bytes());
-        let taken = take(&mut unread, &LimitsConfig::default());
-        (taken, String::from_utf8(unread.to_vec()).expect("ASCII"))
+        let seen = take(&mut unread, &LimitsConfig::default());
+        (seen, String::from_utf8(unread.to_vec()).expect("ASCII"))
+    }
+
+    /// The request that they are, and what of them stays.
+    fn taken(bytes: &str) -> (Taken, String) {
+        match seen(bytes) {
+            (Seen::Request(taken), rest) => (taken, rest),
+            (other, _) => panic!("{bytes:?} is {other:?}"),
+        }
     }
 
     #[test]
     fn a_request_that_is_whole_is_taken_and_what_follows_stays() {
         let (taken, rest) =
             taken("GET /a?b=c HTTP/1.1\r\nHost: a.test\r\nX-Two: 1\r\nX-Two:  2 \r\nX-None:\r\n\r\nGET /");
-        let Taken { head: parts, body, is_last } = taken.expect("it is usual");
+        let Taken { head: parts, body, is_last, .. } = taken;
         assert_eq!(
             (parts.method, parts.version, parts.uri.to_string()),
             (Method::GET, Version::HTTP_11, "/a?b=c".into())
@@ -204,19 +232,16 @@ mod tests {
         let field = |field: &str| format!("GET / HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\nrest");
         let many: String = (0..70).map(|n| format!("X-{n}: 1\r\n")).collect();
         for bytes in [
-            "GET / HTTP/1.1\r\nHost: a\r\n",
-            "G",
             "GET / HTTP/1.0\r\nHost: a\r\n\r\n",
             "CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
             "GET http:// HTTP/1.1\r\nHost: a\r\n\r\nrest",
-            &field("Content-Length: 5"),
             &field("content-LENGTH: +4"),
             &field("Content-Length: 4, 4"),
             &field("Content-Length: 4\r\nContent-Length: 4"),
             &field("Content-Length: 0\r\nTransfer-Encoding: chunked"),
             &field("Content-Length:"),
-            &field("Content-Length: 10000000000"),
+            &field("Content-Length: 1000000000000000000"),
             &field("Transfer-Encoding: chunked"),
             &field("transfer-encoding:"),
             &field("Upgrade: websocket"),
@@ -226,18 +251,40 @@ mod tests {
             &field(&many),
             &field(&format!("X-Long: {}", "a".repeat(40_000))),
         ] {
-            let (taken, rest) = taken(bytes);
+            let (seen, rest) = seen(bytes);
             assert_eq!(rest, bytes);
-            assert!(taken.is_none(), "{bytes:?} was taken");
+            assert!(matches!(seen, Seen::Other), "{bytes:?} is {seen:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_has_not_come_to_its_end_is_a_beginning_unless_it_is_wrong_already() {
+        let many: String = (0..70).map(|n| format!("X-{n}: 1\r\n")).collect();
+        for (bytes, is_sound) in [
+            ("G", true),
+            ("GET / HTTP/1.1\r\nHost: a\r\n", true),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chu", true),
+            ("GET / HTTP/1.1\r\nHost : a\r\n", false),
+            ("\x16\x03", false),
+            (&format!("GET / HTTP/1.1\r\n{many}"), false),
+            (&format!("GET /{}", "a".repeat(40_000)), false),
+        ] {
+            let (seen, rest) = seen(bytes);
+            assert_eq!((matches!(seen, Seen::Beginning), &*rest), (is_sound, bytes));
         }
     }
 
     #[test]
     fn a_body_that_has_come_with_its_head_is_taken_along() {
-        for (length, expected, left) in [(0, "", "bodynext"), (4, "body", "next"), (8, "bodynext", "")] {
+        for (length, expected, missing, left) in [
+            (0, "", 0, "bodynext"),
+            (4, "body", 0, "next"),
+            (8, "bodynext", 0, ""),
+            (9, "bodynext", 1, ""),
+            (10_u64.pow(17), "bodynext", 10_u64.pow(17) - 8, ""),
+        ] {
             let (taken, rest) = taken(&format!("POST / HTTP/1.1\r\nContent-length: {length}\r\n\r\nbodynext"));
-            let taken = taken.expect("it is whole");
-            assert_eq!((&*taken.body, &*rest), (expected.as_bytes(), left));
+            assert_eq!((&*taken.body, taken.missing, &*rest), (expected.as_bytes(), missing, left));
             assert_eq!(taken.head.headers[CONTENT_LENGTH], *length.to_string());
         }
     }
@@ -248,7 +295,7 @@ mod tests {
             [("close", true), ("keep-alive", false), ("x, Close ,y", true), ("closed", false), ("", false)]
         {
             let (taken, _) = taken(&format!("GET / HTTP/1.1\r\nHost: a\r\nconnection: {value}\r\n\r\n"));
-            assert_eq!(taken.expect("it is usual").is_last, expected, "for {value:?}");
+            assert_eq!(taken.is_last, expected, "for {value:?}");
         }
     }
 

@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
-use self::head::Framing;
+use self::head::{Framing, Seen};
 use self::outgoing::Outgoing;
 use super::accept::{Graceful, Requests, Stack};
 use super::date;
@@ -135,7 +135,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
 
     /// Takes the next request off what was read, and asks for its answer, which most often is there at once.
     fn ask(&mut self, cx: &mut Context<'_>) -> State<S::Future> {
-        let Some(taken) = head::take(&mut self.unread, &self.bounds.limits) else { return State::Leaving };
+        let whole = self.unread.clone();
+        let taken = match head::take(&mut self.unread, &self.bounds.limits) {
+            Seen::Request(taken) if taken.missing == 0 => taken,
+            _ => {
+                self.unread = whole;
+                return State::Leaving;
+            }
+        };
         let asked = Asked { is_head: taken.head.method == Method::HEAD, is_last: taken.is_last };
         let (mut request, in_flight) = self.requests.take_whole(taken.head, taken.body.into(), None);
         request.lines = Some(Lines { text: std::mem::take(&mut self.spare), coding: None });
