@@ -12,7 +12,7 @@ use ::http::StatusCode;
 use ::http::header::CONTENT_LENGTH;
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::Limited;
+use http_body_util::{BodyExt as _, Limited};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tower_http::timeout::{TimeoutBody, TimeoutError};
 
@@ -41,11 +41,22 @@ pub fn bound(request: &mut Request, limits: &LimitsConfig, timeouts: &TimeoutsCo
     if announced.is_some_and(|length| length > limit as u64) {
         return Err(Box::new(answers::status(StatusCode::PAYLOAD_TOO_LARGE)));
     }
-    let pace = Pace::new(timeouts.body.0, limits.body_rate.0);
-    let body = TimeoutBody::new(timeouts.body.0, std::mem::take(&mut request.body));
-    let paced = Paced { body, pace, waiting_since: None, alarm: None };
-    request.body = Body::stream(Limited::new(paced, limit));
+    let body = Limited::new(std::mem::take(&mut request.body), limit);
+    request.body = paced(body, timeouts.body.0, limits.body_rate.0);
     Ok(())
+}
+
+/// A body that may pause for so long, and of which so many bytes must come in a second.
+fn paced(body: Limited<Body>, span: Duration, rate: u64) -> Body {
+    match rate {
+        // Then a pause is all there is to look for.
+        0 => Body::stream(TimeoutBody::new(span, body).map_err(name_pause)),
+        rate => Body::stream(Paced { body, pace: Pace::new(span, rate), waiting_since: None, alarm: None }),
+    }
+}
+
+fn name_pause(error: BodyError) -> BodyError {
+    if error.is::<TimeoutError>() { SlowBody::Paused.into() } else { error }
 }
 
 /// What is known of the pace of one body.
@@ -69,10 +80,13 @@ impl Pace {
         Self { span, least, waited: Duration::ZERO, paused: Duration::ZERO, came: 0 }
     }
 
-    /// Notes that nothing has come for `pause` by now. Tells after how long a pause to look again, if ever.
-    fn nothing_came(&mut self, pause: Duration) -> Result<Option<Duration>, SlowBody> {
+    /// Notes that nothing has come for `pause` by now. Tells after how long a pause to look again.
+    fn nothing_came(&mut self, pause: Duration) -> Result<Duration, SlowBody> {
+        if pause >= self.span {
+            return Err(SlowBody::Paused);
+        }
         self.wait(pause)?;
-        Ok((self.least > 0).then(|| pause + self.span - self.waited))
+        Ok((pause + self.span - self.waited).min(self.span))
     }
 
     /// Notes that bytes have come, after a pause.
@@ -97,13 +111,13 @@ impl Pace {
 }
 
 pin_project_lite::pin_project! {
-    /// A body that is given up when it comes too slowly.
+    /// A body that is given up when it pauses for too long, or comes too slowly.
     struct Paced {
-        #[pin]
-        body: TimeoutBody<Body>,
+        body: Limited<Body>,
         pace: Pace,
         // When the wait for the next bytes began, if it has.
         waiting_since: Option<Instant>,
+        // It may ring for a wait that is over, which costs far less than to set it for each.
         #[pin]
         alarm: Option<Sleep>,
     }
@@ -115,17 +129,10 @@ impl HttpBody for Paced {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let mut this = self.project();
-        if let Poll::Ready(frame) = this.body.as_mut().poll_frame(cx) {
-            this.alarm.set(None);
+        if let Poll::Ready(frame) = Pin::new(this.body).poll_frame(cx) {
             let pause = this.waiting_since.take().map_or(Duration::ZERO, |since| since.elapsed());
-            let bytes = match &frame {
-                Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-                Some(Err(error)) if error.is::<TimeoutError>() => {
-                    return Poll::Ready(Some(Err(SlowBody::Paused.into())));
-                }
-                _ => return Poll::Ready(frame),
-            };
-            return Poll::Ready(match this.pace.bytes_came(bytes, pause) {
+            let Some(Ok(bytes)) = &frame else { return Poll::Ready(frame) };
+            return Poll::Ready(match this.pace.bytes_came(bytes.data_ref().map_or(0, Bytes::len), pause) {
                 Ok(()) => frame,
                 Err(slow) => Some(Err(slow.into())),
             });
@@ -136,8 +143,7 @@ impl HttpBody for Paced {
                 ready!(alarm.poll(cx));
             }
             match this.pace.nothing_came(since.elapsed()) {
-                Ok(Some(pause)) => this.alarm.set(Some(sleep_until(since + pause))),
-                Ok(None) => return Poll::Pending,
+                Ok(pause) => this.alarm.set(Some(sleep_until(since + pause))),
                 Err(slow) => return Poll::Ready(Some(Err(slow.into()))),
             }
         }
@@ -167,9 +173,8 @@ mod tests {
             sleep(Duration::from_secs(*seconds)).await;
             Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; *bytes])))
         });
-        let body = TimeoutBody::new(Duration::from_secs(60), Body::stream(StreamBody::new(Box::pin(frames))));
-        let pace = Pace::new(Duration::from_secs(60), rate);
-        let mut body = Box::pin(Paced { body, pace, waiting_since: None, alarm: None });
+        let body = Limited::new(Body::stream(StreamBody::new(Box::pin(frames))), usize::MAX);
+        let mut body = paced(body, Duration::from_secs(60), rate);
         let (began, mut length) = (Instant::now(), 0);
         let end = loop {
             match body.frame().await {
@@ -201,14 +206,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn only_the_time_counts_in_which_the_body_is_waited_for() {
         let frames = stream::iter(0..5).map(|_| Ok::<_, BodyError>(Frame::data(Bytes::from_static(b"x"))));
-        let pace = Pace::new(Duration::from_secs(60), 10);
-        let body = Body::stream(StreamBody::new(frames));
-        let mut body = Box::pin(Paced {
-            body: TimeoutBody::new(Duration::from_secs(60), body),
-            pace,
-            waiting_since: None,
-            alarm: None,
-        });
+        let body = Limited::new(Body::stream(StreamBody::new(frames)), usize::MAX);
+        let mut body = paced(body, Duration::from_secs(60), 10);
         for _ in 0..5 {
             assert!(body.frame().await.expect("a piece").is_ok());
             sleep(Duration::from_secs(100)).await;
