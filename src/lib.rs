@@ -46,7 +46,7 @@
 //!   -> header rules -> assets::preloads: what a page announces with its stylesheets
 //! -> layers outward -> http1 or hyper, or http2 -> socket
 //! ```
-//! `http1` has the requests that come whole; whatever else comes over HTTP/1.1, hyper reads.
+//! `http1` has the plain requests, with bodies whose length is told; whatever else comes over HTTP/1.1, hyper reads.
 //! Before either, [`gate`] decides who may come in at all.
 //! An upload: `serve::stack -> files::media -> beneath (open) -> choose -> respond`. Files that the application hands
 //! over go the same way.

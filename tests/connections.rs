@@ -224,6 +224,80 @@ async fn a_body_that_comes_after_its_answer_is_never_taken_for_a_request() {
     }
 }
 
+/// An application that answers with the length of the body, and whether it is as sent: all of one letter.
+async fn measuring() -> App {
+    App::new(|mut connection| async move {
+        while let Some(request) = connection.request().await {
+            let body = request.split_once("\r\n\r\n").unwrap().1;
+            let answer = format!("{} {}", body.len(), body.bytes().all(|byte| byte == b'x'));
+            connection.send(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}", answer.len())).await;
+        }
+    })
+    .await
+}
+
+fn upload(length: usize) -> String {
+    format!("POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+}
+
+#[tokio::test]
+async fn a_body_is_whole_however_it_comes_and_what_follows_it_is_the_next_request() {
+    let app = measuring().await;
+    for config in ["", "stream_requests = [\"/upload\"]\n", "request_buffer = 1000\n"] {
+        let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n{config}", app.address())).await;
+        let mut connection = Connection::open(server.address()).await;
+        for (length, width) in [(1 << 20, 1 << 21), (1 << 20, 100_000), (20_000, 20_040), (300, 100), (1, 60)] {
+            let body = "x".repeat(length);
+            let all = upload(length) + &body + "GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+            for piece in all.as_bytes().chunks(width) {
+                connection.send(piece).await;
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            let answer = connection.answer().await.unwrap();
+            assert_eq!(answer.text(), format!("{length} true"), "{width} bytes at a time, with {config:?}");
+            assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_never_arrives_as_a_whole_one() {
+    for config in ["", "stream_requests = [\"/upload\"]\n"] {
+        let app = measuring().await;
+        let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n{config}", app.address())).await;
+        let mut connection = Connection::open(server.address()).await;
+        connection.send(&(upload(1 << 20) + &"x".repeat(1 << 19))).await;
+        connection.hang_up().await;
+        if let Some(answer) = connection.answer().await {
+            assert_eq!(answer.status, 400, "{answer:?}");
+        }
+        assert!(connection.is_closed().await);
+        assert_eq!(app.requests(), [""; 0], "with {config:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_serves_on_when_the_body_that_nobody_wanted_has_come() {
+    let app = App::new(|mut connection| async move {
+        connection.head().await;
+        connection.send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno").await;
+        connection.hung_up().await;
+    })
+    .await;
+    let application = format!("[upstream]\naddress = \"{}\"\nstream_requests = [\"/upload\"]\n", app.address());
+    for (config, expected) in [("", 404), (&*application, 403)] {
+        let server = TestServer::start(config).await;
+        let mut connection = Connection::open(server.address()).await;
+        connection.send(&upload(1 << 20)).await;
+        connection.send(&"x".repeat(1 << 19)).await;
+        assert_eq!(connection.answer().await.unwrap().status, expected);
+        // What else comes of it is read on and thrown away, however it looks.
+        connection.send(&upload(0).repeat(1 << 15)[..1 << 19]).await;
+        connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
+    }
+}
+
 #[tokio::test]
 async fn too_large_a_head_gets_431() {
     let server = TestServer::start("[limits]\nheader_size = \"8 KiB\"\nheader_count = 20\n").await;

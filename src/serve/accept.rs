@@ -448,7 +448,9 @@ impl<S: Stack> Door<S> {
                 match Box::pin(self.watch(&mut *connection, Heads::Timed, timeouts, activity)).await {
                     Ok(Left::Resting) => {
                         connection.shrink();
-                        self.rest(connection.stream(), timeouts, activity).await;
+                        if let Some(stream) = connection.stream() {
+                            self.rest(stream, timeouts, activity).await;
+                        }
                     }
                     Ok(Left::Nothing) => match connection.leave() {
                         Some(left) => break left,
@@ -458,7 +460,6 @@ impl<S: Stack> Door<S> {
                 }
             };
             activity.keep_heads(bounds.limits.header_size.as_usize());
-            activity.head_begins();
             other.put_back(read);
             let left = self.converse_hyper(other, &requests, &bounds).await;
             // What is read from now on is of another protocol, if it is not for `http1`.

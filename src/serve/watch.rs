@@ -190,9 +190,14 @@ impl Activity {
         self.at(self.idle_since.load(Ordering::Relaxed)) + timeouts.idle.0
     }
 
-    /// Notes that a head has begun, of which the first bytes came together with the request before.
+    /// Notes that a head has begun, of which the first bytes may have come together with the request before.
     pub fn head_begins(&self) {
         self.head_since.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// Notes that what was read without a request under way was the rest of a body.
+    pub fn no_head_begins(&self) {
+        self.head_since.store(0, Ordering::Relaxed);
     }
 
     /// Returns when the client has given up so many requests that it looks like a flood: each may have

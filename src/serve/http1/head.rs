@@ -18,6 +18,7 @@ const MOST_FIELDS: usize = 64;
 
 /// What the bytes are that were read.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one, and is taken apart at once")]
 pub(super) enum Seen {
     /// A request.
     Request(Taken),

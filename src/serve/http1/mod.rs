@@ -1,11 +1,12 @@
-//! HTTP/1.1 with a client, as far as a request comes whole: nearly all requests of nearly all clients.
+//! HTTP/1.1 with a client, as far as a request is plain: nearly all requests of nearly all clients.
 //!
-//! hyper serves whatever HTTP/1.1 there is, and is ready for bodies, upgrades and much else at every step. A request
-//! that is there to its end when it is read needs none of that, and is answered here, in one read and one write. Whatever
-//! else comes is left as it is ([`head::take`]), and hyper takes the connection over from its first byte, until the
-//! connection rests.
+//! hyper serves whatever HTTP/1.1 there is, and is ready for chunks, upgrades and much else at every step. Most requests
+//! need none of that, and are answered here: in one read and one write, if all of the request is there when it is read. A
+//! longer body is read by whoever wants it ([`incoming`]). Whatever else comes is left as it is ([`head::take`]), and
+//! hyper takes the connection over from its first byte, until the connection rests.
 
 mod head;
+mod incoming;
 mod outgoing;
 
 use std::io;
@@ -22,15 +23,18 @@ use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
 use self::head::{Framing, Seen};
+use self::incoming::Line;
 use self::outgoing::Outgoing;
 use super::accept::{Graceful, Requests, Stack};
 use super::date;
+use super::linger::Lingering;
 use super::site::Bounds;
 use super::watch::{InFlight, REST};
+use crate::http::body::Body;
 use crate::http::lines::Lines;
 use crate::layers::access_log::LoggedBody;
 
-/// How much is read at once. A request that is larger is hyper's.
+/// How much is read at once. A head that is larger is hyper's.
 const READ: usize = 8 * 1024;
 
 /// How long an answer may take before it is looked whether its client is still there. Some say in one breath what they
@@ -39,7 +43,7 @@ const SOON: Duration = REST;
 
 /// A connection.
 pub(super) struct Connection<T, S: Stack> {
-    stream: T,
+    line: Line<T>,
     stack: S,
     requests: Arc<Requests>,
     bounds: Arc<Bounds>,
@@ -64,6 +68,8 @@ enum State<F> {
     Asking { answer: F, since: Instant, in_flight: InFlight, asked: Asked },
     /// It is on its way.
     Answering(Answer),
+    /// It is sent, but the body of the request is still coming.
+    Lingering { was_last: bool },
     /// It was the last one.
     Closing,
     /// Something else has come.
@@ -77,11 +83,15 @@ struct Asked {
     is_last: bool,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
+impl<T, S> Connection<T, S>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Stack,
+{
     /// Begins, or goes on behind hyper.
     pub(super) fn new(stream: T, stack: S, requests: Arc<Requests>, bounds: Arc<Bounds>) -> Self {
         Self {
-            stream,
+            line: Line::new(stream),
             stack,
             requests,
             bounds,
@@ -94,13 +104,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
     }
 
     /// The stream, to wait for the next request of a connection that rests.
-    pub(super) fn stream(&self) -> &T {
-        &self.stream
+    pub(super) fn stream(&self) -> Option<&T> {
+        self.line.free()
     }
 
     /// The stream with what has come that is not for here; `None` if the connection has ended.
     pub(super) fn leave(self) -> Option<(T, Bytes)> {
-        matches!(self.state, State::Leaving).then_some((self.stream, self.unread))
+        let is_left = matches!(self.state, State::Leaving);
+        Some((self.line.into_free().filter(|_| is_left)?, self.unread))
     }
 
     /// Reads, when all that was read before is understood. Ready when there is something, or the client has ended.
@@ -110,7 +121,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
         if self.room.capacity() < READ / 2 {
             self.room.reserve(READ);
         }
-        ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.room))?;
+        ready!(poll_read_buf(Pin::new(&mut self.line), cx, &mut self.room))?;
         self.unread = self.room.split().freeze();
         Poll::Ready(Ok(()))
     }
@@ -124,7 +135,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
 
     /// Ready when a client has gone that waits for its answer. What it says meanwhile is kept for later.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.unread.is_empty() {
+        // Until its body has come it may say nothing else, and whoever reads that finds out.
+        if self.line.take_back() && self.unread.is_empty() {
             ready!(self.poll_read(cx))?;
             if self.unread.is_empty() {
                 return Poll::Ready(Err(io::Error::other("the client has left without its answer")));
@@ -135,16 +147,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
 
     /// Takes the next request off what was read, and asks for its answer, which most often is there at once.
     fn ask(&mut self, cx: &mut Context<'_>) -> State<S::Future> {
-        let whole = self.unread.clone();
-        let taken = match head::take(&mut self.unread, &self.bounds.limits) {
-            Seen::Request(taken) if taken.missing == 0 => taken,
-            _ => {
-                self.unread = whole;
-                return State::Leaving;
-            }
+        let Seen::Request(taken) = head::take(&mut self.unread, &self.bounds.limits) else {
+            self.requests.activity.head_begins();
+            return State::Leaving;
         };
         let asked = Asked { is_head: taken.head.method == Method::HEAD, is_last: taken.is_last };
-        let (mut request, in_flight) = self.requests.take_whole(taken.head, taken.body.into(), None);
+        let body = match taken.missing {
+            0 => taken.body.into(),
+            missing => {
+                let Requests { linger, activity, .. } = &*self.requests;
+                let incoming = self.line.lend(taken.body, missing);
+                Body::stream(Lingering::new(incoming, &taken.head.headers, *linger, activity.clone()))
+            }
+        };
+        let (mut request, in_flight) = self.requests.take_whole(taken.head, body, None);
         request.lines = Some(Lines { text: std::mem::take(&mut self.spare), coding: None });
         let mut answer = self.stack.call(request);
         match Pin::new(&mut answer).poll(cx) {
@@ -157,7 +173,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
         let (head, mut body) = response.into_parts();
         let framing = Framing::of(asked.is_head, head.status, &head.headers, body.size_hint().exact());
         let mut out = Outgoing::new(body.take_head());
-        let may_be_last = asked.is_last || self.is_finishing;
+        let may_be_last = asked.is_last || self.is_finishing || self.line.is_cut();
         let is_last = head::write(out.head(), head.status, &head.headers, framing, may_be_last, date::now);
         let remaining = match framing {
             Framing::Length(length) => Some(length),
@@ -169,7 +185,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> {
+impl<T, S> Graceful for Connection<T, S>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Stack,
+{
     type Error = io::Error;
 
     fn poll_on(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -198,15 +218,33 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
                         state => state,
                     }
                 }
-                State::Answering(answer) => match answer.poll_send(cx, &mut self.stream)? {
+                State::Answering(answer) => match answer.poll_send(cx, &mut self.line)? {
                     Poll::Ready(()) => {
                         self.spare = answer.out.take_buffer();
-                        if answer.is_last { State::Closing } else { State::Reading }
+                        let was_last = answer.is_last;
+                        if !self.line.take_back() {
+                            // What still comes has the time of a head, besides that for which it is read on.
+                            self.requests.activity.head_begins();
+                            State::Lingering { was_last }
+                        } else if was_last {
+                            State::Closing
+                        } else {
+                            State::Reading
+                        }
                     }
                     Poll::Pending if answer.is_waiting => return self.poll_gone(cx),
                     Poll::Pending => return Poll::Pending,
                 },
-                State::Closing => return Pin::new(&mut self.stream).poll_shutdown(cx),
+                State::Lingering { was_last } => {
+                    let is_back = ready!(self.line.poll_back(cx));
+                    if is_back && !*was_last {
+                        self.requests.activity.no_head_begins();
+                        State::Reading
+                    } else {
+                        State::Closing
+                    }
+                }
+                State::Closing => return Pin::new(&mut self.line).poll_shutdown(cx),
                 State::Leaving => return Poll::Ready(Ok(())),
             };
         }
@@ -220,6 +258,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
         if matches!(self.state, State::Reading) && self.unread.is_empty() {
             (self.room, self.unread, self.spare) = (BytesMut::new(), Bytes::new(), Vec::new());
         }
+        self.line.shrink();
     }
 }
 
