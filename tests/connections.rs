@@ -124,6 +124,34 @@ async fn half_a_head_that_came_with_the_request_before_is_not_lost() {
 }
 
 #[tokio::test]
+async fn a_head_that_comes_slowly_is_answered_and_so_is_what_follows() {
+    let server = TestServer::start("").await;
+    let mut connection = Connection::open(server.address()).await;
+    for head in ["GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET /-/live HTTP/1.1\nHost: a\n\n"] {
+        for piece in head.as_bytes().chunks(3) {
+            connection.send(piece).await;
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+        assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
+        connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
+    }
+    // What turns out to be wrong, too large or another protocol's gets the answer that it would have got at once.
+    let long = format!(" HTTP/1.1\r\nHost: a\r\nX: {}", "y".repeat(50_000));
+    for (begin, end, expected) in [
+        ("GET /-/live HTTP/1.1\r\nHo", "st : a\r\n\r\n", 400),
+        ("GET /-/live HTTP/1", ".0\r\nHost: a\r\n\r\n", 200),
+        ("GET /-/live", &*long, 431),
+    ] {
+        let mut connection = Connection::open(server.address()).await;
+        connection.send(begin).await;
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        connection.send(end).await;
+        assert_eq!(connection.answer().await.unwrap().status, expected, "for {begin:?}");
+    }
+}
+
+#[tokio::test]
 async fn whatever_comes_on_one_connection_is_answered_in_its_order() {
     let app = App::new(|mut connection| async move {
         while let Some(request) = connection.request().await {

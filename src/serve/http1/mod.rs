@@ -10,6 +10,7 @@ mod incoming;
 mod outgoing;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -18,7 +19,7 @@ use std::time::Duration;
 use ::http::{Method, Response};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as HttpBody;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
@@ -37,6 +38,9 @@ use crate::layers::access_log::LoggedBody;
 /// How much is read at once. A head that is larger is hyper's.
 const READ: usize = 8 * 1024;
 
+/// And of a head that did not come at once.
+const READ_MORE: usize = 2 * 1024;
+
 /// How long an answer may take before it is looked whether its client is still there. Some say in one breath what they
 /// want and that they say no more, and take the answer all the same. The connection is driven once in that time at least.
 const SOON: Duration = REST;
@@ -51,6 +55,8 @@ pub(super) struct Connection<T, S: Stack> {
     room: BytesMut,
     /// What was read and is not yet understood.
     unread: Bytes,
+    /// It is the beginning of a head, of which the rest is awaited.
+    is_hearing: bool,
     /// Where the last head was written, for the next one.
     spare: Vec<u8>,
     state: State<S::Future>,
@@ -62,7 +68,7 @@ pub(super) struct Connection<T, S: Stack> {
     reason = "the large ones are what most of them are while there is something to do"
 )]
 enum State<F> {
-    /// Between two requests.
+    /// Between two requests, or within a head.
     Reading,
     /// The answer is not there yet.
     Asking { answer: F, since: Instant, in_flight: InFlight, asked: Asked },
@@ -97,6 +103,7 @@ where
             bounds,
             room: BytesMut::new(),
             unread: Bytes::new(),
+            is_hearing: false,
             spare: Vec::new(),
             state: State::Reading,
             is_finishing: false,
@@ -126,6 +133,23 @@ where
         Poll::Ready(Ok(()))
     }
 
+    /// Reads more of a head. Ready when there is the end of a line, or too much.
+    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut more = [const { MaybeUninit::uninit() }; READ_MORE];
+            let mut more = ReadBuf::uninit(&mut more);
+            ready!(Pin::new(&mut self.line).poll_read(cx, &mut more))?;
+            let more = more.filled();
+            if more.is_empty() {
+                return Poll::Ready(Err(io::Error::other("the client has left within a head")));
+            }
+            self.unread = [&*self.unread, more].concat().into();
+            if more.contains(&b'\n') || self.unread.len() >= READ {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
     /// Takes away what some clients send behind a body; it begins no head (RFC 9112, section 2.2).
     fn skip_empty_lines(&mut self) {
         if self.unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -147,9 +171,14 @@ where
 
     /// Takes the next request off what was read, and asks for its answer, which most often is there at once.
     fn ask(&mut self, cx: &mut Context<'_>) -> State<S::Future> {
-        let Seen::Request(taken) = head::take(&mut self.unread, &self.bounds.limits) else {
-            self.requests.activity.head_begins();
-            return State::Leaving;
+        let was_hearing = std::mem::replace(&mut self.is_hearing, false);
+        let seen = head::take(&mut self.unread, &self.bounds.limits);
+        let Seen::Request(taken) = seen else {
+            if !was_hearing {
+                self.requests.activity.head_begins();
+            }
+            let is_beginning = matches!(seen, Seen::Beginning) && self.unread.len() < READ;
+            return if is_beginning { self.hear() } else { State::Leaving };
         };
         let asked = Asked { is_head: taken.head.method == Method::HEAD, is_last: taken.is_last };
         let body = match taken.missing {
@@ -167,6 +196,14 @@ where
             Poll::Ready(Ok(response)) => State::Answering(self.answer(response, in_flight, asked)),
             Poll::Pending => State::Asking { answer, since: Instant::now(), in_flight, asked },
         }
+    }
+
+    /// Awaits the rest of a head, which may be long in coming. What is there of it is all that is held meanwhile.
+    fn hear(&mut self) -> State<S::Future> {
+        self.unread = Bytes::copy_from_slice(&self.unread);
+        (self.room, self.spare) = (BytesMut::new(), Vec::new());
+        self.is_hearing = true;
+        State::Reading
     }
 
     fn answer(&mut self, response: Response<LoggedBody>, in_flight: InFlight, asked: Asked) -> Answer {
@@ -196,9 +233,13 @@ where
         loop {
             self.state = match &mut self.state {
                 State::Reading => {
-                    self.skip_empty_lines();
-                    if self.unread.is_empty() && !self.is_finishing {
-                        ready!(self.poll_read(cx))?;
+                    if self.is_hearing {
+                        ready!(self.poll_hear(cx))?;
+                    } else {
+                        self.skip_empty_lines();
+                        if self.unread.is_empty() && !self.is_finishing {
+                            ready!(self.poll_read(cx))?;
+                        }
                     }
                     let next = if self.unread.is_empty() { State::Closing } else { self.ask(cx) };
                     if let State::Asking { .. } = next {
