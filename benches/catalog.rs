@@ -3,6 +3,8 @@
 //!
 //! Compare with: itself before a change. The first is most of the time until a server answers; the files
 //! are in the page cache. The second should be flat but for the processor's caches.
+//!
+//! 22 November 2026, on a busy machine: an answer out of 100,000 files beside one out of 100 1.0.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
@@ -15,6 +17,7 @@ use futures_util::FutureExt as _;
 use http::request::Parts;
 use vestibule::assets::Assets;
 use vestibule::config::AssetsConfig;
+use vestibule::config::values::ByteSize;
 use vestibule::http::{Client, Scheme};
 
 /// A folder with this many files of 1 KB and a manifest; gives their names.
@@ -40,7 +43,9 @@ fn make(folder: &Path, count: usize) -> Vec<String> {
 }
 
 fn open(folder: &Path) -> Assets {
-    let config = AssetsConfig { directory: Some(folder.to_owned()), ..AssetsConfig::default() };
+    // None is read from the disk.
+    let memory = ByteSize(1 << 30);
+    let config = AssetsConfig { directory: Some(folder.to_owned()), memory, ..AssetsConfig::default() };
     Assets::open(&config, &Default::default()).expect("a folder that can be served")
 }
 

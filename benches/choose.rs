@@ -3,6 +3,8 @@
 //!
 //! Compare with: `clone`, which is the floor for any answer that owns its header map; and an answer under 200
 //! `[[headers]]` rules with one under a single rule, which should cost the same.
+//!
+//! 22 November 2026, on a busy machine: an answer with a body beside `clone` 2.6; 200 rules beside one 0.8.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 

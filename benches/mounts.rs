@@ -3,6 +3,10 @@
 //! application.
 //!
 //! Compare with: itself, line by line. Only the lookups are measured; `benches/choose.rs` has the answer.
+//!
+//! 22 November 2026, on a busy machine: 200 mounts beside one 0.7 to 0.9; 100,000 files beside 100 1.0 to 1.2; 200
+//! `[[headers]]` beside one 1.1 to 1.5, and exact `[[redirects]]` 0.7 to 1.5. Redirects with all below are found by
+//! halves: 200 beside one 2.3 to 4.4, which is 0.2 to 0.4 microseconds.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
