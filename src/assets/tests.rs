@@ -783,6 +783,31 @@ fn a_manifest_that_cannot_be_used_stops_the_start() {
     assert!(folder.problem().contains("css/app.css has a media type that cannot be sent"));
 }
 
+#[tokio::test]
+async fn of_two_entries_with_one_name_the_later_one_counts_however_its_letters_are_written() {
+    let entry = |name: &str, size: u64| {
+        format!(r#""{name}": {{"size": {size}, "type": "text/css", "sha256": "{}"}}"#, "ab".repeat(32))
+    };
+    let files = [entry("a.css", 7), entry(r"\u0061.css", 3), entry("b.css", 1)].join(", ");
+    let manifest = |plain: &str| {
+        let paths = format!(r#"{{"{plain}": "a.css"}}"#);
+        format!(
+            r#"{{"paths": {paths}, "version": "1.1", "hash": "", "vestibule": {{"version": 1, "files": {{{files}}}}}}}"#
+        )
+    };
+    let folder = Folder::new().on_disk("a.css", b"abc").on_disk("b.css", b"b");
+    for (plain, cache_control) in [
+        (r"\u0061.css", "max-age=60, public"),
+        ("plain.css", "max-age=315360000, public, immutable"), // its name says what is in it
+    ] {
+        fs_err::write(folder.path().join(FILE_NAME), manifest(plain)).expect("a manifest");
+        let assets = folder.open();
+        assert_eq!(assets.file_count(), 2);
+        let answer = get(&assets, "/static/a.css").await;
+        assert_eq!(answer.header(CACHE_CONTROL), Some(cache_control), "for {plain}");
+    }
+}
+
 #[test]
 fn a_folder_that_is_not_there_is_named() {
     let config = AssetsConfig { directory: Some("/nonexistent/static".into()), ..AssetsConfig::default() };
