@@ -11,9 +11,9 @@
 //! uwsgi. What is left to write is little, since the application is sent what was made up of values, one request at a
 //! time: a head is read by `httparse`, as hyper reads it, and its end is decided in `framing`.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -24,7 +24,6 @@ use http::StatusCode;
 use http::response::Parts;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
@@ -39,13 +38,17 @@ use crate::config::UpstreamConfig;
 use crate::config::values::UpstreamProtocol;
 use crate::http::early_hints::EarlyHints;
 
-/// How much is read at once: of a head, and of what follows it if it is short.
-const FIRST_READ: usize = 8 * 1024;
-/// The same of a long body. Larger pieces leave the processor's cache before they are sent on.
-const LARGE_READ: usize = 128 * 1024;
-/// What is left of a buffer is used for a read only if it is a quarter of what is wanted: each read is a call of the
-/// system, and so is each write of what it brought.
-const LEAST_PART: usize = 4;
+/// How much is read at once: most of what Linux lets lie in a unix socket. Each read is a call of the system, and so is each
+/// write of what it brought; but larger pieces leave the processor's cache before they are sent on.
+const READ: usize = 192 * 1024;
+/// What fills less of it than this part is copied: it may be held for as long as its client reads, and the room with it.
+const WORTH_KEEPING: usize = READ / 4;
+
+thread_local! {
+    /// Where all connections of a thread read. While their clients keep up it is always the same memory, which stays in
+    /// the processor's cache.
+    static ROOM: RefCell<BytesMut> = RefCell::default();
+}
 
 /// How long the application may take for what.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +88,6 @@ pub(super) struct Exchange {
     head_limit: usize,
     /// Why the application may hang up without a word.
     hint: Option<&'static str>,
-    /// The last read filled what room there was, so more lies ready.
-    is_copious: bool,
 }
 
 /// Why an answer broke off.
@@ -117,7 +118,6 @@ impl Exchange {
             speaks_uwsgi,
             head_limit: config.response_header_size.as_usize(),
             hint: None,
-            is_copious: false,
         })
     }
 
@@ -250,35 +250,26 @@ impl Exchange {
         }
     }
 
-    /// Reads what is there, in large pieces where much is to come.
+    /// Reads what is there.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let wanted = match self.framing {
-            Framing::Length(left) => usize::try_from(left).map_or(LARGE_READ, |left| left.min(LARGE_READ)),
-            Framing::Ended => FIRST_READ,
-            Framing::Chunked(_) | Framing::UntilClose if self.is_copious => LARGE_READ,
-            Framing::Chunked(_) | Framing::UntilClose => FIRST_READ,
-        };
-        if wanted <= FIRST_READ {
-            return self.poll_read_little(cx);
+        if self.buffer.is_empty() {
+            // Even so it may hold the room.
+            self.buffer = BytesMut::new();
         }
-        if self.buffer.capacity() - self.buffer.len() < wanted / LEAST_PART {
-            self.buffer.reserve(wanted);
-        }
-        let room = self.buffer.capacity() - self.buffer.len();
-        let read = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, &mut self.buffer));
-        self.is_copious = matches!(read, Ok(read) if read == room);
-        Poll::Ready(read)
-    }
-
-    /// Reads what is mostly less than there is room for. Only what has come is kept: the head's fields and the body may
-    /// be held for as long as the client reads.
-    fn poll_read_little(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let mut room = [const { MaybeUninit::uninit() }; FIRST_READ];
-        let mut room = ReadBuf::uninit(&mut room);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut room))?;
-        self.buffer.extend_from_slice(room.filled());
-        self.is_copious = room.remaining() == 0;
-        Poll::Ready(Ok(room.filled().len()))
+        ROOM.with_borrow_mut(|room| {
+            room.clear();
+            if !room.try_reclaim(READ) {
+                *room = BytesMut::with_capacity(READ);
+            }
+            room.extend_from_slice(&self.buffer);
+            let read = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, room))?;
+            if room.len() >= WORTH_KEEPING {
+                self.buffer = room.split();
+            } else {
+                self.buffer.extend_from_slice(&room[room.len() - read..]);
+            }
+            Poll::Ready(Ok(read))
+        })
     }
 
     fn closed(&self, source: Option<io::Error>, reused: bool) -> Failure {

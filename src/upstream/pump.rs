@@ -2,17 +2,18 @@
 //! worker behind it, are free while the client still reads.
 //!
 //! Most answers are here whole with their head, or as soon as it has been looked at. They need nothing of this but a
-//! count of their bytes. For what has not ended then, a task takes the connection and fills a [`spool`], from which the
-//! client's connection reads. The task ends with the answer, or as soon as nobody reads any more.
+//! count of their bytes. What has not ended then is read by two in turns ([`Tap`]). While the client keeps up, its own
+//! connection reads: each piece is sent on at once, and its memory is free for the next. As soon as that is busy, a task
+//! reads, and fills a [`spool`], from which the client's connection takes what it has missed. The task ends with the
+//! answer, or as soon as nobody reads any more.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 use tokio::task::AbortHandle;
 
 use super::exchange::Exchange;
@@ -27,15 +28,20 @@ const AT_ONCE: usize = 64 * 1024;
 /// The body for the client. Nothing is waited for.
 pub(super) async fn pump(mut received: Received, storage: &Arc<Storage>) -> Body {
     let length = received.size_hint().exact();
-    let (pieces, end) = poll_fn(|cx| Poll::Ready(take_what_is_here(&mut received, cx))).await;
+    let (mut pieces, end) = poll_fn(|cx| Poll::Ready(take_what_is_here(&mut received, cx))).await;
     if let Some(Ok(())) = end
         && let Some(whole) = put_together(&pieces, storage)
     {
         return whole;
     }
-    let (writer, reader) = spool(storage, length);
-    let task = tokio::spawn(pass_on(pieces, end, received, writer)).abort_handle();
-    Body::stream(Pumped { reader, task })
+    let (mut writer, reader) = spool(storage, length);
+    // The first goes out with the head.
+    let late = pieces.split_off(pieces.first().is_some_and(|first| writer.begin(first)).into());
+    let (now, later) =
+        if late.is_empty() { (Some(Box::new(received)), None) } else { (None, Some(Box::new(received))) };
+    let tap = Tap::new(now, end);
+    let task = tokio::spawn(pass_on(late, later, Arc::clone(&tap), writer)).abort_handle();
+    Body::stream(Pumped { reader, tap, task })
 }
 
 /// The body that is here whole together with its head, as most are, if there is memory for it.
@@ -45,8 +51,10 @@ pub(super) fn whole(exchange: &mut Exchange, storage: &Storage) -> Option<Body> 
     memory.grow(length as u64).then(|| held(exchange.take_whole(length), memory))
 }
 
-/// How an answer ended, if it has.
-type End = Option<Result<(), BodyError>>;
+/// How an answer ended.
+type Ended = Result<(), BodyError>;
+/// The same, if it has.
+type End = Option<Ended>;
 
 /// Takes what can be had without waiting.
 fn take_what_is_here(received: &mut Received, cx: &mut Context<'_>) -> (Vec<Bytes>, End) {
@@ -103,31 +111,134 @@ impl AsRef<[u8]> for Held {
     }
 }
 
-/// The task: the pieces that are here, and then what comes.
-async fn pass_on(pieces: Vec<Bytes>, end: End, mut received: Received, mut writer: Writer) {
-    for piece in pieces {
+/// Where two take turns at the application's answer: the client's connection while it waits for a piece, and else the
+/// task. Whenever there may be something to read both are woken, the client's connection first.
+struct Tap {
+    turns: Mutex<Turns>,
+    /// What the source wakes.
+    bell: Waker,
+}
+
+struct Turns {
+    /// Who reads takes it out, and puts it back when what was read has found its place.
+    source: Option<Box<Received>>,
+    /// How it ended, until the task tells the spool.
+    end: End,
+    client: Option<Waker>,
+    task: Option<Waker>,
+}
+
+impl Tap {
+    fn new(source: Option<Box<Received>>, end: End) -> Arc<Self> {
+        let turns = Mutex::new(Turns { source, end, client: None, task: None });
+        Arc::new_cyclic(|tap| Self { turns, bell: Arc::new(Bell(Weak::clone(tap))).into() })
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next piece for the client, which has all that came before.
+    fn poll_for_client(&self, cx: &Context<'_>) -> Poll<Bytes> {
+        let mut turns = self.turns();
+        turns.client = Some(cx.waker().clone());
+        let Some(mut source) = turns.source.take() else { return Poll::Pending };
+        drop(turns);
+        let polled = self.poll(&mut source);
+        let mut turns = self.turns();
+        turns.source = Some(source);
+        let polled = match polled {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(piece)) => Poll::Ready(piece),
+            Poll::Ready(Err(end)) => {
+                turns.end = Some(end);
+                Poll::Pending
+            }
+        };
+        // It may be busy from now on, and for long.
+        turns.client = None;
+        wake(&mut turns.task);
+        polled
+    }
+
+    /// The next piece for the task while the client's connection is busy, or the end.
+    fn poll_for_task(&self, cx: &Context<'_>) -> Poll<Result<(Bytes, Box<Received>), Ended>> {
+        let mut turns = self.turns();
+        if let Some(end) = turns.end.take() {
+            return Poll::Ready(Err(end));
+        }
+        turns.task = Some(cx.waker().clone());
+        if turns.client.is_some() {
+            return Poll::Pending;
+        }
+        let Some(mut source) = turns.source.take() else { return Poll::Pending };
+        drop(turns);
+        let polled = self.poll(&mut source);
+        if polled.is_pending() {
+            self.turns().source = Some(source);
+            return Poll::Pending;
+        }
+        polled.map_ok(|piece| (piece, source))
+    }
+
+    fn poll(&self, source: &mut Received) -> Poll<Result<Bytes, Ended>> {
+        match ready!(Pin::new(source).poll_frame(&mut Context::from_waker(&self.bell))) {
+            Some(Ok(frame)) => Poll::Ready(Ok(frame.into_data().unwrap_or_default())),
+            Some(Err(error)) => Poll::Ready(Err(Err(error))),
+            None => Poll::Ready(Err(Ok(()))),
+        }
+    }
+
+    /// Lets the next one read.
+    fn put_back(&self, source: Box<Received>) {
+        let mut turns = self.turns();
+        turns.source = Some(source);
+        wake(&mut turns.client);
+    }
+}
+
+/// Wakes both. The source knows it, so it must not hold the source.
+struct Bell(Weak<Tap>);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        let Some(tap) = self.0.upgrade() else { return };
+        let mut turns = tap.turns();
+        wake(&mut turns.client);
+        wake(&mut turns.task);
+    }
+}
+
+fn wake(waiting: &mut Option<Waker>) {
+    if let Some(waker) = waiting.take() {
+        waker.wake();
+    }
+}
+
+/// The task: the pieces that are here, and then what comes while the client's connection is busy.
+async fn pass_on(late: Vec<Bytes>, mut taken: Option<Box<Received>>, tap: Arc<Tap>, mut writer: Writer) {
+    for piece in late {
         writer.write(piece).await;
     }
-    let end = match end {
-        Some(end) => end,
-        None => pass_on_the_rest(&mut received, &mut writer).await,
+    let end = loop {
+        if let Some(source) = taken.take() {
+            tap.put_back(source);
+        }
+        match poll_fn(|cx| tap.poll_for_task(cx)).await {
+            Ok((piece, source)) => {
+                writer.write(piece).await;
+                taken = Some(source);
+            }
+            Err(end) => break end,
+        }
     };
     writer.end(end);
 }
 
-async fn pass_on_the_rest(received: &mut Received, writer: &mut Writer) -> Result<(), BodyError> {
-    while let Some(frame) = received.frame().await {
-        if let Ok(piece) = frame?.into_data() {
-            writer.write(piece).await;
-        }
-    }
-    Ok(())
-}
-
 /// What the client's connection reads. Without it the task has no purpose.
-#[derive(Debug)]
 struct Pumped {
     reader: Reader,
+    tap: Arc<Tap>,
     task: AbortHandle,
 }
 
@@ -142,7 +253,14 @@ impl HttpBody for Pumped {
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.get_mut().reader).poll_frame(cx)
+        let Self { reader, tap, .. } = self.get_mut();
+        let polled = Pin::new(&mut *reader).poll_frame(cx);
+        if polled.is_ready() || !reader.has_all() {
+            return polled;
+        }
+        let piece = ready!(tap.poll_for_client(cx));
+        reader.pass(piece.len());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -151,5 +269,123 @@ impl HttpBody for Pumped {
 
     fn size_hint(&self) -> SizeHint {
         self.reader.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use http_body_util::BodyExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::UnixStream;
+    use tokio::task::yield_now;
+
+    use super::super::balance::Set;
+    use super::super::connect::Socket;
+    use super::super::exchange::{Asked, Deadlines};
+    use super::super::pool::Pool;
+    use super::super::received::{Label, Lease};
+    use super::super::sent::Outgoing;
+    use super::super::servers::Servers;
+    use super::*;
+    use crate::config::UpstreamConfig;
+    use crate::config::values::UpstreamProtocol;
+    use crate::http::RequestId;
+
+    const LENGTH: usize = 3 << 20;
+
+    fn bytes() -> Vec<u8> {
+        (0..LENGTH).map(|n| (n / 7 % 251) as u8).collect()
+    }
+
+    /// The body of an answer of which so much is here when it is pumped, and the application's end of its connection.
+    async fn pumped(framing: &str, here: &[u8], storage: &Arc<Storage>) -> (Body, UnixStream) {
+        let config = UpstreamConfig { address: Some("unix:app.sock".parse().unwrap()), ..Default::default() };
+        let (ours, mut application) = UnixStream::pair().unwrap();
+        let mut exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &config);
+        let head = [b"HTTP/1.1 200 OK\r\n", framing.as_bytes(), b"\r\n\r\n", here].concat();
+        application.write_all(&head).await.unwrap();
+        let (asked, minute) = (Asked { is_head: false, early_hints: None }, Duration::from_secs(60));
+        let deadlines = Deadlines { response: minute, idle: minute };
+        exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), asked, deadlines).await.unwrap();
+        application.read_exact(&mut [0; 6]).await.unwrap();
+        let pool = Arc::new(Pool::new(&config));
+        let permit = pool.permit().await.unwrap();
+        let in_use = Servers::new(&config, &[]).choose(None, Set::default(), Set::default()).unwrap();
+        let label = Label { socket: Arc::clone(&in_use.server.address), id: RequestId(1) };
+        let received = Received::new(Lease { exchange, pool, permit, in_use }, minute, label);
+        (pump(received, storage).await, application)
+    }
+
+    fn storage(memory: &str) -> Arc<Storage> {
+        let limit = memory.parse().unwrap();
+        let config = UpstreamConfig { response_buffer: limit, response_buffer_memory: limit, ..Default::default() };
+        Storage::both(&config).1
+    }
+
+    #[tokio::test]
+    async fn what_a_client_takes_at_once_is_held_by_nobody() {
+        let (storage, bytes) = (storage("1 MiB"), bytes());
+        let (mut body, mut application) = pumped(&format!("Content-Length: {LENGTH}"), &bytes[..9], &storage).await;
+        let mut taken = body.frame().await.unwrap().unwrap().into_data().unwrap().to_vec();
+        for piece in bytes[9..].chunks(50_000) {
+            assert!(body.frame().now_or_never().is_none());
+            assert_eq!(storage.memory.taken(), 0);
+            application.write_all(piece).await.unwrap();
+            taken.extend_from_slice(&body.frame().await.unwrap().unwrap().into_data().unwrap());
+        }
+        assert!(taken == bytes && body.is_end_stream());
+    }
+
+    #[tokio::test]
+    async fn the_application_is_free_whether_its_client_takes_anything_or_not() {
+        for (takes, memory) in [(0, "64 KiB"), (0, "64 MiB"), (1, "64 KiB"), (3, "64 KiB"), (3, "64 MiB")] {
+            let (storage, bytes) = (storage(memory), bytes());
+            let (mut body, mut application) = pumped("Connection: close", &bytes[..70_000], &storage).await;
+            let mut taken = Vec::new();
+            let (early, late) = bytes[70_000..].split_at(200_000);
+            let mut early = early.chunks(70_000);
+            for _ in 0..takes {
+                taken.extend_from_slice(&body.frame().await.unwrap().unwrap().into_data().unwrap());
+                application.write_all(early.next().unwrap_or_default()).await.unwrap();
+            }
+            // It waits for more when the client's connection becomes busy: here it never asks again.
+            while let Some(Some(piece)) = body.frame().now_or_never() {
+                taken.extend_from_slice(&piece.unwrap().into_data().unwrap());
+            }
+            application.write_all(&[early.collect::<Vec<_>>().concat(), late.to_vec()].concat()).await.unwrap();
+            drop(application);
+            taken.extend_from_slice(&body.collect().await.unwrap().to_bytes());
+            assert!(taken == bytes, "{takes} pieces taken, {memory}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_told_behind_all_that_came_of_it() {
+        for waits in [false, true] {
+            let (storage, bytes) = (storage("1 MiB"), bytes());
+            let (mut body, mut application) = pumped("Content-Length: 200000", &bytes[..80_000], &storage).await;
+            assert!(body.frame().await.unwrap().is_ok());
+            assert!(!waits || body.frame().now_or_never().is_none());
+            application.write_all(&bytes[80_000..90_000]).await.unwrap();
+            drop(application);
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), bytes[80_000..90_000]);
+            assert!(body.frame().await.unwrap().is_err() && !body.is_end_stream());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_that_goes_takes_the_connection_with_it() {
+        for waits in [false, true] {
+            let (mut body, mut application) = pumped("Connection: close", b"some", &storage("1 MiB")).await;
+            assert!(body.frame().await.unwrap().is_ok());
+            assert!(!waits || body.frame().now_or_never().is_none());
+            yield_now().await;
+            drop(body);
+            yield_now().await;
+            assert!(application.write_all(b"more").await.is_err(), "waits: {waits}");
+        }
     }
 }

@@ -108,9 +108,14 @@ impl State {
         self.front.is_empty() && self.file.is_none() && self.back.is_empty() && !self.is_writing
     }
 
+    /// Takes memory for so much, if there is as much.
+    fn keeps(&mut self, length: usize) -> bool {
+        self.memory.size() + length as u64 <= self.limit as u64 && self.memory.grow(length as u64)
+    }
+
     fn place(&mut self, piece: &Bytes, storage: &Storage) -> Placed {
         let length = piece.len();
-        let fits = self.memory.size() + length as u64 <= self.limit as u64 && self.memory.grow(length as u64);
+        let fits = self.keeps(length);
         let is_next = self.file.is_none() && self.back.is_empty() && !self.is_writing;
         if fits && is_next && (self.front.is_empty() || length >= WORTH_KEEPING) {
             self.front.push_back(piece.clone());
@@ -194,6 +199,16 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Adds the first piece, if there is memory for it now.
+    pub(super) fn begin(&mut self, piece: &Bytes) -> bool {
+        let mut state = self.shared.lock();
+        let fits = state.keeps(piece.len());
+        if fits {
+            state.front.push_back(piece.clone());
+        }
+        fits
+    }
+
     /// Adds a piece; waits while there is room for it nowhere.
     pub(super) async fn write(&mut self, piece: Bytes) {
         if piece.is_empty() {
@@ -294,6 +309,20 @@ pub(super) struct Reader {
 }
 
 impl Reader {
+    /// Whether it has all that came, and more may come.
+    pub(super) fn has_all(&self) -> bool {
+        let state = self.shared.lock();
+        state.is_empty() && state.end.is_none()
+    }
+
+    /// Counts a piece that comes to the client on another way, behind all that came on this one.
+    pub(super) fn pass(&mut self, length: usize) {
+        self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(length as u64));
+        let mut state = self.shared.lock();
+        state.in_hand = length as u64;
+        state.memory.grow_anyway(length as u64);
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
             let mut guard = self.shared.lock();
