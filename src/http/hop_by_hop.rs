@@ -5,7 +5,8 @@
 
 use ::http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
-    LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VARY,
+    HeaderValue, LOCATION, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE, VARY,
 };
 
 /// Whether a field ends at this hop whatever `Connection` says.
@@ -24,10 +25,17 @@ pub fn ends_here(name: &HeaderName) -> bool {
 /// A sender must not name fields that are meant for every recipient, and one who does, does it to
 /// make a proxy lose them between itself and the application. Those stay.
 pub fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    named_by(headers.get_all(CONNECTION), headers)
+}
+
+/// The same where the `Connection` fields are apart from the others.
+pub fn named_by<'h>(connection: impl IntoIterator<Item = &'h HeaderValue>, headers: &HeaderMap) -> Vec<HeaderName> {
+    // Nearly all there are, and no names.
+    let is_usual = |text: &[u8]| [&b"close"[..], b"keep-alive"].iter().any(|word| text.eq_ignore_ascii_case(word));
     let mut named = Vec::new();
-    let tokens = connection_tokens(headers)
-        // Nearly all there are, and no names.
-        .filter(|token| !["close", "keep-alive"].iter().any(|word| token.eq_ignore_ascii_case(word)))
+    let lines = connection.into_iter().filter(|line| !is_usual(line.as_bytes()));
+    let tokens = tokens(lines)
+        .filter(|token| !is_usual(token.as_bytes()))
         // Those that are there: who names thousands of others shall not make us look for each.
         .filter(|token| headers.contains_key(*token))
         .filter_map(|token| token.parse().ok())
@@ -50,32 +58,27 @@ fn is_for_everybody(name: &HeaderName) -> bool {
 
 /// Removes from a message all that ends at this hop.
 pub fn remove(headers: &mut HeaderMap) {
-    for name in gone(headers, |_| false) {
+    let mut gone = named_by_connection(headers);
+    gone.extend(headers.keys().filter(|name| ends_here(name)).cloned());
+    for name in gone {
         headers.remove(name);
     }
 }
 
-/// The names of all that ends at this hop, and of what else is unwanted.
-pub fn gone(headers: &HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) -> Vec<HeaderName> {
-    let mut gone = named_by_connection(headers);
-    gone.extend(headers.keys().filter(|name| ends_here(name) || is_unwanted(name)).cloned());
-    gone
+/// Whether one of these `Connection` fields has this token.
+pub fn has_token<'h>(connection: impl IntoIterator<Item = &'h HeaderValue>, token: &str) -> bool {
+    // Most often there is just one.
+    let has = |line| tokens([line]).any(|part| part.eq_ignore_ascii_case(token));
+    connection.into_iter().any(|line| line.as_bytes().eq_ignore_ascii_case(token.as_bytes()) || has(line))
 }
 
-/// Whether one of the `Connection` fields has this token.
-pub fn connection_has(headers: &HeaderMap, token: &str) -> bool {
-    connection_tokens(headers).any(|part| part.eq_ignore_ascii_case(token))
-}
-
-fn connection_tokens(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    let lines = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim)
+fn tokens<'h>(lines: impl IntoIterator<Item = &'h HeaderValue>) -> impl Iterator<Item = &'h str> {
+    lines.into_iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(',')).map(str::trim)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ::http::HeaderValue;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -139,7 +142,7 @@ mod tests {
     fn a_token_of_connection_is_found_in_any_case_and_line() {
         let headers = headers(&[("connection", "keep-alive, Upgrade"), ("connection", "X")]);
         for (token, expected) in [("upgrade", true), ("x", true), ("close", false), ("keep", false)] {
-            assert_eq!(connection_has(&headers, token), expected, "for {token}");
+            assert_eq!(has_token(headers.get_all(CONNECTION), token), expected, "for {token}");
         }
     }
 }

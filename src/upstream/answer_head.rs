@@ -4,39 +4,61 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, SERVER};
+use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use http::response::Parts;
 use http::{Response, StatusCode, Version};
 use httparse::{ParserConfig, Status};
 
 use super::failure::Failure;
+use super::response;
 use crate::http::hop_by_hop;
 
 /// The most header fields that an answer may have.
 const MOST_FIELDS: usize = 100;
 
+/// The head of an answer.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// With the fields that may go on to the client.
+    pub(super) parts: Parts,
+    pub(super) ours: Ours,
+}
+
+/// The fields that end here: those of the connection, and words between an application and its proxy. There are few.
+#[derive(Debug, Default)]
+pub(super) struct Ours(Vec<(HeaderName, HeaderValue)>);
+
+impl Ours {
+    /// The values of a field.
+    pub(super) fn all(&self, name: &HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value)
+    }
+
+    /// The first value of a field.
+    pub(super) fn get(&self, name: &HeaderName) -> Option<&HeaderValue> {
+        self.all(name).next()
+    }
+}
+
 /// Takes a head from the buffer if it is there whole. One that is longer than `limit` bytes is refused.
-pub(super) fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Parts>, Failure> {
+pub(super) fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Head>, Failure> {
     if buffer.is_empty() {
         return Ok(None);
     }
     let mut places = [Place::default(); MOST_FIELDS];
     let Some(Found { length, status, version, fields }) = find(buffer, limit, &mut places)? else { return Ok(None) };
-    let mut head = Response::new(()).into_parts().0;
-    head.status = StatusCode::from_u16(status).map_err(|_| malformed("the status is no number of three digits"))?;
-    head.version = version;
-    head.headers = headers(&buffer.split_to(length).freeze(), &places[..fields])?;
-    Ok(Some(head))
+    let mut parts = Response::new(()).into_parts().0;
+    parts.status = StatusCode::from_u16(status).map_err(|_| malformed("the status is no number of three digits"))?;
+    parts.version = version;
+    let ours;
+    (parts.headers, ours) = headers(&buffer.split_to(length).freeze(), &places[..fields])?;
+    Ok(Some(Head { parts, ours }))
 }
 
 /// Whether the connection stays open after this answer, as far as its head says (RFC 9112, section 9.3).
-pub(super) fn keeps_alive(head: &Parts) -> bool {
-    match head.version {
-        Version::HTTP_11 => {
-            !head.headers.contains_key(CONNECTION) || !hop_by_hop::connection_has(&head.headers, "close")
-        }
-        _ => hop_by_hop::connection_has(&head.headers, "keep-alive"),
-    }
+pub(super) fn keeps_alive(head: &Head) -> bool {
+    let says = |word| hop_by_hop::has_token(head.ours.all(&CONNECTION), word);
+    if head.parts.version == Version::HTTP_11 { !says("close") } else { says("keep-alive") }
 }
 
 /// Where a field stands in the head.
@@ -78,21 +100,30 @@ fn find(buffer: &[u8], limit: usize, places: &mut [Place; MOST_FIELDS]) -> Resul
     Ok(Some(Found { length, status: response.code.unwrap_or_default(), version, fields: response.headers.len() }))
 }
 
-/// The fields, of which the values are parts of what was read. `Server` is none of them: nobody here asks for it, and it
-/// tells no client anything good.
-fn headers(bytes: &Bytes, places: &[Place]) -> Result<HeaderMap, Failure> {
+/// The fields for the client and those that end here; their values are parts of what was read. `Server` is none of them:
+/// nobody here asks for it, and it tells no client anything good.
+fn headers(bytes: &Bytes, places: &[Place]) -> Result<(HeaderMap, Ours), Failure> {
     // There is room for those that are added on the way to the client.
-    let mut headers = HeaderMap::with_capacity(places.len() + 8);
+    let (mut headers, mut ours) = (HeaderMap::with_capacity(places.len() + 8), Ours::default());
     let range = |(from, to): (u32, u32)| -> Range<usize> { from as usize..to as usize };
     for place in places {
-        let name = HeaderName::from_bytes(&bytes[range(place.name)]).map_err(|error| malformed(&error.to_string()))?;
-        if name == SERVER {
+        let name = &bytes[range(place.name)];
+        if name.eq_ignore_ascii_case(b"server") {
             continue;
         }
+        let name = HeaderName::from_bytes(name).map_err(|error| malformed(&error.to_string()))?;
         let value = HeaderValue::from_maybe_shared(bytes.slice(range(place.value)));
-        headers.append(name, value.map_err(|error| malformed(&error.to_string()))?);
+        let value = value.map_err(|error| malformed(&error.to_string()))?;
+        if hop_by_hop::ends_here(&name) || response::is_for_a_proxy(&name) {
+            ours.0.push((name, value));
+        } else {
+            headers.append(name, value);
+        }
     }
-    Ok(headers)
+    for name in hop_by_hop::named_by(ours.all(&CONNECTION), &headers) {
+        headers.remove(name);
+    }
+    Ok((headers, ours))
 }
 
 fn malformed(what: &str) -> Failure {
@@ -106,12 +137,12 @@ mod tests {
 
     const LIMIT: usize = 1000;
 
-    fn read(text: &[u8]) -> Result<Option<(Parts, Vec<u8>)>, Failure> {
+    fn read(text: &[u8]) -> Result<Option<(Head, Vec<u8>)>, Failure> {
         let mut buffer = BytesMut::from(text);
         take(&mut buffer, LIMIT).map(|head| head.map(|head| (head, buffer.to_vec())))
     }
 
-    fn head(text: &str) -> Parts {
+    fn head(text: &str) -> Head {
         read(text.as_bytes()).unwrap().unwrap().0
     }
 
@@ -122,7 +153,7 @@ mod tests {
         for end in 1..text.len() - 4 {
             assert!(read(&text[..end]).unwrap().is_none(), "after {end} bytes");
         }
-        let (head, left) = read(text).unwrap().unwrap();
+        let (Head { parts: head, .. }, left) = read(text).unwrap().unwrap();
         assert_eq!((head.status, head.version, &*left), (StatusCode::NOT_FOUND, Version::HTTP_11, &b"body"[..]));
         let fields: Vec<_> = head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
         let expected: [(_, &[u8]); 3] = [("set-cookie", b"a"), ("set-cookie", b"b"), ("x-cafe", b"\xe9")];

@@ -92,7 +92,7 @@ impl Upstream {
         let socket = server.connect(self.config.check_timeout.0).await?;
         let exchange = Exchange::new(socket, self.servers.protocol(), &self.config);
         let (_exchange, answer) = self.send(exchange, &request, Outgoing::nothing(false)).await?;
-        Ok(answer.status.as_u16())
+        Ok(answer.parts.status.as_u16())
     }
 }
 

@@ -21,14 +21,13 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::response::Parts;
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-use super::answer_head;
+use super::answer_head::{self, Head};
 use super::connect::Socket;
 use super::failure::{Answered, Failure};
 use super::framing::{BadFraming, Framing, Taken};
@@ -129,7 +128,7 @@ impl Exchange {
         body: Outgoing,
         asked: Asked<'_>,
         deadlines: Deadlines,
-    ) -> Result<Parts, Failure> {
+    ) -> Result<Head, Failure> {
         let reused = std::mem::replace(&mut self.was_used, true);
         self.hint = if self.speaks_uwsgi { uwsgi::hint(&head) } else { None };
         self.sent.begin(head, body);
@@ -225,14 +224,15 @@ impl Exchange {
         }
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>, asked: Asked<'_>, reused: bool) -> Poll<Result<Parts, Failure>> {
+    fn poll_head(&mut self, cx: &mut Context<'_>, asked: Asked<'_>, reused: bool) -> Poll<Result<Head, Failure>> {
         loop {
             while let Some(head) = answer_head::take(&mut self.buffer, self.head_limit)? {
-                let framing = Framing::of(asked.is_head, head.status, head.version, &head.headers);
+                let framing = Framing::of(asked.is_head, &head);
                 self.framing = framing.map_err(|error| Failure::Malformed(error.to_string()))?;
-                if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
-                    if let (StatusCode::EARLY_HINTS, Some(hints)) = (head.status, asked.early_hints) {
-                        hints.send(head.headers);
+                let status = head.parts.status;
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                    if let (StatusCode::EARLY_HINTS, Some(hints)) = (status, asked.early_hints) {
+                        hints.send(head.parts.headers);
                     }
                     continue;
                 }

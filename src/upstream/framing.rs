@@ -4,9 +4,12 @@
 //! answer are how one client gets another's, so whatever could be read in two ways is refused.
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::response::Parts;
 use http::{StatusCode, Version};
 use httparse::Status;
+
+use super::answer_head::Head;
 
 /// The longest line between two chunks, extensions included. None is known to be longer than a signature.
 const LONGEST_LINE: usize = 4 * 1024;
@@ -58,12 +61,8 @@ pub(super) struct BadFraming(&'static str);
 
 impl Framing {
     /// How the answer with this head is framed. `is_head` says that the request's method was HEAD.
-    pub(super) fn of(
-        is_head: bool,
-        status: StatusCode,
-        version: Version,
-        headers: &HeaderMap,
-    ) -> Result<Self, BadFraming> {
+    pub(super) fn of(is_head: bool, head: &Head) -> Result<Self, BadFraming> {
+        let Head { parts: Parts { status, version, headers, .. }, ours } = head;
         let mut lengths = headers.get_all(CONTENT_LENGTH).into_iter();
         let (length, another) = (lengths.next(), lengths.next());
         if another.is_some() {
@@ -74,7 +73,7 @@ impl Framing {
             Some(length) => length,
             None => None,
         };
-        let mut codings = headers.get_all(TRANSFER_ENCODING).into_iter();
+        let mut codings = ours.all(&TRANSFER_ENCODING);
         let is_chunked = match (codings.next(), codings.next()) {
             (None, _) => false,
             (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
@@ -83,12 +82,12 @@ impl Framing {
         if is_chunked && length.is_some() {
             return Err(BadFraming("both Content-Length and Transfer-Encoding"));
         }
-        if is_chunked && version == Version::HTTP_10 {
+        if is_chunked && *version == Version::HTTP_10 {
             return Err(BadFraming("a Transfer-Encoding in HTTP/1.0"));
         }
         let is_bare = is_head || status.is_informational();
         Ok(match length {
-            _ if is_bare || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => Self::Ended,
+            _ if is_bare || matches!(*status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) => Self::Ended,
             Some(0) => Self::Ended,
             Some(length) => Self::Length(length),
             None if is_chunked => Self::Chunked(Chunked::Size),
@@ -253,15 +252,13 @@ fn digits(text: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use proptest::prelude::*;
 
-    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
-        headers
+    fn head(start: &str, fields: &[(&str, &str)]) -> Head {
+        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        super::super::answer_head::take(&mut format!("{start}\r\n{lines}\r\n").as_bytes().into(), 1000)
+            .unwrap()
+            .unwrap()
     }
 
     #[test]
@@ -282,8 +279,7 @@ mod tests {
             (false, 103, &[], Framing::Ended),
             (false, 200, &[("content-length", "18446744073709551615")], Framing::Length(u64::MAX)),
         ] {
-            let status = StatusCode::from_u16(status).unwrap();
-            let found = Framing::of(is_head, status, Version::HTTP_11, &headers(fields));
+            let found = Framing::of(is_head, &head(&format!("HTTP/1.1 {status} so"), fields));
             assert_eq!(found, Ok(expected), "for {status}, {fields:?}");
         }
     }
@@ -306,7 +302,7 @@ mod tests {
             (Version::HTTP_10, &[("transfer-encoding", "chunked")]),
         ] {
             for is_head in [false, true] {
-                assert!(Framing::of(is_head, StatusCode::OK, version, &headers(fields)).is_err(), "for {fields:?}");
+                assert!(Framing::of(is_head, &head(&format!("{version:?} 200 OK"), fields)).is_err(), "for {fields:?}");
             }
         }
     }

@@ -46,8 +46,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use ::http::response::Parts as AnswerHead;
+use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue, UPGRADE};
 use ::http::{Method, StatusCode, Uri};
 use bytes::Bytes;
 use globset::GlobSet;
@@ -58,6 +57,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
+use self::answer_head::Head;
 use self::balance::Set;
 use self::exchange::{Asked, Deadlines, Exchange};
 use self::failure::Failure;
@@ -293,7 +293,7 @@ impl Upstream {
         mut body: Outgoing,
         started: Instant,
         trace: &mut Trace,
-    ) -> Result<(Box<Exchange>, AnswerHead, InUse), Failure> {
+    ) -> Result<(Box<Exchange>, Head, InUse), Failure> {
         let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
@@ -359,19 +359,19 @@ impl Upstream {
         mut exchange: Box<Exchange>,
         request: &Prepared,
         body: Outgoing,
-    ) -> Result<(Box<Exchange>, AnswerHead), Failure> {
+    ) -> Result<(Box<Exchange>, Head), Failure> {
         let asked = Asked { is_head: request.method == Method::HEAD, early_hints: request.early_hints.as_ref() };
         let head = exchange.send(request.text.clone(), body, asked, self.deadlines).await?;
         Ok((exchange, head))
     }
 
     /// Turns what the application answered into what the client gets.
-    async fn answer(&self, request: Prepared, mut head: AnswerHead, mut lease: Lease) -> Result<Response, Failure> {
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+    async fn answer(&self, request: Prepared, head: Head, mut lease: Lease) -> Result<Response, Failure> {
+        if head.parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(request, head, lease);
         }
-        let is_live = self.buffers.answers.limit == 0 || response::is_live(&head.headers);
-        response::clean(&mut head);
+        let is_live = self.buffers.answers.limit == 0 || response::is_live(&head);
+        let head = response::for_client(head);
         // A file takes the place of this body: it is dropped, and some applications announce a length and send nothing.
         let is_live = is_live || head.extensions.get::<HandedOver>().is_some();
         if lease.exchange.has_ended() {
@@ -395,14 +395,13 @@ impl Upstream {
     }
 
     /// Answers 101, and joins the two connections as soon as the client's has been handed over.
-    fn switch(&self, request: Prepared, mut head: AnswerHead, lease: Lease) -> Result<Response, Failure> {
+    fn switch(&self, request: Prepared, head: Head, lease: Lease) -> Result<Response, Failure> {
         let Some((protocol, client)) = request.upgrade else {
             return Err(Failure::Malformed("101 Switching Protocols, which nobody asked for".into()));
         };
-        let protocol = head.headers.get(UPGRADE).cloned().unwrap_or(protocol);
-        response::clean(&mut head);
+        let protocol = head.ours.get(&UPGRADE).cloned().unwrap_or(protocol);
+        let mut head = response::for_client(head);
         head.headers.remove(CONTENT_LENGTH);
-        head.headers.remove(TRANSFER_ENCODING);
         head.headers.insert(UPGRADE, protocol);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         let (closing, idle_timeout, id) = (self.tunnels.closing(), self.config.tunnel_idle_timeout.0, request.id);

@@ -122,7 +122,7 @@ pub(super) fn wanted_upgrade(head: &Parts) -> Option<HeaderValue> {
         && head.method == Method::GET
         && head.headers.get(CONTENT_LENGTH).is_none_or(|length| length == "0")
         && !head.headers.contains_key(TRANSFER_ENCODING)
-        && hop_by_hop::connection_has(&head.headers, "upgrade");
+        && hop_by_hop::has_token(head.headers.get_all(CONNECTION), "upgrade");
     // HTTP by another name, or hidden in TLS, would let a client speak past all that is decided here.
     let is_http = protocol.to_str().map_or(true, |protocol| {
         let protocol = protocol.to_ascii_lowercase();

@@ -1,48 +1,43 @@
 //! What of an answer the client gets to see. Pure: it edits a head.
 
-use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName};
+use ::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
 use ::http::response::Parts;
 use ::http::{StatusCode, Version};
 
-use crate::http::{FileHeader, HandedOver, hop_by_hop};
+use super::answer_head::{Head, Ours};
+use crate::http::{FileHeader, HandedOver};
 
 const X_ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 const X_ACCEL_CHARSET: HeaderName = HeaderName::from_static("x-accel-charset");
 const X_ACCEL_REDIRECT: HeaderName = HeaderName::from_static("x-accel-redirect");
 const X_SENDFILE: HeaderName = HeaderName::from_static("x-sendfile");
 
-/// Cleans the head of an answer.
-///
-/// Fields that end at this hop go, and with them the framing, which is made anew towards the
-/// client. `X-Accel-*` and `X-Sendfile` go because they are words between an application and its proxy; a file that they
-/// hand over is noted in the extensions.
-pub(super) fn clean(head: &mut Parts) {
-    let gone = hop_by_hop::gone(&head.headers, is_for_a_proxy);
-    if gone.iter().any(is_for_a_proxy)
-        && let Some(handed_over) = handed_over(&head.headers)
-    {
+/// The head of an answer as the client gets it, without the fields that end here: the framing is made anew towards the
+/// client, and a file that they hand over is noted in the extensions.
+pub(super) fn for_client(head: Head) -> Parts {
+    let Head { parts: mut head, ours } = head;
+    if let Some(handed_over) = handed_over(&ours) {
         head.extensions.insert(handed_over);
-    }
-    for name in gone {
-        head.headers.remove(name);
     }
     if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         head.headers.remove(CONTENT_LENGTH);
     }
     head.version = Version::HTTP_11;
+    head
 }
 
-fn is_for_a_proxy(name: &HeaderName) -> bool {
+/// Whether this is a word between an application and its proxy.
+pub(super) fn is_for_a_proxy(name: &HeaderName) -> bool {
     let name = name.as_str();
     name.starts_with("x-accel-") || name == X_SENDFILE.as_str()
 }
 
 /// The file that the answer hands over. nginx's header wins where there are both.
-fn handed_over(headers: &HeaderMap) -> Option<HandedOver> {
-    let accel = headers.get(X_ACCEL_REDIRECT).map(|value| (FileHeader::XAccelRedirect, value.clone()));
-    let named = || headers.get(X_SENDFILE).map(|value| (FileHeader::XSendfile, value.clone()));
+fn handed_over(ours: &Ours) -> Option<HandedOver> {
+    let accel = ours.get(&X_ACCEL_REDIRECT).map(|value| (FileHeader::XAccelRedirect, value.clone()));
+    let named = || ours.get(&X_SENDFILE).map(|value| (FileHeader::XSendfile, value.clone()));
     let (header, value) = accel.or_else(named)?;
-    Some(HandedOver { header, value, charset: headers.get(X_ACCEL_CHARSET).cloned() })
+    Some(HandedOver { header, value, charset: ours.get(&X_ACCEL_CHARSET).cloned() })
 }
 
 /// Whether an answer with this status may have a body at all (RFC 9110, section 6.4.1).
@@ -51,31 +46,28 @@ pub(super) fn may_have_body(status: StatusCode) -> bool {
 }
 
 /// Whether the application wants its answer to go on as it comes and to know how far the client is: server-sent
-/// events, and what says so as it would to nginx. Looked at before [`clean`] takes the word away.
-pub(super) fn is_live(headers: &HeaderMap) -> bool {
-    let says_so = headers.get(X_ACCEL_BUFFERING).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
+/// events, and what says so as it would to nginx.
+pub(super) fn is_live(head: &Head) -> bool {
+    let says_so = head.ours.get(&X_ACCEL_BUFFERING).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"no"));
     let events = b"text/event-stream";
-    let kind = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let kind = head.parts.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     says_so || kind.get(..events.len()).is_some_and(|kind| kind.eq_ignore_ascii_case(events))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::answer_head;
     use super::*;
-    use ::http::{HeaderValue, Response};
 
-    fn head(status: u16, fields: &[(&'static str, &'static str)]) -> Parts {
-        let mut response = Response::new(());
-        *response.status_mut() = StatusCode::from_u16(status).unwrap();
-        for (name, value) in fields {
-            response.headers_mut().append(*name, HeaderValue::from_static(value));
-        }
-        response.into_parts().0
+    fn head(status: u16, fields: &[(&str, &str)]) -> Head {
+        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let text = format!("HTTP/1.1 {status} so\r\n{lines}\r\n");
+        answer_head::take(&mut text.as_bytes().into(), 1000).unwrap().unwrap()
     }
 
     #[test]
     fn what_is_between_proxy_and_application_stays_there() {
-        let mut head = head(
+        let head = head(
             200,
             &[
                 ("connection", "close, x-hop"),
@@ -88,7 +80,7 @@ mod tests {
                 ("date", "now"),
             ],
         );
-        clean(&mut head);
+        let head = for_client(head);
         let mut left: Vec<_> =
             head.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
         left.sort();
@@ -105,15 +97,14 @@ mod tests {
             (("x-accel-buffering", "No"), true),
             (("x-accel-buffering", "yes"), false),
         ] {
-            assert_eq!(is_live(&head(200, &[field]).headers), expected, "for {field:?}");
+            assert_eq!(is_live(&head(200, &[field])), expected, "for {field:?}");
         }
     }
 
     #[test]
     fn an_answer_without_a_body_announces_none() {
         for (status, expected) in [(200, true), (204, false), (304, false)] {
-            let mut head = head(status, &[("content-length", "5")]);
-            clean(&mut head);
+            let head = for_client(head(status, &[("content-length", "5")]));
             assert_eq!(head.headers.contains_key("content-length"), expected, "for {status}");
         }
     }
