@@ -40,8 +40,9 @@ use crate::http::early_hints::EarlyHints;
 /// How much is read at once: most of what Linux lets lie in a unix socket. Each read is a call of the system, and so is each
 /// write of what it brought; but larger pieces leave the processor's cache before they are sent on.
 const READ: usize = 192 * 1024;
-/// What fills less of it than this part is copied: it may be held for as long as its client reads, and the room with it.
-const WORTH_KEEPING: usize = READ / 4;
+/// What fills less of it than this part is copied: it may be held for as long as its client reads, and all of the room
+/// with it.
+const WORTH_KEEPING: usize = READ / 2;
 
 thread_local! {
     /// Where all connections of a thread read. While their clients keep up it is always the same memory, which stays in
