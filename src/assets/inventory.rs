@@ -165,7 +165,8 @@ pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<In
     let walked = || walked.iter().map(|(name, entry)| (name.as_str().into(), entry.into())).collect();
     let entries = listing.files.unwrap_or_else(walked);
     let mut problems = Problems::default();
-    let is_fingerprinted = fingerprinted(&listing.paths, &entries, &mut problems);
+    let paths = later(listing.paths);
+    let is_fingerprinted = fingerprinted(&paths, &entries, &mut problems);
     let mut files = Vec::with_capacity(entries.len());
     let mut media_types = FxHashMap::default();
     for ((name, entry), is_fingerprinted) in entries.into_iter().zip(is_fingerprinted) {
@@ -174,7 +175,7 @@ pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<In
         }
     }
     check_twins(&files, &mut problems);
-    let paths = listing.paths.iter().map(|(plain, target)| ((**plain).into(), (**target).into())).collect();
+    let paths = paths.iter().map(|(plain, target)| ((**plain).into(), (**target).into())).collect();
     Ok(Inventory { files, paths, hashed, problems })
 }
 
@@ -207,6 +208,17 @@ fn check_twins(files: &[Listed], problems: &mut Problems) {
             problems.0.push(format!("{twin}, a twin of {}, is not there", file.name));
         }
     }
+}
+
+/// Of each plain name the later word. In a list that `collect` wrote the names are in order, and each is there once.
+fn later<'t>(paths: Vec<(Text<'t>, Text<'t>)>) -> Vec<(Text<'t>, Text<'t>)> {
+    if paths.windows(2).all(|pair| *pair[0].0 < *pair[1].0) {
+        return paths;
+    }
+    let places: FxHashMap<&str, usize> =
+        paths.iter().enumerate().map(|(place, (plain, _))| (&**plain, place)).collect();
+    let counts: Vec<bool> = paths.iter().enumerate().map(|(place, (plain, _))| places[&**plain] == place).collect();
+    paths.into_iter().zip(counts).filter_map(|(pair, counts)| counts.then_some(pair)).collect()
 }
 
 /// Whether a page asks for an entry because of its content: it is the target of one of `paths` that differs from

@@ -144,8 +144,8 @@ fn codings() -> [ContentCoding; CODINGS] {
     [ContentCoding::Identity, br, zstd, gzip, dcb, dcz]
 }
 
-/// Its place among [`codings`].
-fn place(coding: ContentCoding) -> usize {
+/// Its number among [`codings`].
+fn number_of(coding: ContentCoding) -> usize {
     match coding {
         ContentCoding::Identity => 0,
         ContentCoding::Alone(Coding::Brotli) => 1,
@@ -185,14 +185,14 @@ impl Kind {
 
     /// The headers of a 200, with a file's own.
     pub(super) fn whole(&self, coding: ContentCoding, own: &Own<'_>) -> HeaderMap {
-        own.put_into(self.whole[place(coding)].fields.clone())
+        own.put_into(self.whole[number_of(coding)].fields.clone())
     }
 
     /// Writes the head of a 200 or a 304, with a file's own; `false` if that has to be done field by field.
     pub(super) fn write(&self, status: StatusCode, coding: ContentCoding, own: &Own<'_>, lines: &mut Lines) -> bool {
         let (head, told) = match status {
             StatusCode::NOT_MODIFIED => (&self.not_modified, None),
-            _ => (&self.whole[place(coding)], coding.token()),
+            _ => (&self.whole[number_of(coding)], coding.token()),
         };
         let Some(block) = &head.block else { return false };
         block.write(own, &mut lines.text);

@@ -788,21 +788,24 @@ async fn of_two_entries_with_one_name_the_later_one_counts_however_its_letters_a
     let entry = |name: &str, size: u64| {
         format!(r#""{name}": {{"size": {size}, "type": "text/css", "sha256": "{}"}}"#, "ab".repeat(32))
     };
-    let files = [entry("a.css", 7), entry(r"\u0061.css", 3), entry("b.css", 1)].join(", ");
+    let files = [entry("a.css", 7), entry(r"\u0061.css", 3), entry("b.css", 1), entry("z.css", 1)].join(", ");
     let manifest = |plain: &str| {
-        let paths = format!(r#"{{"{plain}": "a.css"}}"#);
+        // What an overridden word names need not be there, and is no hash's name because of it.
+        let paths = format!(r#"{{"{plain}": "gone.css", "z.css": "b.css", "{plain}": "a.css", "z.css": "z.css"}}"#);
         format!(
             r#"{{"paths": {paths}, "version": "1.1", "hash": "", "vestibule": {{"version": 1, "files": {{{files}}}}}}}"#
         )
     };
-    let folder = Folder::new().on_disk("a.css", b"abc").on_disk("b.css", b"b");
+    let folder = Folder::new().on_disk("a.css", b"abc").on_disk("b.css", b"b").on_disk("z.css", b"z");
     for (plain, cache_control) in [
         (r"\u0061.css", "max-age=60, public"),
         ("plain.css", "max-age=315360000, public, immutable"), // its name says what is in it
     ] {
         fs_err::write(folder.path().join(FILE_NAME), manifest(plain)).expect("a manifest");
         let assets = folder.open();
-        assert_eq!(assets.file_count(), 2);
+        assert_eq!(assets.file_count(), 3);
+        let other = get(&assets, "/static/b.css").await;
+        assert_eq!(other.header(CACHE_CONTROL), Some("max-age=60, public"));
         let answer = get(&assets, "/static/a.css").await;
         assert_eq!(answer.header(CACHE_CONTROL), Some(cache_control), "for {plain}");
     }

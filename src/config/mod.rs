@@ -852,7 +852,8 @@ pub struct LimitsConfig {
     /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What came
     /// of them is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
     /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most. Besides, each
-    /// costs some 9 KiB for as long as it may last: lower `http2_streams` or `connections` where memory is short.
+    /// costs some 9 KiB for as long as it may last, and up to 64 KiB while it comes fast: lower `http2_streams` or
+    /// `connections` where memory is short.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     ///
@@ -912,7 +913,7 @@ pub struct TimeoutsConfig {
     /// How long a client may take nothing of an answer. Default: 60 seconds. Then it is cut off.
     pub send: HumanDuration,
     /// How long to go on reading a body after its request was answered, so that the client hears the
-    /// answer. Default: 10 seconds.
+    /// answer. Default: 10 seconds; no longer than `header`.
     pub linger: HumanDuration,
     /// How long running requests get to finish after SIGTERM. Default: 30 seconds.
     pub shutdown: HumanDuration,

@@ -2,7 +2,8 @@
 
 use ::http::StatusCode;
 
-/// The head of an answer, written by whoever had it ready, up to the lines that its connection adds.
+/// The head of an answer, written by whoever had it ready, up to the lines that its connection adds. The room for it is
+/// the connection's, and comes back to it with the answer.
 #[derive(Debug, Default)]
 pub struct Lines {
     /// What is written; empty if the answer has all its fields in its map.

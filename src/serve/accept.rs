@@ -429,8 +429,8 @@ impl<S: Stack> Door<S> {
         }
     }
 
-    /// A request that comes whole is answered by [`http1`]. From whatever else on, hyper has the connection until it
-    /// rests.
+    /// A plain request is answered by [`http1`], with a body whose length is told. From whatever else on, hyper has the
+    /// connection until it rests.
     async fn converse_http1<T>(
         &self,
         mut stream: Watched<T>,

@@ -303,7 +303,8 @@ impl Wishes {
         Self { logging, scheme, version, is_head, page, lines }
     }
 
-    /// Puts on an answer what the operator wants on whatever goes out.
+    /// Puts on an answer what the operator wants on whatever goes out. A head that is ready is not looked at, so a field
+    /// that is put on every answer must have its word in `Site::takes_heads_as_they_are`, or in `assets::kinds`.
     fn dress(self, live: &Live, site: &Site, mut response: Response) -> ::http::Response<LoggedBody> {
         if let Some(wish) = self.page {
             site.error_pages.dress(&mut response, wish);

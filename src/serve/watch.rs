@@ -111,7 +111,7 @@ impl Activity {
         self.began + Duration::from_millis(mark.saturating_sub(1))
     }
 
-    /// Notes that a request has come in whole; the answer is under way until the guard is dropped.
+    /// Notes that the head of a request has come in; the answer is under way until the guard is dropped.
     pub fn request(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);

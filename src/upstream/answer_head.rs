@@ -16,6 +16,9 @@ use crate::http::hop_by_hop;
 /// The most header fields that an answer may have.
 const MOST_FIELDS: usize = 100;
 
+/// Of more than this, read at once, only the head's own bytes are kept for its fields.
+const MUCH: usize = 16 * 1024;
+
 /// The head of an answer.
 #[derive(Debug)]
 pub(super) struct Head {
@@ -51,7 +54,12 @@ pub(super) fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Head>, 
     parts.status = StatusCode::from_u16(status).map_err(|_| malformed("the status is no number of three digits"))?;
     parts.version = version;
     let ours;
-    (parts.headers, ours) = headers(&buffer.split_to(length).freeze(), &places[..fields])?;
+    // A field may be held for long, and with it all that was read together with the head.
+    let text = match buffer.len() > MUCH {
+        true => Bytes::copy_from_slice(&buffer.split_to(length)),
+        false => buffer.split_to(length).freeze(),
+    };
+    (parts.headers, ours) = headers(&text, &places[..fields])?;
     Ok(Some(Head { parts, ours }))
 }
 

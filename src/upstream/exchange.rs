@@ -3,7 +3,8 @@
 //! Nothing runs here by itself: the connection is driven by whoever waits for something on it, here for the head of
 //! the answer, in `received` for its body. So no task of its own stands between the client and the application,
 //! and a client that goes away takes its connection to the application with it, because nobody else holds
-//! it: where an answer does not come whole at once, `pump` has a task that reads it, and ends with the client.
+//! it: where an answer does not come whole at once, `pump` has a task that reads it while the client's connection is
+//! busy, and ends with the client.
 //!
 //! Why no client of a library: gunicorn's sync worker closes every connection, and hyper's makes for each of them what
 //! only pays where it is kept; it does not tell in which phase a request failed, which the deadlines, the blame and the
@@ -42,7 +43,7 @@ use crate::http::early_hints::EarlyHints;
 const READ: usize = 192 * 1024;
 /// What fills less of it than this part is copied: it may be held for as long as its client reads, and all of the room
 /// with it.
-const WORTH_KEEPING: usize = READ / 2;
+const FILLS_THE_ROOM: usize = READ / 2;
 
 thread_local! {
     /// Where all connections of a thread read. While their clients keep up it is always the same memory, which stays in
@@ -262,12 +263,11 @@ impl Exchange {
             if !room.try_reclaim(READ) {
                 *room = BytesMut::with_capacity(READ);
             }
-            room.extend_from_slice(&self.buffer);
             let read = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, room))?;
-            if room.len() >= WORTH_KEEPING {
+            if self.buffer.is_empty() && read >= FILLS_THE_ROOM {
                 self.buffer = room.split();
             } else {
-                self.buffer.extend_from_slice(&room[room.len() - read..]);
+                self.buffer.extend_from_slice(room);
             }
             Poll::Ready(Ok(read))
         })

@@ -22,7 +22,7 @@ use super::spool::{Reader, Writer, spool};
 use super::storage::{Share, Storage};
 use crate::http::body::{Body, BodyError};
 
-/// How much of an answer is waited for in one go, before the client gets any of it: what its connection takes at once.
+/// After so much of an answer no more is taken before the client gets the first of it: what its connection takes at once.
 const AT_ONCE: usize = 64 * 1024;
 
 /// The body for the client. Nothing is waited for.
@@ -36,9 +36,11 @@ pub(super) async fn pump(mut received: Received, storage: &Arc<Storage>) -> Body
     }
     let (mut writer, reader) = spool(storage, length);
     // The first goes out with the head.
-    let late = pieces.split_off(pieces.first().is_some_and(|first| writer.begin(first)).into());
-    let (now, later) =
-        if late.is_empty() { (Some(Box::new(received)), None) } else { (None, Some(Box::new(received))) };
+    let has_begun = pieces.first().is_some_and(|first| writer.begin(first));
+    let late = pieces.split_off(usize::from(has_begun));
+    // What has ended is not asked again: it would say that it ended well.
+    let source = end.is_none().then(|| Box::new(received));
+    let (now, later) = if late.is_empty() { (source, None) } else { (None, source) };
     let tap = Tap::new(now, end);
     let task = tokio::spawn(pass_on(late, later, Arc::clone(&tap), writer)).abort_handle();
     Body::stream(Pumped { reader, tap, task })
@@ -138,18 +140,28 @@ impl Tap {
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next piece for the client, which has all that came before.
-    fn poll_for_client(&self, cx: &Context<'_>) -> Poll<Bytes> {
+    /// The next piece for the client, if it has all that came before: who has the source knows that nothing more goes
+    /// into the spool.
+    fn poll_for_client(&self, cx: &Context<'_>, has_all: impl FnOnce() -> bool) -> Poll<Bytes> {
         let mut turns = self.turns();
         turns.client = Some(cx.waker().clone());
         let Some(mut source) = turns.source.take() else { return Poll::Pending };
         drop(turns);
+        if !has_all() {
+            self.put_back(source);
+            return Poll::Pending;
+        }
         let polled = self.poll(&mut source);
         let mut turns = self.turns();
-        turns.source = Some(source);
         let polled = match polled {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(piece)) => Poll::Ready(piece),
+            Poll::Pending => {
+                turns.source = Some(source);
+                return Poll::Pending;
+            }
+            Poll::Ready(Ok(piece)) => {
+                turns.source = Some(source);
+                Poll::Ready(piece)
+            }
             Poll::Ready(Err(end)) => {
                 turns.end = Some(end);
                 Poll::Pending
@@ -175,7 +187,7 @@ impl Tap {
         drop(turns);
         let polled = self.poll(&mut source);
         if polled.is_pending() {
-            self.turns().source = Some(source);
+            self.put_back(source);
             return Poll::Pending;
         }
         polled.map_ok(|piece| (piece, source))
@@ -258,7 +270,7 @@ impl HttpBody for Pumped {
         if polled.is_ready() || !reader.has_all() {
             return polled;
         }
-        let piece = ready!(tap.poll_for_client(cx));
+        let piece = ready!(tap.poll_for_client(cx, || reader.has_all()));
         reader.pass(piece.len());
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
@@ -302,6 +314,12 @@ mod tests {
 
     /// The body of an answer of which so much is here when it is pumped, and the application's end of its connection.
     async fn pumped(framing: &str, here: &[u8], storage: &Arc<Storage>) -> (Body, UnixStream) {
+        let (received, application) = received(framing, here).await;
+        (pump(received, storage).await, application)
+    }
+
+    /// The same before it is pumped.
+    async fn received(framing: &str, here: &[u8]) -> (Received, UnixStream) {
         let config = UpstreamConfig { address: Some("unix:app.sock".parse().unwrap()), ..Default::default() };
         let (ours, mut application) = UnixStream::pair().unwrap();
         let mut exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &config);
@@ -315,8 +333,7 @@ mod tests {
         let permit = pool.permit().await.unwrap();
         let in_use = Servers::new(&config, &[]).choose(None, Set::default(), Set::default()).unwrap();
         let label = Label { socket: Arc::clone(&in_use.server.address), id: RequestId(1) };
-        let received = Received::new(Lease { exchange, pool, permit, in_use }, minute, label);
-        (pump(received, storage).await, application)
+        (Received::new(Lease { exchange, pool, permit, in_use }, minute, label), application)
     }
 
     fn storage(memory: &str) -> Arc<Storage> {
@@ -374,6 +391,22 @@ mod tests {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), bytes[80_000..90_000]);
             assert!(body.frame().await.unwrap().is_err() && !body.is_end_stream());
         }
+    }
+
+    #[tokio::test]
+    async fn what_broke_off_is_not_taken_for_whole_however_often_it_is_asked_for() {
+        let (received, application) = received("Transfer-Encoding: chunked", b"5\r\nfirst\r\n").await;
+        let tap = Tap::new(Some(Box::new(received)), None);
+        let next = async || poll_fn(|cx| Poll::Ready(tap.poll_for_client(cx, || true))).await;
+        assert_eq!(next().await, Poll::Ready(Bytes::from_static(b"first")));
+        drop(application);
+        // Until the runtime has heard of it.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for _ in 0..3 {
+            assert!(next().await.is_pending());
+        }
+        let end = poll_fn(|cx| tap.poll_for_task(cx)).await;
+        assert!(matches!(end, Err(Err(_))), "it ended well");
     }
 
     #[tokio::test]

@@ -4,7 +4,8 @@
 //! ```text
 //! Writer -> back -> file -> front -> Reader
 //! ```
-//! `front` is what the client gets next. While it takes everything at once, each piece goes there, as it came, and so
+//! `front` is what the client gets next. While it takes everything at once, each piece goes there, as it came, or past
+//! all of this ([`Reader::pass`]), and so
 //! do large ones as long as there is room for them in memory. What else comes while something waits is gathered in
 //! `back`. When that has grown to a batch, it goes to `front` if the body has room in memory, and otherwise to the file;
 //! from then on all goes through the file, until the client has caught up with it and it is closed. Where there is room

@@ -1,4 +1,4 @@
-//! One line per request, written when the last byte of its answer has been handed on.
+//! One line per request, noted when the last byte of its answer has been handed on, and written a moment later.
 //!
 //! `entry` is what is told of a request, `json` one of the forms of its line, `queue` who writes it.
 

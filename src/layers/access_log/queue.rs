@@ -82,9 +82,12 @@ impl Kept {
         })
     }
 
+    /// Clears it, and gives back what room only a crowd needs.
     fn clear(&mut self) {
         self.each.clear();
         self.texts.clear();
+        self.each.shrink_to(BOUND / 4 / size_of::<(Facts, Lengths)>());
+        self.texts.shrink_to(BOUND / 4);
     }
 }
 
