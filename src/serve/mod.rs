@@ -36,7 +36,7 @@
 //!   time without (1.13 to 1.25), and takes 1.02 (0.86 to 1.14, seven rounds).
 //! - Uploads with a length read by the loop, with one timer: 1 MB to an application 229,400 → 69,400 instructions (without
 //!   link-time optimisation, in pieces of up to 256 KiB). How large the pieces are, from 64 KiB to 1 MiB, made no
-//!   difference; they are the smallest, because anybody can claim that memory.
+//!   difference that is beyond doubt; they are the smallest, because anybody can claim that memory.
 //! - The rest of a head that comes slowly awaited by the loop: such a client costs 12.3 KB in place of 21.8.
 //! - Long answers of the application read into one buffer for each thread, while their clients keep up: at 64 of 1 MB the
 //!   process holds 5.5 MiB in place of 18.8; no clear change of the time.
