@@ -163,7 +163,10 @@ pub(super) struct Told<'t> {
     pub(super) texts: Texts<'t>,
 }
 
-pub(super) type Texts<'t> = [Option<&'t [u8]>; 8];
+pub(super) type Texts<'t> = [Option<&'t [u8]>; TEXTS];
+
+/// How many a line may have.
+pub(super) const TEXTS: usize = Text::Error as usize + 1;
 
 /// The texts of a line, in the order in which they are kept.
 #[derive(Debug, Clone, Copy)]

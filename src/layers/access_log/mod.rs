@@ -91,6 +91,7 @@ impl Drop for Pending {
 pub struct LoggedBody {
     inner: Body,
     pending: Option<Box<Pending>>,
+    /// What is written of the answer's head already, or the room for it.
     head: Vec<u8>,
     is_cut: bool,
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::warn;
 
-use super::entry::{Facts, Line, Texts, Told};
+use super::entry::{Facts, Line, TEXTS, Told};
 
 /// How many bytes may wait for the writer.
 const BOUND: usize = 4 << 20;
@@ -52,7 +52,7 @@ struct Kept {
 }
 
 /// Those of a request's texts.
-type Lengths = [Option<u32>; size_of::<Texts<'_>>() / size_of::<Option<&[u8]>>()];
+type Lengths = [Option<u32>; TEXTS];
 
 impl Kept {
     fn size(&self) -> usize {
@@ -161,7 +161,7 @@ impl Queue {
             let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
             // The two take turns, so neither is allocated anew.
             std::mem::swap(&mut waiting.told, &mut told);
-            let (dropped, ended) = (std::mem::take(&mut waiting.dropped), waiting.ended);
+            let (dropped, is_last) = (std::mem::take(&mut waiting.dropped), waiting.ended);
             drop(waiting);
             // Whoever reads the log may be gone; the site goes on.
             let mut write = |lines: &mut Vec<u8>| {
@@ -182,7 +182,7 @@ impl Queue {
             if dropped > 0 {
                 warn!(dropped, "standard output was stuck; these access-log lines are lost");
             }
-            if ended {
+            if is_last {
                 return;
             }
         }
@@ -208,7 +208,8 @@ mod tests {
     #[test]
     fn what_was_told_comes_back_in_order() {
         let mut kept = Kept::default();
-        let mut told = [entry(), entry()].map(|entry| entry.told().facts).map(|facts| Told { facts, texts: [None; 8] });
+        let mut told =
+            [entry(), entry()].map(|entry| entry.told().facts).map(|facts| Told { facts, texts: [None; TEXTS] });
         (told[0].texts[1], told[0].texts[3]) = (Some(&b"/one"[..]), Some(&b""[..]));
         (told[1].texts[0], told[1].texts[7]) = (Some(&b"GET"[..]), Some(&b"two"[..]));
         told.iter().for_each(|told| kept.push(told));
