@@ -15,6 +15,8 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::room;
+
 /// Why a body ended early. The access log prints it; the client sees a cut connection.
 pub type BodyError = Box<dyn Error + Send + Sync>;
 
@@ -247,6 +249,7 @@ impl FileSlice {
             ReadState::Reading(task) => return self.poll_trip(task, cx),
             ReadState::Idle(file, mut buffer) => {
                 let length = usize::try_from(self.remaining().min(self.most)).expect("a piece fits in memory");
+                room::clear(&mut buffer, length);
                 buffer.resize(length, 0);
                 match read_cached(&file, &mut buffer, self.part.start) {
                     Some(read) => {

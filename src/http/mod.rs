@@ -23,6 +23,7 @@ pub mod navigation;
 pub mod path;
 pub mod range;
 pub mod request_rules;
+pub mod room;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

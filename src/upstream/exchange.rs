@@ -37,6 +37,7 @@ use super::uwsgi;
 use crate::config::UpstreamConfig;
 use crate::config::values::UpstreamProtocol;
 use crate::http::early_hints::EarlyHints;
+use crate::http::room;
 
 /// How much is read at once: most of what Linux lets lie in a unix socket. Each read is a call of the system, and so is each
 /// write of what it brought; but larger pieces leave the processor's cache before they are sent on.
@@ -259,10 +260,7 @@ impl Exchange {
             self.buffer = BytesMut::new();
         }
         ROOM.with_borrow_mut(|room| {
-            room.clear();
-            if !room.try_reclaim(READ) {
-                *room = BytesMut::with_capacity(READ);
-            }
+            room::clear(room, READ);
             let read = ready!(poll_read_buf(Pin::new(&mut self.socket), cx, room))?;
             if self.buffer.is_empty() && read >= FILLS_THE_ROOM {
                 self.buffer = room.split();

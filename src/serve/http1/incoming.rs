@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
 use crate::http::body::BodyError;
+use crate::http::room;
 
 /// How much is read at once of a body that comes fast. Larger pieces were no faster, and anybody can claim this memory.
 const FAST: usize = 64 * 1024;
@@ -239,10 +240,7 @@ impl<T: AsyncRead + Unpin> Lent<T> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let remaining = usize::try_from(self.begun.len() as u64 + self.missing).unwrap_or(usize::MAX);
         let (size, room) = (remaining.min(FAST), &mut self.room);
-        if !room.try_reclaim(size) {
-            *room = BytesMut::with_capacity(size);
-        }
-        room.clear();
+        room::clear(room, size);
         room.extend_from_slice(&std::mem::take(&mut self.begun));
         while self.missing > 0 && room.len() < room.capacity() {
             let most = usize::try_from(self.missing).unwrap_or(usize::MAX).min(room.capacity() - room.len());
