@@ -222,11 +222,12 @@ fn check_target(uri: &Uri) -> Result<(), Refusal> {
         return bad("a target with bytes that are not ASCII");
     }
     // Most paths end here: without one of these and a dot at a segment's begin, nothing is hidden. All of the path is
-    // looked at, so that many bytes are at once.
-    let is_odd = |byte: u8| (byte >= 0x80) | (byte == b'\\') | (byte == b'%');
-    let has_odd = path.bytes().fold(false, |so_far, byte| so_far | is_odd(byte));
-    let pairs = path.as_bytes().windows(2);
-    if !pairs.fold(has_odd, |so_far, pair| so_far | ((pair[0] == b'/') & (pair[1] == b'.'))) {
+    // looked at, which needs no decision for each byte.
+    let (has_odd, _) = path.bytes().fold((false, 0), |(so_far, before), byte| {
+        let is_odd = (byte >= 0x80) | (byte == b'\\') | (byte == b'%');
+        (so_far | is_odd | ((before == b'/') & (byte == b'.')), byte)
+    });
+    if !has_odd {
         return Ok(());
     }
     if !path.is_ascii() {
@@ -344,12 +345,12 @@ fn plain_host(written: &str) -> Option<&str> {
     let end = written.bytes().position(|byte| byte == b':').unwrap_or(written.len());
     let host = &written[..end];
     // All of it is looked at, which needs no decision for each byte.
-    let is_usual = host.bytes().fold(true, |so_far, byte| so_far & IN_A_HOST[usize::from(byte)]);
-    let pairs = host.as_bytes().windows(2);
-    let has_gap = pairs.fold(false, |so_far, pair| so_far | ((pair[0] == b'.') & (pair[1] == b'.')));
-    let is_bare = host.is_empty() || host.starts_with('.') || host.ends_with('.');
+    let (is_usual, last) = host.bytes().fold((true, b'.'), |(so_far, before), byte| {
+        let is_gap = (before == b'.') & (byte == b'.');
+        (so_far & IN_A_HOST[usize::from(byte)] & !is_gap, byte)
+    });
     let port_is_sound = end == written.len() || is_port(&written[end + 1..]);
-    (is_usual && !has_gap && !is_bare && port_is_sound).then_some(host)
+    (is_usual && last != b'.' && port_is_sound).then_some(host)
 }
 
 /// Whether a byte is usual in a host. A look into a table costs a third of the comparisons.
