@@ -11,7 +11,7 @@ use vestibule::collect::{CollectError, Summary, collect};
 use vestibule::config::values::{HumanDuration, UrlPrefix};
 use vestibule::http::encoding::Coding;
 use vestibule::manifest::Manifest;
-use vestibule::manifest::json::hex;
+use vestibule::manifest::digits::hex;
 use vestibule::serve::Order;
 
 use crate::support::client::get;

@@ -9,7 +9,7 @@ use vestibule::collect::{Proof, ProofError, verify};
 use vestibule::config::CollectConfig;
 use vestibule::config::values::UrlPrefix;
 use vestibule::http::encoding::{Coding, DictionaryCoding};
-use vestibule::manifest::json::hex;
+use vestibule::manifest::digits::hex;
 use vestibule::manifest::{Entry, FILE_NAME, Manifest};
 
 use crate::support::site::{Site, files_below};

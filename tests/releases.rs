@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest as _, Sha256};
-use vestibule::manifest::json::hex;
+use vestibule::manifest::digits::hex;
 
 use crate::support::client::{Answer, get};
 use crate::support::server::TestServer;

@@ -22,7 +22,7 @@ use crate::http::dictionary::{self, Digest};
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
 use crate::http::header_rules::{Edits, HeaderRules};
 use crate::http::lines::Lines;
-use crate::manifest::json::hex;
+use crate::manifest::digits::hex;
 
 /// What the operator wants of every answer.
 #[derive(Debug)]

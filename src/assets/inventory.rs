@@ -25,7 +25,8 @@ use super::{AssetsError, Problems, Role};
 use crate::http::dictionary::Digest as Dictionary;
 use crate::http::encoding::{Coding, ContentCoding, DictionaryCoding};
 use crate::http::media_type::content_type;
-use crate::manifest::json::{self, EntryOnDisk, Listing, ManifestError, Text, hex, sha256_of};
+use crate::manifest::digits::{hex, sha256_of};
+use crate::manifest::json::{self, EntryOnDisk, Listing, ManifestError, Text};
 use crate::manifest::packed::Name;
 use crate::manifest::{Entry, FILE_NAME, Needs, twins};
 

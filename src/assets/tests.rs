@@ -20,7 +20,7 @@ use crate::http::body::Body;
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::http::lines::{self, Lines};
-use crate::manifest::json::hex;
+use crate::manifest::digits::hex;
 use crate::manifest::{Entry, FILE_NAME, Manifest};
 
 const HASHED: &str = "css/app.0123456789ab.css";

@@ -29,7 +29,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
 use crate::finding::{Finding, Rule, counted};
-use crate::manifest::json::{hex, sha256_of};
+use crate::manifest::digits::{hex, sha256_of};
 
 /// The first bytes of an entry. Another layout gets another number.
 const MAGIC: &[u8; 8] = b"vstbcp1\n";

@@ -22,7 +22,8 @@ use super::plan::{entry, names_of};
 use crate::config::CollectConfig;
 use crate::finding::{Finding, Rule};
 use crate::http::encoding::{Coding, DictionaryCoding};
-use crate::manifest::json::{ManifestError, hex, sha256_of};
+use crate::manifest::digits::{hex, sha256_of};
+use crate::manifest::json::ManifestError;
 use crate::manifest::packed::{Copies, Packed};
 use crate::manifest::{Carried, Clock, Entry};
 

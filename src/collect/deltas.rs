@@ -27,7 +27,7 @@ use crate::config::CollectConfig;
 use crate::config::values::Encoding;
 use crate::http::encoding::DictionaryCoding;
 use crate::manifest::Entry;
-use crate::manifest::json::hex;
+use crate::manifest::digits::hex;
 use crate::manifest::packed::Packed;
 
 /// Makes them, and enters them into the plan.

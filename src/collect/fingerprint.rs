@@ -4,7 +4,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::manifest::json::hex;
+use crate::manifest::digits::hex;
 
 /// A SHA-256.
 pub(super) type Fingerprint = [u8; 32];

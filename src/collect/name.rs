@@ -15,7 +15,7 @@ use super::rewrite::rewrite;
 use super::staging::Staging;
 use super::twins::{Twins, fingerprint_with_twins};
 use crate::manifest::ORIGINALS;
-use crate::manifest::json::hex;
+use crate::manifest::digits::hex;
 use crate::manifest::packed::Name;
 
 /// Everything that will be in the output, before compression.

@@ -15,7 +15,7 @@ use super::name_set::NameSet;
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::http::media_type;
 use crate::manifest::Entry;
-use crate::manifest::json::hex;
+use crate::manifest::digits::hex;
 use crate::manifest::packed::{Name, Packed};
 
 /// Everything to put into the output folder.

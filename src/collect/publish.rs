@@ -432,7 +432,7 @@ mod tests {
             let place = entry.location(name);
             let contents = Contents::on_disk(bench.output().join(place));
             let contents = contents.unwrap_or_else(|error| panic!("{name} at change {at}: {error}"));
-            assert_eq!(manifest::json::hex(&contents.fingerprint), entry.sha256, "{name} at change {at}");
+            assert_eq!(manifest::digits::hex(&contents.fingerprint), entry.sha256, "{name} at change {at}");
             for coding in entry.variants.keys() {
                 let copy = bench.output().join(Entry::copy_name(place, *coding));
                 assert!(copy.exists(), "{name} at change {at} has lost its {coding}");

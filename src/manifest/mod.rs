@@ -4,6 +4,7 @@
 //! reads `paths` and ignores what it does not know, so one file serves both readers.
 //! This folder knows neither how files are made nor how they are sent.
 
+pub mod digits;
 pub mod json;
 pub mod nearest;
 pub mod packed;

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use super::{Carried, Entry, Manifest, Needs, Rewriting};
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::http::media_type;
-use crate::manifest::json::{hex, sha256_of};
+use crate::manifest::digits::{hex, sha256_of};
 
 /// A name that many places know.
 pub type Name = Arc<str>;

@@ -16,7 +16,7 @@ use super::{Findings, Present};
 use crate::finding::Finding;
 use crate::http::encoding::{Coding, DictionaryCoding};
 use crate::manifest::Entry;
-use crate::manifest::json::{hex, sha256_of};
+use crate::manifest::digits::{hex, sha256_of};
 
 /// What was proved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

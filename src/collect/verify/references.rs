@@ -31,7 +31,7 @@ use crate::collect::twins::fingerprint_with_twins;
 use crate::config::CollectConfig;
 use crate::config::values::{Severity, UrlPrefix};
 use crate::finding::{Finding, Position};
-use crate::manifest::json::{hex, sha256_of};
+use crate::manifest::digits::{hex, sha256_of};
 use crate::manifest::{Entry, Manifest};
 
 /// Looks at every file; answers how many references lead to listed files.

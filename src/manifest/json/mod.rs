@@ -3,22 +3,23 @@
 //! Keys of Django: `paths`, `version`, `hash`. Key of ours: `vestibule`, with a version of its own, so
 //! that a file from a later release is refused and not half understood.
 
-use std::borrow::Cow;
+mod entry;
+mod parts;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::io::{self, BufReader};
-use std::marker::PhantomData;
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Error, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::packed::{Copies, Files, Packed, Packing};
-use super::{Carried, Clock, Entry, FILE_NAME, Manifest, Needs, Rewriting};
-use crate::http::encoding::{Coding, DictionaryCoding};
+pub use self::entry::EntryOnDisk;
+use self::parts::Members;
+pub use self::parts::Text;
+use super::digits::{hex, sha256_of};
+use super::packed::{Files, Packed};
+use super::{FILE_NAME, Manifest, Rewriting};
 
 /// The version of the `vestibule` key that this program writes and reads.
 const OUR_VERSION: u32 = 1;
@@ -136,18 +137,6 @@ impl<'m, F> OursToDisk<'m, F> {
     }
 }
 
-impl<'de> Deserialize<'de> for Entry {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        EntryOnDisk::deserialize(deserializer).map(Self::from)
-    }
-}
-
-impl Serialize for Entry {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        EntryOnDisk::from(self).serialize(serializer)
-    }
-}
-
 /// A manifest that has its texts where it was read from, as far as they stand there as they are. Of two names that are
 /// the same, the later one counts.
 #[derive(Debug, Default)]
@@ -158,181 +147,6 @@ pub struct Listing<'t> {
     pub files: Option<Vec<(Text<'t>, EntryOnDisk<'t>)>>,
     leaving: BTreeSet<String>,
     rewriting: Option<Rewriting>,
-}
-
-/// A string, from the text of a manifest if it needs no other letters there.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-pub struct Text<'t>(Cow<'t, str>);
-
-impl Text<'_> {
-    fn into_owned(self) -> String {
-        self.0.into_owned()
-    }
-}
-
-impl<'t> From<&'t str> for Text<'t> {
-    fn from(text: &'t str) -> Self {
-        Self(Cow::Borrowed(text))
-    }
-}
-
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl<'de: 't, 't> Deserialize<'de> for Text<'t> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Letters<'t>(PhantomData<&'t str>);
-        impl<'de: 't, 't> Visitor<'de> for Letters<'t> {
-            type Value = Text<'t>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'t>, E> {
-                Ok(text.into())
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'t>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Letters(PhantomData))
-    }
-}
-
-impl Serialize for Text<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self)
-    }
-}
-
-/// The members of an object, one after the other.
-struct Members<K, V>(Vec<(K, V)>);
-
-impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Members<K, V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each<K, V>(PhantomData<(K, V)>);
-        impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Visitor<'de> for Each<K, V> {
-            type Value = Members<K, V>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<K, V>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Each(PhantomData))
-    }
-}
-
-impl<'de> Deserialize<'de> for Copies {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Members(sizes) = Members::<Text<'de>, u64>::deserialize(deserializer)?;
-        // A coding of a later release is one that this release cannot send, so it is passed over.
-        let known = sizes.into_iter().filter_map(|(token, size)| Some((Coding::from_token(&token)?, size)));
-        Ok(known.collect())
-    }
-}
-
-impl Serialize for Copies {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let sizes: BTreeMap<_, _> = self.iter().map(|(coding, size)| (coding.token(), size)).collect();
-        serializer.collect_map(sizes)
-    }
-}
-
-impl<'de> Deserialize<'de> for Files {
-    /// Each entry is packed before the next one is read.
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Entries;
-        impl<'de> Visitor<'de> for Entries {
-            type Value = Files;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of files")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Files, A::Error> {
-                let mut packing = Packing::default();
-                while let Some((name, entry)) = map.next_entry::<String, Entry>()? {
-                    packing.add(name.into(), entry);
-                }
-                Ok(packing.finish())
-            }
-        }
-        deserializer.deserialize_map(Entries)
-    }
-}
-
-impl Serialize for Files {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.iter().map(|(name, entry)| (name.as_ref(), entry)))
-    }
-}
-
-/// An entry as it stands in the text; see [`Entry`].
-#[derive(Debug, Deserialize, Serialize)]
-#[expect(missing_docs, reason = "they are those of an entry")]
-pub struct EntryOnDisk<'t> {
-    pub size: u64,
-    #[serde(rename = "type", borrow)]
-    pub media_type: Text<'t>,
-    #[serde(borrow)]
-    pub sha256: Text<'t>,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub stored: Option<Text<'t>>,
-    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
-    pub integrity: Text<'t>,
-    #[serde(default, rename = "immutable", skip_serializing_if = "std::ops::Not::not")]
-    pub is_immutable: bool,
-    #[serde(default, skip_serializing_if = "Copies::is_empty")]
-    pub variants: Copies,
-    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
-    pub dictionary_for: Option<Text<'t>>,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    deltas: BTreeMap<String, BTreeMap<String, u64>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    carried: Option<Box<CarriedOnDisk>>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub twins: Vec<String>,
-    #[serde(default, skip_serializing_if = "Needs::is_empty")]
-    pub needs: Needs,
-}
-
-impl EntryOnDisk<'_> {
-    /// The file that holds the bytes, as [`Entry::location`] has it.
-    pub fn location<'a>(&'a self, name: &'a str) -> &'a str {
-        self.stored.as_deref().unwrap_or(name)
-    }
-
-    /// As [`Entry::deltas`].
-    pub fn deltas(&self) -> impl Iterator<Item = (&str, impl Iterator<Item = (DictionaryCoding, u64)>)> {
-        let known = |(token, size): (&String, &u64)| Some((DictionaryCoding::from_token(token)?, *size));
-        self.deltas.iter().map(move |(dictionary, sizes)| (dictionary.as_str(), sizes.iter().filter_map(known)))
-    }
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct CarriedOnDisk {
-    plain: String,
-    release: String,
-    releases: u32,
-    since: u64,
-    /// Whether `since` is a `SOURCE_DATE_EPOCH`.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    dated: bool,
 }
 
 /// The text of a folder's manifest, and where it lies.
@@ -507,108 +321,17 @@ fn release_of<'n>(pairs: impl Iterator<Item = (&'n str, &'n str)>) -> String {
     hex(&hashing.0.finalize())[..12].to_owned()
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
-/// What each letter is worth as a digit; for one that is none, more than any digit.
-const WORTH: [u8; 256] = {
-    let mut worth = [u8::MAX; 256];
-    let mut value = 0;
-    while value < DIGITS.len() {
-        worth[DIGITS[value] as usize] = value as u8;
-        value += 1;
-    }
-    worth
-};
-
-/// The SHA-256 that these digits are, as [`hex`] writes them; nothing if they are none.
-pub fn sha256_of(digits: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if digits.len() != 2 * digest.len() {
-        return None;
-    }
-    let mut largest = 0;
-    for (byte, digits) in digest.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
-        let (high, low) = (WORTH[usize::from(digits[0])], WORTH[usize::from(digits[1])]);
-        largest |= high | low;
-        *byte = high << 4 | low;
-    }
-    (largest < 16).then_some(digest)
-}
-
 /// Whether a name is a relative path of plain components.
 pub fn stays_inside(name: &str) -> bool {
     let is_plain = |part: &[u8]| !matches!(part, b"" | b"." | b"..");
     !name.bytes().any(|byte| matches!(byte, 0 | b'\\')) && name.as_bytes().split(|byte| *byte == b'/').all(is_plain)
 }
 
-/// Lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    let mut digits = vec![0; 2 * bytes.len()];
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 0xf)];
-    }
-    String::from_utf8(digits).expect("digits are letters")
-}
-
-impl From<EntryOnDisk<'_>> for Entry {
-    fn from(entry: EntryOnDisk<'_>) -> Self {
-        let deltas = entry.deltas().map(|(dictionary, sizes)| (dictionary.to_owned(), sizes.collect())).collect();
-        let carried = entry.carried.map(|carried| {
-            let CarriedOnDisk { plain, release, releases, since, dated } = *carried;
-            let clock = if dated { Clock::SourceDate } else { Clock::Machine };
-            Carried { plain, release, releases, since, clock }
-        });
-        Self {
-            size: entry.size,
-            media_type: entry.media_type.into_owned(),
-            sha256: entry.sha256.into_owned(),
-            stored: entry.stored.map(Text::into_owned),
-            integrity: entry.integrity.into_owned(),
-            is_immutable: entry.is_immutable,
-            variants: entry.variants.iter().collect(),
-            dictionary_for: entry.dictionary_for.map(Text::into_owned),
-            deltas,
-            carried,
-            twins: entry.twins,
-            needs: entry.needs,
-        }
-    }
-}
-
-impl<'m> From<&'m Entry> for EntryOnDisk<'m> {
-    fn from(entry: &'m Entry) -> Self {
-        let tokens = |sizes: &BTreeMap<DictionaryCoding, u64>| {
-            sizes.iter().map(|(coding, size)| (coding.token().to_owned(), *size)).collect()
-        };
-        let deltas = entry.deltas.iter().map(|(dictionary, sizes)| (dictionary.clone(), tokens(sizes))).collect();
-        let carried = entry.carried.clone().map(|Carried { plain, release, releases, since, clock }| CarriedOnDisk {
-            plain,
-            release,
-            releases,
-            since,
-            dated: clock == Clock::SourceDate,
-        });
-        Self {
-            size: entry.size,
-            media_type: entry.media_type.as_str().into(),
-            sha256: entry.sha256.as_str().into(),
-            stored: entry.stored.as_deref().map(Into::into),
-            integrity: entry.integrity.as_str().into(),
-            is_immutable: entry.is_immutable,
-            variants: entry.variants.iter().map(|(coding, size)| (*coding, *size)).collect(),
-            dictionary_for: entry.dictionary_for.as_deref().map(Into::into),
-            deltas,
-            carried: carried.map(Box::new),
-            twins: entry.twins.clone(),
-            needs: entry.needs.clone(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{Carried, Clock, Entry, Needs};
     use super::*;
+    use crate::http::encoding::{Coding, DictionaryCoding};
 
     fn parse(text: &str) -> Result<Manifest, ManifestError> {
         Manifest::parse(Path::new("out/staticfiles.json"), text.as_bytes())
@@ -680,15 +403,6 @@ mod tests {
         let manifest = parse(r#"{"paths": {"a.css": "a.1.css"}, "version": "1.1", "hash": "x"}"#).expect("Django's");
         assert_eq!(manifest.paths["a.css"], "a.1.css");
         assert_eq!(manifest.files, None);
-    }
-
-    #[test]
-    fn a_digest_is_read_from_its_digits() {
-        assert_eq!(sha256_of(&"0a".repeat(32)), Some([10; 32]));
-        assert_eq!(sha256_of(&hex(&[0xf3; 32])), Some([0xf3; 32]));
-        for text in ["", "0a", &"é".repeat(32), &"+1".repeat(32), &"zz".repeat(32), &"AB".repeat(32)] {
-            assert_eq!(sha256_of(text), None, "for {text}");
-        }
     }
 
     #[test]
