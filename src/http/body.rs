@@ -3,7 +3,9 @@
 use std::error::Error;
 use std::io;
 use std::ops::Range;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
@@ -33,7 +35,7 @@ pub enum SlowBody {
 
 /// A request's or a response's body.
 ///
-/// Static answers are `Empty` or `Full` and cost no allocation; only what really streams is boxed.
+/// Static answers are `Empty`, `Full` or `Placed` and cost no allocation; only what really streams is boxed.
 #[derive(Debug, Default)]
 pub enum Body {
     /// Nothing.
@@ -41,6 +43,8 @@ pub enum Body {
     Empty,
     /// One piece that is in memory already.
     Full(Bytes),
+    /// The same, and where the system has it too.
+    Placed(Bytes, Place),
     /// A part of a file, read piece by piece.
     File(FileSlice),
     /// Parts of one file or of what is in memory, with something between them.
@@ -59,12 +63,23 @@ impl Body {
         Self::Stream(body.map_err(Into::into).boxed_unsync())
     }
 
+    /// One piece that is in memory, and a place where the system has the same bytes. For a short one the place is
+    /// forgotten.
+    pub fn placed(bytes: Bytes, place: Place) -> Self {
+        if bytes.len() < WORTH_A_PLACE { bytes.into() } else { Self::Placed(bytes, place) }
+    }
+
+    /// Where the system has the piece that comes next.
+    pub fn place(&self) -> Option<&Place> {
+        if let Self::Placed(_, place) = self { Some(place) } else { None }
+    }
+
     /// Reads less of a file at once, where a piece may have to wait and many others with it.
     pub fn in_small_pieces(&mut self) {
         match self {
             Self::File(slice) => slice.most = SMALL_PIECE,
             Self::Pieces(pieces) => pieces.file.iter_mut().for_each(|slice| slice.most = SMALL_PIECE),
-            Self::Empty | Self::Full(_) | Self::Stream(_) => {}
+            Self::Empty | Self::Full(_) | Self::Placed(..) | Self::Stream(_) => {}
         }
     }
 }
@@ -89,7 +104,7 @@ impl HttpBody for Body {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) => {
+            Self::Full(bytes) | Self::Placed(bytes, _) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
@@ -107,7 +122,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(_) => false,
+            Self::Full(_) | Self::Placed(..) => false,
             Self::File(slice) => slice.remaining() == 0,
             Self::Pieces(pieces) => pieces.remaining == 0,
             Self::Stream(stream) => stream.is_end_stream(),
@@ -117,11 +132,31 @@ impl HttpBody for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Full(bytes) | Self::Placed(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
             Self::File(slice) => SizeHint::with_exact(slice.remaining()),
             Self::Pieces(pieces) => SizeHint::with_exact(pieces.remaining),
             Self::Stream(stream) => stream.size_hint(),
         }
+    }
+}
+
+/// From which length on a place is used. A shorter piece is copied faster than the system is asked twice.
+pub const WORTH_A_PLACE: usize = 64 * 1024;
+
+/// Where bytes in memory lie in a file as well, which is in memory too and never changes: from there the system can send
+/// them without a copy.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The file, which has no name.
+    pub file: Arc<OwnedFd>,
+    /// Where in it they begin.
+    pub offset: u64,
+}
+
+impl Place {
+    /// The place of what comes so many bytes behind.
+    pub fn behind(&self, bytes: u64) -> Self {
+        Self { file: Arc::clone(&self.file), offset: self.offset + bytes }
     }
 }
 

@@ -18,7 +18,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1 as hyper1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -32,6 +32,7 @@ use tracing::{debug, warn};
 
 use super::linger::Lingering;
 use super::listen::{Accepting, Moving, Peer, Stream};
+use super::placed::SendPlaced;
 use super::proxy_protocol;
 use super::site::{Bounds, Live, Site};
 use super::watch::{Activity, Heads, InFlight, REST, Verdict, Watched, WatchedBody};
@@ -405,7 +406,7 @@ impl<S: Stack> Door<S> {
 
     async fn converse<T>(self, met: Met<T>, activity: Arc<Activity>) -> Result<(), String>
     where
-        T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
+        T: AsyncRead + SendPlaced + Readable + Unpin + Send + 'static,
     {
         let Met { stream, first, protocol, peer, scheme, bounds } = met;
         let client = Client {
@@ -438,7 +439,7 @@ impl<S: Stack> Door<S> {
         bounds: Arc<Bounds>,
     ) -> Result<(), String>
     where
-        T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
+        T: AsyncRead + SendPlaced + Readable + Unpin + Send + 'static,
     {
         let (activity, timeouts) = (&requests.activity, &bounds.timeouts);
         loop {
@@ -489,7 +490,7 @@ impl<S: Stack> Door<S> {
         bounds: &Bounds,
     ) -> hyper::Result<Option<Watched<T>>>
     where
-        T: AsyncRead + AsyncWrite + Readable + Unpin + Send + 'static,
+        T: AsyncRead + SendPlaced + Readable + Unpin + Send + 'static,
     {
         let (stack, asked) = (self.stack.clone(), requests.clone());
         // No layer of the stack has to be waited for, so that nobody asks whether it is ready.

@@ -50,6 +50,7 @@ mod http1;
 pub mod http2;
 pub mod linger;
 pub mod listen;
+pub mod placed;
 pub mod proxy_protocol;
 pub mod releases;
 pub mod signals;

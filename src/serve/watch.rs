@@ -18,7 +18,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
+use super::placed::SendPlaced;
 use crate::config::TimeoutsConfig;
+use crate::http::body;
 
 /// What one connection is doing. Times are milliseconds since it began, plus one; 0 means "not".
 #[derive(Debug)]
@@ -391,6 +393,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let progress = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.note_write(&progress);
+        progress
+    }
+}
+
+impl<T: SendPlaced + Unpin> SendPlaced for Watched<T> {
+    fn poll_send_placed(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        before: &[u8],
+        piece: &[u8],
+        place: &body::Place,
+    ) -> Poll<io::Result<usize>> {
+        let progress = Pin::new(&mut self.inner).poll_send_placed(cx, before, piece, place);
         self.note_write(&progress);
         progress
     }

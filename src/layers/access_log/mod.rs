@@ -18,7 +18,7 @@ use self::entry::{Entry, Line};
 use self::queue::Queue;
 pub use self::queue::Writer;
 use crate::config::values::AccessLog as Form;
-use crate::http::body::{Body, BodyError};
+use crate::http::body::{Body, BodyError, Place};
 use crate::http::lines::Lines;
 use crate::http::{Client, Request, Response};
 
@@ -100,6 +100,11 @@ impl LoggedBody {
     /// Takes what is written of the answer's head already, or the room for it.
     pub fn take_head(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.head)
+    }
+
+    /// Where the system has the next piece, as [`Body::place`] says.
+    pub fn place(&self) -> Option<&Place> {
+        self.inner.place()
     }
 
     /// Has what is read from files come in small pieces.

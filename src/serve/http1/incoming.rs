@@ -14,8 +14,9 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 
-use crate::http::body::BodyError;
+use crate::http::body::{BodyError, Place};
 use crate::http::room;
+use crate::serve::placed::SendPlaced;
 
 /// How much is read at once of a body that comes fast. Larger pieces were no faster, and anybody can claim this memory.
 const FAST: usize = 64 * 1024;
@@ -149,6 +150,18 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Line<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.with(|stream| stream.poll_shutdown(cx))
+    }
+}
+
+impl<T: SendPlaced + Unpin> SendPlaced for Line<T> {
+    fn poll_send_placed(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        before: &[u8],
+        piece: &[u8],
+        place: &Place,
+    ) -> Poll<io::Result<usize>> {
+        self.with(|stream| stream.poll_send_placed(cx, before, piece, place))
     }
 }
 

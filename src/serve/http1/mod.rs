@@ -19,7 +19,7 @@ use std::time::Duration;
 use ::http::{Method, Response};
 use bytes::{Bytes, BytesMut};
 use http_body::Body as HttpBody;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
@@ -29,6 +29,7 @@ use self::outgoing::Outgoing;
 use super::accept::{Graceful, Requests, Stack};
 use super::date;
 use super::linger::Lingering;
+use super::placed::SendPlaced;
 use super::site::Bounds;
 use super::watch::{InFlight, REST};
 use crate::http::body::Body;
@@ -91,7 +92,7 @@ struct Asked {
 
 impl<T, S> Connection<T, S>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + SendPlaced + Unpin + Send + 'static,
     S: Stack,
 {
     /// Begins, or goes on behind hyper.
@@ -224,7 +225,7 @@ where
 
 impl<T, S> Graceful for Connection<T, S>
 where
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + SendPlaced + Unpin + Send + 'static,
     S: Stack,
 {
     type Error = io::Error;
@@ -320,7 +321,7 @@ impl Answer {
     /// Ready when all of it is with the system.
     fn poll_send<T>(&mut self, cx: &mut Context<'_>, stream: &mut T) -> Poll<io::Result<()>>
     where
-        T: AsyncWrite + Unpin,
+        T: SendPlaced + Unpin,
     {
         loop {
             // The head waits for what comes of the body at once.
@@ -341,6 +342,7 @@ impl Answer {
 
     /// Gets the next piece of the body.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let place = self.body.place().cloned();
         let piece = match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
             // Trailers end at this hop.
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
@@ -366,7 +368,7 @@ impl Answer {
                 };
                 *remaining = rest;
                 self.has_ended = rest == 0;
-                self.out.add(piece);
+                self.out.add(piece, place);
             }
         }
         Poll::Ready(Ok(()))

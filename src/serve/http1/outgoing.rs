@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::AsyncWrite;
+
+use crate::http::body::Place;
+use crate::serve::placed::SendPlaced;
 
 /// What ends a piece that is a chunk, and the body with it if it is the last.
 const END: [&[u8]; 2] = [b"\r\n", b"\r\n0\r\n\r\n"];
@@ -17,6 +19,8 @@ pub(super) struct Outgoing {
     /// How much of `before` is sent.
     sent: usize,
     piece: Bytes,
+    /// Where the system has the piece.
+    place: Option<Place>,
     after: &'static [u8],
 }
 
@@ -47,9 +51,9 @@ impl Outgoing {
         self.piece.is_empty() && self.after.is_empty()
     }
 
-    /// Adds a piece.
-    pub(super) fn add(&mut self, piece: Bytes) {
-        self.piece = piece;
+    /// Adds a piece, and where the system has it.
+    pub(super) fn add(&mut self, piece: Bytes, place: Option<Place>) {
+        (self.piece, self.place) = (piece, place);
     }
 
     /// Adds a piece that is not empty as a chunk (RFC 9112, section 7.1).
@@ -67,7 +71,7 @@ impl Outgoing {
     /// Ready when all of it is written.
     pub(super) fn poll_write<T>(&mut self, cx: &mut Context<'_>, stream: &mut T) -> Poll<io::Result<()>>
     where
-        T: AsyncWrite + Unpin,
+        T: SendPlaced + Unpin,
     {
         loop {
             let mut slices = [IoSlice::new(&[]); 3];
@@ -83,7 +87,11 @@ impl Outgoing {
                 self.sent = 0;
                 return Poll::Ready(Ok(()));
             }
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices[..count]))?;
+            let stream = Pin::new(&mut *stream);
+            let written = ready!(match &self.place {
+                Some(place) => stream.poll_send_placed(cx, &self.before[self.sent..], &self.piece, place),
+                None => stream.poll_write_vectored(cx, &slices[..count]),
+            })?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -98,11 +106,15 @@ impl Outgoing {
             part
         };
         self.sent += of(self.before.len() - self.sent);
-        self.piece.advance(of(self.piece.len()));
+        let part = of(self.piece.len());
+        self.piece.advance(part);
+        if let Some(place) = &mut self.place {
+            place.offset += part as u64;
+        }
         self.after = &self.after[of(self.after.len())..];
         if self.piece.is_empty() {
             // An empty rest would hold the whole of it in memory.
-            self.piece = Bytes::new();
+            (self.piece, self.place) = (Bytes::new(), None);
         }
     }
 }
@@ -110,10 +122,28 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
     use std::task::Waker;
+
+    use tokio::io::AsyncWrite;
 
     /// Takes so many bytes at a time.
     struct Narrow(usize, Vec<u8>);
+
+    impl SendPlaced for Narrow {
+        /// Has other bytes there than in memory, to be told from them.
+        fn poll_send_placed(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            before: &[u8],
+            piece: &[u8],
+            place: &Place,
+        ) -> Poll<io::Result<usize>> {
+            let there = (0..piece.len() as u64).map(|n| b'a' + u8::try_from(place.offset + n).expect("a letter"));
+            let all: Vec<u8> = before.iter().copied().chain(there).collect();
+            self.poll_write(cx, &all)
+        }
+    }
 
     impl AsyncWrite for Narrow {
         fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
@@ -152,8 +182,14 @@ mod tests {
                 assert!(out.has_room() && out.unsent() == 0);
             };
             write(&mut out);
-            out.add(Bytes::from_static(b"piece "));
+            out.add(Bytes::from_static(b"piece "), None);
             assert!(!out.has_room() && out.unsent() == 6);
+            write(&mut out);
+            out.head().extend_from_slice(b"head ");
+            let file = Arc::new(tempfile::tempfile().expect("a file").into());
+            out.add(Bytes::from_static(b"-------"), Some(Place { file, offset: 2 }));
+            write(&mut out);
+            out.add(Bytes::from_static(b" piece "), None);
             write(&mut out);
             out.add_chunk(Bytes::from_static(b"a chunk of 17 by."), false);
             write(&mut out);
@@ -161,7 +197,7 @@ mod tests {
             write(&mut out);
             out.end_chunks();
             write(&mut out);
-            let expected = "head piece 11\r\na chunk of 17 by.\r\n4\r\nlast\r\n0\r\n\r\n0\r\n\r\n";
+            let expected = "head piece head cdefghi piece 11\r\na chunk of 17 by.\r\n4\r\nlast\r\n0\r\n\r\n0\r\n\r\n";
             assert_eq!(String::from_utf8(stream.1).expect("ASCII"), expected, "{width} at a time");
         }
     }
