@@ -26,6 +26,7 @@ mod header_rules;
 mod house;
 mod images;
 mod integrity;
+mod large_files;
 mod mounts;
 mod overlap;
 mod preload;

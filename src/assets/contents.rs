@@ -22,14 +22,17 @@ use rustix::io::Errno;
 
 use super::inventory::{Form, Listed, Sha256Digest, digest};
 use super::marks::Mark;
+use super::sealed::{Blank, Sealed};
 use super::{AssetsError, Folder, Problems};
-use crate::http::body::FileSlice;
+use crate::http::body::{FileSlice, Place, WORTH_A_PLACE};
 
 /// One body, wherever it is.
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// Here.
     Memory(Bytes),
+    /// Here, and where the system has it too. It is rare among many small ones, which it must not make larger.
+    Placed(Box<(Bytes, Place)>),
     /// In this file.
     Disk(Arc<OnDisk>),
 }
@@ -164,6 +167,8 @@ struct Plan<'f> {
     of: Vec<usize>,
     /// By file of the folder, where its bodies begin in `of`, and the look that sees the file itself.
     files: Vec<(usize, usize)>,
+    /// How long the file is to be in which bodies have their places.
+    placed: u64,
 }
 
 /// One body.
@@ -202,6 +207,8 @@ enum Wanted {
     Mark,
     /// Its bytes.
     Bytes,
+    /// The same, from here on in a file that the system can send from.
+    Placed(u64),
 }
 
 /// What was seen of a file.
@@ -210,9 +217,11 @@ struct Sight<C> {
     content: Option<C>,
 }
 
-/// A body of which the bytes lie in memory among others.
+/// A body, of which the bytes may lie among others.
 enum Seen {
     Memory(Range<usize>),
+    Alone(Bytes),
+    Placed(Range<usize>),
     Disk(Arc<OnDisk>),
 }
 
@@ -234,6 +243,7 @@ impl<'f> Plan<'f> {
             bodies: Vec::with_capacity(bodies),
             of: Vec::with_capacity(bodies),
             files: Vec::with_capacity(number),
+            placed: 0,
         };
         // Names often share a file, and files their bytes. Of what belongs together, here is the last one.
         let mut by_place: FxHashMap<&str, usize> = FxHashMap::with_capacity_and_hasher(number, FxBuildHasher);
@@ -282,6 +292,14 @@ impl<'f> Plan<'f> {
         plan
     }
 
+    /// A place for a body in the file that the system can send from. It begins with a page, so that the body lies in as
+    /// few as may be.
+    fn place(&mut self, size: u64) -> u64 {
+        let place = self.placed.next_multiple_of(4096);
+        self.placed = place + size;
+        place
+    }
+
     /// Looks at the files. What is wrong with one of them is said, and the others are looked at all the same.
     fn carry_out(&self) -> Result<Outcome, AssetsError> {
         let began = SystemTime::now();
@@ -290,24 +308,29 @@ impl<'f> Plan<'f> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
         let opened = rustix::fs::open(&self.folder.path, flags, Mode::empty());
         let opened = opened.map_err(|cause| AssetsError::Unreadable(cause.into()))?;
+        // Without it the bodies are in memory all the same.
+        let blank = if self.placed > 0 { Blank::new(self.placed).ok() } else { None };
         let seen = self.looks.par_chunks(TOGETHER).map(|looks| {
             let read = looks.iter().filter(|look| look.wanted == Wanted::Bytes);
             let mut room = Vec::with_capacity(read.map(|look| in_memory(look.size)).sum());
-            let look =
-                |look: &Look<'_>| look.look(self.folder, opened.as_fd(), &mut room, began, &contents.has_changed);
+            let look = |look: &Look<'_>| {
+                look.look(self.folder, opened.as_fd(), &mut room, blank.as_ref(), began, &contents.has_changed)
+            };
             let seen: Vec<_> = looks.iter().map(look).collect();
             (seen, Bytes::from(room))
         });
+        let seen = seen.collect::<Vec<_>>();
+        let sealed = blank.map(Blank::seal).transpose().map_err(AssetsError::Unreadable)?;
         let mut problems = Problems::default();
         let mut sights = Vec::with_capacity(self.looks.len());
-        for (seen, room) in seen.collect::<Vec<_>>() {
+        for (seen, room) in seen {
             for seen in seen {
                 sights.push(seen?.map_or_else(
                     |problem| {
                         problems.0.push(problem);
                         Sight { modified: None, content: None }
                     },
-                    |sight| sight.with(&room),
+                    |sight| sight.with(&room, sealed.as_ref()),
                 ));
             }
         }
@@ -320,7 +343,7 @@ impl<'f> Plan<'f> {
         contents.bodies = self.bodies.iter().map(content).collect::<Option<_>>().unwrap_or_default();
         contents.of.clone_from(&self.of);
         let in_memory = contents.bodies.iter().zip(&self.bodies);
-        let in_memory = in_memory.filter(|(content, _)| matches!(content, Content::Memory(_)));
+        let in_memory = in_memory.filter(|(content, _)| !matches!(content, Content::Disk(_)));
         contents.bytes_in_memory = in_memory.map(|(_, body)| body.size).sum();
         Ok(Outcome { contents, files, problems })
     }
@@ -341,17 +364,23 @@ fn share(plans: &mut [Plan<'_>], budget: u64) {
     on_disk.par_sort_unstable();
     for (size, n, look) in on_disk {
         let rest = left.checked_sub(size);
-        plans[n].looks[look].wanted = if rest.is_some() { Wanted::Bytes } else { Wanted::Mark };
+        plans[n].looks[look].wanted = match rest {
+            None => Wanted::Mark,
+            Some(_) if in_memory(size) < WORTH_A_PLACE => Wanted::Bytes,
+            Some(_) => Wanted::Placed(plans[n].place(size)),
+        };
         left = rest.unwrap_or(0);
     }
 }
 
 impl Sight<Seen> {
     /// With its bytes, which are a part of these.
-    fn with(self, room: &Bytes) -> Sight<Content> {
-        let content = self.content.map(|content| match content {
-            Seen::Memory(part) => Content::Memory(room.slice(part)),
-            Seen::Disk(place) => Content::Disk(place),
+    fn with(self, room: &Bytes, sealed: Option<&Sealed>) -> Sight<Content> {
+        let content = self.content.and_then(|content| match content {
+            Seen::Memory(part) => Some(Content::Memory(room.slice(part))),
+            Seen::Alone(bytes) => Some(Content::Memory(bytes)),
+            Seen::Placed(part) => sealed.map(|sealed| sealed.content(part)),
+            Seen::Disk(place) => Some(Content::Disk(place)),
         });
         Sight { modified: self.modified, content }
     }
@@ -364,13 +393,22 @@ impl Look<'_> {
         folder: &Folder,
         opened: BorrowedFd<'_>,
         room: &mut Vec<u8>,
+        blank: Option<&Blank>,
         began: SystemTime,
         has_changed: &Arc<AtomicBool>,
     ) -> Result<Result<Sight<Seen>, String>, AssetsError> {
         let name = &*self.form.name(&self.file.location);
         let path = || folder.path.join(name);
+        let mut own = Vec::new();
+        let room = match self.wanted {
+            Wanted::Placed(_) => {
+                own.reserve_exact(in_memory(self.size));
+                &mut own
+            }
+            _ => room,
+        };
         let start = room.len();
-        let seen = if self.wanted == Wanted::Bytes {
+        let seen = if matches!(self.wanted, Wanted::Bytes | Wanted::Placed(_)) {
             read(opened, Path::new(name), self.size, room)
                 .map_err(|cause| io::Error::new(cause.kind(), format!("cannot open {}: {cause}", path().display())))
         } else {
@@ -410,7 +448,14 @@ impl Look<'_> {
                 has_changed: Arc::clone(has_changed),
             }))),
             Wanted::Bytes if is_as_expected && !was_written => Some(Seen::Memory(start..room.len())),
-            Wanted::Bytes => return Ok(Err(format!("{name} changed while it was read"))),
+            Wanted::Placed(offset) if is_as_expected && !was_written => {
+                let start = in_memory(offset);
+                match blank.map(|blank| blank.write(&own, offset)) {
+                    Some(Ok(())) => Some(Seen::Placed(start..start + own.len())),
+                    _ => Some(Seen::Alone(own.into())),
+                }
+            }
+            Wanted::Bytes | Wanted::Placed(_) => return Ok(Err(format!("{name} changed while it was read"))),
         };
         if is_other {
             return Ok(Err(format!("{name} changed while it was read")));

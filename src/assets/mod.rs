@@ -17,6 +17,7 @@ mod missing;
 mod mounts;
 mod preloads;
 mod respond;
+mod sealed;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -19,7 +19,7 @@ use tracing::error;
 use super::asset::{Asset, Policy, Variant};
 use super::choose::Choice;
 use super::contents::{Content, OnDisk};
-use crate::http::body::{Body, Piece, Pieces};
+use crate::http::body::{Body, Piece, Pieces, Place};
 use crate::http::dictionary::USE_AS_DICTIONARY;
 use crate::http::lines::Lines;
 use crate::http::range::content_range;
@@ -86,7 +86,8 @@ pub(super) fn respond(
         Choice::MethodNotAllowed => return Ok(with(refuse(StatusCode::METHOD_NOT_ALLOWED), ALLOW, METHODS)),
     };
     match &variant.content {
-        Content::Memory(bytes) => Ok(assemble(status, headers, from_memory(bytes, parts))),
+        Content::Memory(bytes) => Ok(assemble(status, headers, from_memory(bytes, None, parts))),
+        Content::Placed(placed) => Ok(assemble(status, headers, from_memory(&placed.0, Some(&placed.1), parts))),
         Content::Disk(place) => {
             let (place, size) = (Arc::clone(place), variant.size);
             Err(Box::new(Unread { status, headers, place, size, parts }))
@@ -100,6 +101,7 @@ fn ready(choice: &Choice<'_>, asset: &Asset, head: &Parts, lines: &mut Lines) ->
         Choice::Whole(variant) if head.method == Method::HEAD => (StatusCode::OK, variant, Body::Empty),
         Choice::Whole(variant) => match &variant.content {
             Content::Memory(bytes) => (StatusCode::OK, variant, bytes.clone().into()),
+            Content::Placed(placed) => (StatusCode::OK, variant, Body::Placed(placed.0.clone(), placed.1.clone())),
             Content::Disk(_) => return None,
         },
         Choice::NotModified(variant) => (StatusCode::NOT_MODIFIED, variant, Body::Empty),
@@ -212,9 +214,12 @@ fn parts_headers(asset: &Asset, variant: &Variant, parts: &[Range<u64>]) -> (Hea
     (headers, pieces)
 }
 
-fn from_memory(bytes: &Bytes, parts: Wanted) -> Body {
+fn from_memory(bytes: &Bytes, place: Option<&Place>, parts: Wanted) -> Body {
     match parts {
-        Wanted::Slice(part) => slice(bytes, part).into(),
+        Wanted::Slice(part) => match place.map(|place| place.behind(part.start)) {
+            Some(place) => Body::placed(slice(bytes, part), place),
+            None => slice(bytes, part).into(),
+        },
         Wanted::Pieces(mut pieces) => {
             for piece in &mut pieces {
                 if let Piece::OfFile(part) = piece {
