@@ -39,9 +39,9 @@ use crate::config::values::UpstreamProtocol;
 use crate::http::early_hints::EarlyHints;
 use crate::http::room;
 
-/// How much is read at once: most of what Linux lets lie in a unix socket. Each read is a call of the system, and so is each
-/// write of what it brought; but larger pieces leave the processor's cache before they are sent on.
-const READ: usize = 192 * 1024;
+/// How much is read at once: a little more than Linux lets lie in a unix socket, so that one read takes all that is
+/// there. Each read is a call of the system and a turn of the runtime, and so is each write of what it brought.
+const READ: usize = 256 * 1024;
 /// What fills less of it than this part is copied: it may be held for as long as its client reads, and all of the room
 /// with it.
 const FILLS_THE_ROOM: usize = READ / 2;
