@@ -29,8 +29,8 @@ pub struct LimitsConfig {
     /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What came
     /// of them is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
     /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most. Besides, each
-    /// costs some 9 KiB for as long as it may last, and up to 64 KiB while it comes fast: lower `http2_streams` or
-    /// `connections` where memory is short.
+    /// costs some 9 KiB for as long as it may last, and while it comes fast up to 64 KiB, or as much as came of it already,
+    /// up to 256 KiB: lower `http2_streams` or `connections` where memory is short.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     ///

@@ -18,9 +18,12 @@ use crate::http::body::{BodyError, Place};
 use crate::http::room;
 use crate::serve::placed::SendPlaced;
 
-/// How much is read at once of a body that comes fast. Larger pieces were no faster, and anybody can claim this memory.
+/// How much memory is taken for the begin of a body that comes fast. Anybody can claim this.
 const FAST: usize = 64 * 1024;
-/// And of one that does not. Of such there may be many for long, so that no buffer waits for them.
+/// And for what follows, if as much has come already.
+const LARGEST: usize = 256 * 1024;
+/// How much is read at once of a body that comes slowly. Of such there may be many for long, so that no buffer waits for
+/// them.
 const SLOW: usize = 8 * 1024;
 
 /// A connection's stream, which is lent to the body of a request while that comes. The two may be driven by different
@@ -63,7 +66,7 @@ impl<T> Line<T> {
         // Who sends much at once sends more.
         let (room, is_fast) = (BytesMut::new(), begun.len() >= SLOW / 2);
         let (has_reader, is_cut, waiter) = (true, false, None);
-        let lent = Lent { stream, begun, missing, room, is_fast, has_reader, is_cut, waiter };
+        let lent = Lent { stream, begun, missing, room, came_fast: 0, is_fast, has_reader, is_cut, waiter };
         let lent = Arc::new(Mutex::new(lent));
         *self = Self::Lent(Loan(lent.clone()));
         Incoming(lent)
@@ -187,6 +190,8 @@ pub(super) struct Lent<T> {
     missing: u64,
     /// Where it is read. It is used again when nobody holds what was read.
     room: BytesMut,
+    /// How much was read there.
+    came_fast: usize,
     /// The piece before was a large one.
     is_fast: bool,
     /// Somebody may want the rest.
@@ -249,11 +254,16 @@ impl<T: AsyncRead + Unpin> Lent<T> {
     }
 
     /// All that is there, as far as there is room for it.
+    ///
+    /// Only the pieces are counted, and each holds all of the room that it lies in. So a room is used up to its end, by
+    /// however many pieces, before there is another.
     fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        let remaining = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
-        let remaining = usize::try_from(self.begun.len() as u64 + self.missing).unwrap_or(usize::MAX);
-        let (size, room) = (remaining.min(FAST), &mut self.room);
-        room::clear(room, size);
+        let room = &mut self.room;
+        if room.capacity() < remaining.min(SLOW) {
+            room::clear(room, remaining.min(self.came_fast.clamp(FAST, LARGEST)));
+        }
         room.extend_from_slice(&std::mem::take(&mut self.begun));
         while self.missing > 0 && room.len() < room.capacity() {
             let most = usize::try_from(self.missing).unwrap_or(usize::MAX).min(room.capacity() - room.len());
@@ -266,11 +276,8 @@ impl<T: AsyncRead + Unpin> Lent<T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        // Only the piece is counted, so who holds a little one must not hold all of the room with it.
-        Poll::Ready(Ok(match room.len() < room.capacity() / 2 {
-            true => Bytes::copy_from_slice(room),
-            false => room.split().freeze(),
-        }))
+        self.came_fast += room.len();
+        Poll::Ready(Ok(room.split().freeze()))
     }
 }
 
@@ -403,10 +410,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_room_is_used_again_when_nobody_holds_what_was_read() {
-        let (mut line, mut incoming, mut client) = lent(3 * FAST as u64);
+        let (mut line, mut incoming, mut client) = lent(20 * FAST as u64);
         lock(&incoming.0).is_fast = true;
         let (mut places, mut taken) = (Vec::new(), Vec::new());
-        for _ in 0..2 {
+        for _ in 0..16 {
             client.write_all(&vec![b'x'; FAST]).await.unwrap();
             let mut read = 0;
             while read < FAST {
@@ -418,8 +425,47 @@ mod tests {
                 taken.push(vec![0_u8; FAST]);
             }
         }
-        assert!(places.iter().skip(1).any(|place| *place == places[0]));
+        let all = places.len();
+        places.sort();
+        places.dedup();
+        assert!(places.len() < all, "each piece has a place of its own");
         line.shrink();
         assert_eq!(lock(&incoming.0).room.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_holds_little_pieces_holds_no_more_rooms_than_these_fill() {
+        const PIECE: usize = SLOW + 1000;
+        let (_line, mut incoming, mut client) = lent(40 * PIECE as u64);
+        lock(&incoming.0).is_fast = true;
+        let (mut held, mut rooms, mut end) = (Vec::<Bytes>::new(), 0, std::ptr::null());
+        for _ in 0..40 {
+            client.write_all(&[b'x'; PIECE]).await.unwrap();
+            let piece = incoming.frame().await.unwrap().unwrap().into_data().unwrap();
+            rooms += usize::from(piece.as_ptr() != end);
+            end = piece.as_ptr_range().end;
+            held.push(piece);
+        }
+        assert!(incoming.is_end_stream());
+        // 64, 64 and 128 KiB, and one that is begun.
+        assert_eq!(rooms, 4);
+    }
+
+    #[tokio::test]
+    async fn what_came_fast_of_a_body_that_breaks_off_is_handed_on_before_the_error() {
+        let (line, mut incoming, mut client) = lent(4 * FAST as u64);
+        lock(&incoming.0).is_fast = true;
+        client.write_all(&[b'c'; FAST + SLOW]).await.unwrap();
+        drop(client);
+        let mut came = Vec::new();
+        let error = loop {
+            match incoming.frame().await.unwrap() {
+                Ok(piece) => came.extend_from_slice(&piece.into_data().unwrap()),
+                Err(error) => break error,
+            }
+        };
+        assert!(came == [&b"ab"[..], &[b'c'; FAST + SLOW]].concat(), "{} bytes", came.len());
+        assert_eq!(error.downcast::<io::Error>().unwrap().kind(), io::ErrorKind::UnexpectedEof);
+        assert!(line.is_cut() && incoming.frame().await.unwrap().is_err());
     }
 }
