@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::support::app::App;
 use crate::support::client::{Connection, get};
 use crate::support::server::TestServer;
 
@@ -73,6 +74,40 @@ async fn both_versions_and_both_protocols_are_spoken() {
         connection.send("GET /-/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
         assert_eq!(connection.answer().await.unwrap().text(), "alive\n");
     }
+}
+
+#[tokio::test]
+async fn of_an_upload_that_is_cut_the_application_gets_what_came_and_then_the_end() {
+    const CAME: usize = 300_000;
+    let (sender, mut pieces) = tokio::sync::mpsc::unbounded_channel();
+    let app = App::new(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            loop {
+                let piece = connection.bytes().await;
+                if sender.send(piece.clone()).is_err() || piece.is_empty() {
+                    break;
+                }
+            }
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let pair = Pair::make(folder.path(), "a");
+    let upstream = format!("[upstream]\naddress = \"{}\"\nstream_requests = [\"/*\"]\n", app.address());
+    let server = TestServer::start(&format!("{LISTEN}{}{upstream}", pair.table())).await;
+    let stream = connect(server.tls_address(), pair.trusting(&[&rustls::version::TLS13], &[])).await.unwrap();
+    let mut connection = Connection::over(stream);
+    connection.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n").await;
+    let body: String = (0..CAME).map(|n| char::from(b'a' + (n / 7 % 26) as u8)).collect();
+    connection.send(&body).await;
+    let mut next = async || timeout(Duration::from_secs(10), pieces.recv()).await.unwrap().unwrap();
+    let mut all = String::new();
+    while !all.ends_with(&format!("\r\n\r\n{body}")) {
+        all.push_str(&next().await);
+    }
+    drop(connection);
+    assert_eq!(next().await, "", "the end");
 }
 
 #[tokio::test]

@@ -391,6 +391,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_room_is_held_by_what_fills_it_and_not_by_little() {
+        for (length, is_held) in [(1, false), (FILLS_THE_ROOM - 1, false), (FILLS_THE_ROOM, true)] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut exchange = exchange(ours);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+            theirs.write_all(head.as_bytes()).await.unwrap();
+            exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+            theirs.write_all(&vec![b'x'; length]).await.unwrap();
+            let place = ROOM.with_borrow(|room| room.as_ptr());
+            let piece = poll_fn(|cx| exchange.poll_body(cx)).await.unwrap().unwrap();
+            assert_eq!((piece.len(), piece.as_ptr() == place), (length, is_held), "{length}");
+        }
+    }
+
+    #[tokio::test]
     async fn how_much_of_an_answer_there_was_is_told() {
         const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
         for (answer, told, may_retry) in [
