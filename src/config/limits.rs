@@ -48,7 +48,8 @@ pub struct LimitsConfig {
     pub password_checks: usize,
     /// Threads that serve connections. Default: 0, one for each core that the program may use.
     ///
-    /// Lower it to leave cores to the application. A change needs a restart.
+    /// Lower it to leave cores to the application. Each keeps up to 16 MiB of what it has freed, for what comes next. A
+    /// change needs a restart.
     pub threads: usize,
 }
 
