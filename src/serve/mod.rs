@@ -52,9 +52,9 @@
 //! - A file of 1 MB written in pieces of 64 to 512 KiB, in place of as much as the system takes: 0.94 to 1.21 of the time,
 //!   never twice the same; left out.
 //! - Bodies of 64 KiB and more sent by the system from memory that it shares with us ([`placed`]), in place of a copy:
-//!   1 MB with 64 connections 1.22 → 0.83, with 16 0.89 → 0.72, with 4 0.61 → 0.56 (433 → 311, 410 → 330, 427 → 405 µs);
-//!   64 KiB 0.77 of the time, 32 KiB 0.89 to 1.09. While much else was done on the machine, 64 connections were at
-//!   2.0 → 1.6 to 1.8, and the others as above.
+//!   1 MB with 64 connections 1.22 → 0.83 and 1.36 → 1.17 (two series; 433 → 311 and 424 → 322 µs), with 16 0.89 → 0.72
+//!   and 0.83 → 0.63, with 4 0.61 → 0.56 and 0.76 → 0.52; 64 KiB 0.77 of the time, 32 KiB 0.89 to 1.09. While much else
+//!   was done on the machine, 64 connections were at 2.0 → 1.6 to 1.8.
 //! - The same with the begin of the body copied behind the head (4 to 128 KiB), in place of the flag that more comes: 0.94
 //!   to 1.4 of the time, and twice 0.7; left out. With 1 MiB that may wait unsent (`TCP_NOTSENT_LOWAT`) in place of 256 KiB:
 //!   0.90; left out, since it would make four times as fast a client look like one that takes nothing.
