@@ -1,7 +1,7 @@
 //! Memory of which the system has the same bytes as a file, so that it can send them by itself.
 //!
-//! One file holds all large bodies of a folder. It has no name, and once they are written nobody can change it: not this
-//! program, nor another one that opens it through `/proc`. That is why it may be mapped.
+//! One file holds all large bodies of a folder. It has no name, and once they are written nobody can change it: not
+//! this program, nor another one that opens it through `/proc`. That is why it may be mapped.
 
 use std::io::{self, Read as _};
 use std::ops::Range;

@@ -143,8 +143,8 @@ impl HttpBody for Body {
 /// From which length on a place is used. A shorter piece is copied faster than the system is asked twice.
 pub const WORTH_A_PLACE: usize = 64 * 1024;
 
-/// Where bytes in memory lie in a file as well, which is in memory too and never changes: from there the system can send
-/// them without a copy.
+/// Where bytes in memory lie in a file as well, which is in memory too and never changes: from there the system can
+/// send them without a copy.
 #[derive(Debug, Clone)]
 pub struct Place {
     /// The file, which has no name.

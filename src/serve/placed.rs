@@ -12,7 +12,7 @@ use crate::http::body::Place;
 
 /// A client's stream.
 pub trait SendPlaced: AsyncWrite {
-    /// Writes what is before a piece and then the piece, as `poll_write_vectored` does with the two. If nothing has to be
+    /// Writes what is before a piece and then the piece, as `poll_write_vectored` does with the two. If nothing must be
     /// done to the bytes, the piece may be taken from its place.
     fn poll_send_placed(
         self: Pin<&mut Self>,
