@@ -29,7 +29,7 @@
 //! serve::accept -> (proxy_protocol, tls) -> http1 or hyper, or http2 -> serve::stack -> layers inward
 //!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::accept, encoding, conditional, range)
 //!        -> respond (kinds: the headers that many files share)
-//! -> layers outward -> http1 or hyper, or http2 -> socket
+//! -> layers outward -> http1 (placed: large ones the system sends by itself) or hyper, or http2 -> socket
 //! ```
 //! A proxied request:
 //! ```text
@@ -82,6 +82,7 @@
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration, but for three that nobody needs to
 //!    change: `serve::http2::SILENCE`, and `LAST_REQUEST` and `LAST_PIECES` in `serve::accept`.
 //! 9. No other program is run, but for `collect --django`: then one Python, before all else, with a deadline.
+//! 10. Code that the compiler cannot vouch for (`unsafe`) is in `assets::sealed` only, and there it is one call.
 //!
 //! `tests/house.rs` holds the table of who may import whom.
 

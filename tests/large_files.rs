@@ -45,7 +45,7 @@ fn start(folder: &Path, other: &Path, limit: &str) -> (Process, SocketAddr, Sock
     let text = format!(
         "[listen]\nhttp = [\"127.0.0.1:0\"]\nhttps = [\"127.0.0.1:0\"]\n[https]\nredirect = false\n\
          [tls]\ncertificate = {certificate:?}\nkey = {key:?}\n\
-         [log]\naccess = \"json\"\nformat = \"text\"\n[timeouts]\nsend = \"300ms\"\n[static]\ndirectory = {folder:?}\n"
+         [log]\naccess = \"json\"\nformat = \"text\"\n[timeouts]\nsend = \"2s\"\n[static]\ndirectory = {folder:?}\n"
     );
     fs_err::write(&file, text).unwrap();
     let mut shell = Command::new("sh");

@@ -1,7 +1,7 @@
 //! Which bodies are held in memory, and where the others are read.
 //!
 //! A plain and a hashed name with the same content share one body. The smallest come first: they are
-//! most of the requests, and for a large file the read is small beside the sending.
+//! most of the requests.
 
 use std::fs::Metadata;
 use std::io;
@@ -19,10 +19,11 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use rustix::buffer::spare_capacity;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
+use tracing::debug;
 
 use super::inventory::{Form, Listed, Sha256Digest, digest};
 use super::marks::Mark;
-use super::sealed::{Blank, Sealed};
+use super::sealed::{Sealed, Unsealed};
 use super::{AssetsError, Folder, Problems};
 use crate::http::body::{FileSlice, Place, WORTH_A_PLACE};
 
@@ -31,7 +32,7 @@ use crate::http::body::{FileSlice, Place, WORTH_A_PLACE};
 pub(super) enum Content {
     /// Here.
     Memory(Bytes),
-    /// Here, and where the system has it too. It is rare among many small ones, which it must not make larger.
+    /// Here, and where the system has it too. In a box, because it is rare and must not make the many small ones larger.
     Placed(Box<(Bytes, Place)>),
     /// In this file.
     Disk(Arc<OnDisk>),
@@ -111,8 +112,8 @@ fn open(folder: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(folder, path, flags, Mode::empty())
 }
 
-/// How many files are looked at together. What is read of them lies in one piece of memory, which is a tenth of the
-/// work: for each by itself the system would be asked for room again and again.
+/// How many files are looked at together. What is read of the small ones lies in one piece of memory, which is a tenth of
+/// the work: for each by itself the system would be asked for room again and again.
 const TOGETHER: usize = 64;
 
 /// Every body of a folder.
@@ -167,7 +168,7 @@ struct Plan<'f> {
     of: Vec<usize>,
     /// By file of the folder, where its bodies begin in `of`, and the look that sees the file itself.
     files: Vec<(usize, usize)>,
-    /// How long the file is to be in which bodies have their places.
+    /// How long the file is in which bodies have their places.
     placed: u64,
 }
 
@@ -220,7 +221,7 @@ struct Sight<C> {
 /// A body, of which the bytes may lie among others.
 enum Seen {
     Memory(Range<usize>),
-    Alone(Bytes),
+    Own(Bytes),
     Placed(Range<usize>),
     Disk(Arc<OnDisk>),
 }
@@ -309,18 +310,22 @@ impl<'f> Plan<'f> {
         let opened = rustix::fs::open(&self.folder.path, flags, Mode::empty());
         let opened = opened.map_err(|cause| AssetsError::Unreadable(cause.into()))?;
         // Without it the bodies are in memory all the same.
-        let blank = if self.placed > 0 { Blank::new(self.placed).ok() } else { None };
+        let unsealed = (self.placed > 0).then(|| Unsealed::new(self.placed)).and_then(|unsealed| {
+            unsealed
+                .inspect_err(|error| debug!(%error, "the system has no files in memory: large files are copied"))
+                .ok()
+        });
         let seen = self.looks.par_chunks(TOGETHER).map(|looks| {
             let read = looks.iter().filter(|look| look.wanted == Wanted::Bytes);
             let mut room = Vec::with_capacity(read.map(|look| in_memory(look.size)).sum());
             let look = |look: &Look<'_>| {
-                look.look(self.folder, opened.as_fd(), &mut room, blank.as_ref(), began, &contents.has_changed)
+                look.look(self.folder, opened.as_fd(), &mut room, unsealed.as_ref(), began, &contents.has_changed)
             };
             let seen: Vec<_> = looks.iter().map(look).collect();
             (seen, Bytes::from(room))
         });
         let seen = seen.collect::<Vec<_>>();
-        let sealed = blank.map(Blank::seal).transpose().map_err(AssetsError::Unreadable)?;
+        let sealed = unsealed.map(Unsealed::seal).transpose().map_err(AssetsError::Unreadable)?;
         let mut problems = Problems::default();
         let mut sights = Vec::with_capacity(self.looks.len());
         for (seen, room) in seen {
@@ -378,7 +383,7 @@ impl Sight<Seen> {
     fn with(self, room: &Bytes, sealed: Option<&Sealed>) -> Sight<Content> {
         let content = self.content.and_then(|content| match content {
             Seen::Memory(part) => Some(Content::Memory(room.slice(part))),
-            Seen::Alone(bytes) => Some(Content::Memory(bytes)),
+            Seen::Own(bytes) => Some(Content::Memory(bytes)),
             Seen::Placed(part) => sealed.map(|sealed| sealed.content(part)),
             Seen::Disk(place) => Some(Content::Disk(place)),
         });
@@ -387,13 +392,14 @@ impl Sight<Seen> {
 }
 
 impl Look<'_> {
-    /// What there is, or what is wrong with it. What is read comes behind what is in `room`.
+    /// What there is, or what is wrong with it. What is read comes behind what is in `room`, unless
+    /// it has a place.
     fn look(
         &self,
         folder: &Folder,
         opened: BorrowedFd<'_>,
         room: &mut Vec<u8>,
-        blank: Option<&Blank>,
+        unsealed: Option<&Unsealed>,
         began: SystemTime,
         has_changed: &Arc<AtomicBool>,
     ) -> Result<Result<Sight<Seen>, String>, AssetsError> {
@@ -450,9 +456,9 @@ impl Look<'_> {
             Wanted::Bytes if is_as_expected && !was_written => Some(Seen::Memory(start..room.len())),
             Wanted::Placed(offset) if is_as_expected && !was_written => {
                 let start = in_memory(offset);
-                match blank.map(|blank| blank.write(&own, offset)) {
+                match unsealed.map(|unsealed| unsealed.write(&own, offset)) {
                     Some(Ok(())) => Some(Seen::Placed(start..start + own.len())),
-                    _ => Some(Seen::Alone(own.into())),
+                    _ => Some(Seen::Own(own.into())),
                 }
             }
             Wanted::Bytes | Wanted::Placed(_) => return Ok(Err(format!("{name} changed while it was read"))),

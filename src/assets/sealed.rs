@@ -10,14 +10,13 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
 
 use super::contents::Content;
 use crate::http::body::Place;
 
 /// A file that is still written.
 #[derive(Debug)]
-pub(super) struct Blank(std::fs::File);
+pub(super) struct Unsealed(std::fs::File);
 
 /// A file that does not change any more.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Sealed {
     file: Option<Arc<OwnedFd>>,
 }
 
-impl Blank {
+impl Unsealed {
     /// A file of that size.
     ///
     /// # Errors
@@ -43,7 +42,7 @@ impl Blank {
 
     /// What has been written, for good.
     pub(super) fn seal(mut self) -> io::Result<Sealed> {
-        if let Ok(map) = system::seal(&self.0).and_then(|()| map(&self.0)) {
+        if let Ok(map) = system::seal(&self.0) {
             return Ok(Sealed { bytes: Bytes::from_owner(map), file: Some(Arc::new(self.0.into())) });
         }
         let mut bytes = Vec::new();
@@ -63,32 +62,38 @@ impl Sealed {
     }
 }
 
-#[expect(unsafe_code, reason = "that what is mapped does not change only the system can promise")]
-fn map(sealed: &std::fs::File) -> io::Result<Mmap> {
-    // SAFETY: the seals forbid everybody to write to the file and to make it shorter, for as long as it is there.
-    unsafe { MmapOptions::new().map_copy_read_only(sealed) }
-}
-
 #[cfg(target_os = "linux")]
 mod system {
     use std::fs::File;
     use std::io;
 
+    use memmap2::{Mmap, MmapOptions};
     use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
     use rustix::process::{Resource, getrlimit};
+
+    /// What `/proc` calls it.
+    const NAME: &str = "vestibule-static";
 
     pub(super) fn create(size: u64) -> io::Result<File> {
         // Who tries it all the same is killed.
         if getrlimit(Resource::Fsize).current.is_some_and(|most| most < size) {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let file = memfd_create("vestibule-static", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        // Linux 6.3 and later may insist that it is no program; before that nobody knows the flag.
+        let file = memfd_create(NAME, flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(NAME, flags))?;
         ftruncate(&file, size)?;
         Ok(file.into())
     }
 
-    pub(super) fn seal(file: &File) -> io::Result<()> {
-        Ok(fcntl_add_seals(file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?)
+    /// Forbids everybody to change the file, and maps it.
+    #[expect(unsafe_code, reason = "that what is mapped does not change only the system can promise")]
+    pub(super) fn seal(file: &File) -> io::Result<Mmap> {
+        fcntl_add_seals(file, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        // Not shared: before Linux 6.7 what is sealed like this cannot be mapped so, not even to be read.
+        // SAFETY: from here on nobody can write to the file, cut it or punch holes into it, whichever descriptor he has
+        // (fcntl(2), F_SEAL_WRITE and F_SEAL_SHRINK), and the map is as long as the file.
+        unsafe { MmapOptions::new().map_copy_read_only(file) }
     }
 }
 
@@ -101,7 +106,7 @@ mod system {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    pub(super) fn seal(_file: &File) -> io::Result<()> {
+    pub(super) fn seal(_file: &File) -> io::Result<memmap2::Mmap> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
@@ -112,16 +117,16 @@ mod tests {
 
     use super::*;
 
-    fn blank() -> Blank {
-        let blank = Blank::new(10).expect("a file");
-        blank.write(b"one", 0).expect("room");
-        blank.write(b"two", 7).expect("room");
-        blank
+    fn unsealed() -> Unsealed {
+        let unsealed = Unsealed::new(10).expect("a file");
+        unsealed.write(b"one", 0).expect("room");
+        unsealed.write(b"two", 7).expect("room");
+        unsealed
     }
 
     #[test]
     fn what_is_sealed_is_the_same_in_memory_and_in_the_file_and_nobody_can_change_it() {
-        let sealed = blank().seal().expect("a sealed file");
+        let sealed = unsealed().seal().expect("a sealed file");
         let Content::Placed(placed) = sealed.content(6..10) else { panic!("it is in a file") };
         let (bytes, place) = *placed;
         drop(sealed);
@@ -136,9 +141,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sealed_is_in_memory() {
-        let blank = blank();
-        fcntl_add_seals(&blank.0, SealFlags::SEAL).expect("a seal");
-        let sealed = blank.seal().expect("what was written");
+        let unsealed = unsealed();
+        fcntl_add_seals(&unsealed.0, SealFlags::SEAL).expect("a seal");
+        let sealed = unsealed.seal().expect("what was written");
         assert!(matches!(sealed.content(7..10), Content::Memory(bytes) if bytes == "two"));
     }
 }

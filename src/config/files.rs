@@ -47,7 +47,8 @@ pub struct AssetsConfig {
     /// How many bytes of files, compressed copies included, to hold in memory, those of all mounts together.
     /// Default: 64 MiB.
     ///
-    /// The smallest files come first; the rest is read from disk when asked for.
+    /// The smallest files come first; the rest is read from disk when asked for. Those of 64 KiB and more count as shared
+    /// memory of the system; at a reload, the old ones stay until the last answer from them is sent.
     pub memory: ByteSize,
     /// How many ranges of a file one request may ask for, as PDF readers do; also of uploads, and of files that the
     /// application hands over. Default: 32; 1 to 1000.

@@ -1,4 +1,4 @@
-//! How much, how long, and what is written down.
+//! How much and how long; and the log.
 
 use std::num::NonZeroUsize;
 
@@ -29,8 +29,8 @@ pub struct LimitsConfig {
     /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What came
     /// of them is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
     /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most. Besides, each
-    /// costs some 9 KiB for as long as it may last, and while it comes fast up to 64 KiB, or as much as came of it already,
-    /// up to 256 KiB: lower `http2_streams` or `connections` where memory is short.
+    /// costs some 9 KiB for as long as it may last, and over HTTP/1.1 as much again as came of it fast, up to 256 KiB:
+    /// lower `http2_streams` or `connections` where memory is short.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     ///
@@ -48,7 +48,8 @@ pub struct LimitsConfig {
     pub password_checks: usize,
     /// Threads that serve connections. Default: 0, one for each core that the program may use.
     ///
-    /// Lower it to leave cores to the application. Each keeps up to 16 MiB of what it has freed, for what comes next. A
+    /// Lower it to leave cores to the application. For each, glibc keeps some 16 MiB of what was freed, and more where
+    /// something in use lies behind it; with `MALLOC_TRIM_THRESHOLD_=131072` in the environment it gives that back. A
     /// change needs a restart.
     pub threads: usize,
 }

@@ -6,6 +6,7 @@
 
 mod collect;
 mod files;
+mod gate;
 pub mod header_rule;
 mod limits;
 mod listen;
@@ -19,12 +20,11 @@ use serde::Deserialize;
 
 pub use self::collect::CollectConfig;
 pub use self::files::{AssetsConfig, MediaConfig, MountConfig, SendFileConfig};
+pub use self::gate::{AccessConfig, MaintenanceConfig, RateLimitConfig, StagingConfig};
 use self::header_rule::HeaderRule;
 pub use self::limits::{LimitsConfig, LogConfig, TimeoutsConfig};
 pub use self::listen::{HostsConfig, HttpsConfig, ListenConfig, TlsConfig};
-pub use self::pages::{
-    AccessConfig, HealthConfig, MaintenanceConfig, PagesConfig, RateLimitConfig, RedirectConfig, StagingConfig,
-};
+pub use self::pages::{HealthConfig, PagesConfig, RedirectConfig};
 pub use self::upstream::{ApplicationConfig, CompressionConfig, RouteConfig, UpstreamConfig};
 use self::values::{HostName, HostPattern};
 

@@ -2,7 +2,7 @@
 //! RFC 9110 that are the same for a file and for an application.
 //!
 //! Nothing here has state, reads a clock or knows the configuration. Only [`body`] does I/O, and only [`early_hints`]
-//! are a place where two parts of the program meet.
+//! are a place where two parts of the program meet. [`room`] is here because both ends read into it.
 
 pub mod accept;
 pub mod answers;

@@ -1,4 +1,4 @@
-//! Hashes as digits.
+//! Hashes as hexadecimal digits, both ways.
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 

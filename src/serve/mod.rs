@@ -35,8 +35,7 @@
 //! - The lines of the access log made by the thread that writes them, many at once: 4 KB with the log took 1.17 of the
 //!   time without (1.13 to 1.25), and takes 1.02 (0.86 to 1.14, seven rounds).
 //! - Uploads with a length read by the loop, with one timer: 1 MB to an application 229,400 → 69,400 instructions (without
-//!   link-time optimisation, in pieces of up to 256 KiB). How large the pieces are, from 64 KiB to 1 MiB, made no
-//!   difference that is beyond doubt.
+//!   link-time optimisation).
 //! - Uploads read into rooms that grow with what came, and that are used up by however many pieces, in place of one room of
 //!   64 KiB for each piece: 0.81, 0.92 and 0.94 of the time for 1 MB (eight to twelve alternating rounds each, on a busy
 //!   machine). Rooms that stay at 64 KiB: 0.98 and 1.08; that grow to 1 MiB: 0.95.
@@ -45,13 +44,13 @@
 //!   process holds 5.5 MiB in place of 18.8; no clear change of the time.
 //! - That buffer as large as what lies in a unix socket (256 KiB, and not 192, of which every second read brought the rest),
 //!   and what is freed kept by the allocator: 0.81, 0.83 and 0.86 of the time for 1 MB (three times eight alternating
-//!   rounds, on a busy machine); none of 31 to 36 pages is fresh any more. mimalloc in place of all that: 0.93, but 1.36 for
+//!   rounds, on a busy machine); no page faults for 1 MB in place of 31 to 36. mimalloc in place of all that: 0.93, but 1.36 for
 //!   uploads.
 //! - The same answers spliced from socket to socket through a pipe (a program for this alone): 1.18 to 1.30 of the time
 //!   where the application writes, 0.88 to 0.93 where it uses sendfile, as no application server does; left out.
 //! - A file of 1 MB written in pieces of 64 to 512 KiB, in place of as much as the system takes: 0.94 to 1.21 of the time,
 //!   never twice the same; left out.
-//! - Bodies of 64 KiB and more sent by the system from memory that it shares with us ([`placed`]), in place of a copy:
+//! - Bodies of 64 KiB and more sent by the system from memory that it shares with us (`placed`), in place of a copy:
 //!   1 MB with 64 connections 1.22 → 0.83 and 1.36 → 1.17 (two series; 433 → 311 and 424 → 322 µs), with 16 0.89 → 0.72
 //!   and 0.83 → 0.63, with 4 0.61 → 0.56 and 0.76 → 0.52; 64 KiB 0.77 of the time, 32 KiB 0.89 to 1.09. While much else
 //!   was done on the machine, 64 connections were at 2.0 → 1.6 to 1.8.
@@ -66,7 +65,7 @@ mod http1;
 pub mod http2;
 pub mod linger;
 pub mod listen;
-pub mod placed;
+mod placed;
 pub mod proxy_protocol;
 pub mod releases;
 pub mod signals;
@@ -75,6 +74,7 @@ pub mod stack;
 pub mod watch;
 pub mod workers;
 
+use std::hint::black_box;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -230,6 +230,7 @@ impl Server {
     /// Everything that can be known to be wrong before the first request.
     pub async fn bind(loaded: Loaded, reread: Reread) -> Result<Self, ServeError> {
         allow_many_files();
+        keep_what_is_freed();
         let tickets = Tickets::default();
         let site = Site::prepare(loaded.config.clone(), None, &tickets)?;
         let listeners = listeners(&loaded).await?;
@@ -304,6 +305,18 @@ fn allow_many_files() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         debug!(%error, "the limit of open files stays as it is");
     }
+}
+
+/// The largest block that glibc takes from what is free. It gives back what is free at an arena's end beyond twice as
+/// much.
+const LARGEST_BLOCK: usize = 8 << 20;
+
+/// Has glibc keep what is freed for what comes next, in the whole program. At first it gives all but 128 KiB back to the
+/// system, so that each large body takes fresh memory, which the system must clear page by page. It learns from the blocks
+/// that are freed what to keep (mallopt(3), `M_MMAP_THRESHOLD`); this one is never written to, so it costs nothing. musl,
+/// glibc on 32 bits, and glibc with thresholds in the environment (`MALLOC_…_`) take no notice.
+fn keep_what_is_freed() {
+    drop(black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
 }
 
 async fn listeners(loaded: &Loaded) -> Result<Vec<(Listener, Beginning)>, ServeError> {

@@ -5,7 +5,6 @@
 //! All threads accept from the same sockets. Whoever is awake takes the connection, and hands it on when
 //! it has more than its share.
 
-use std::hint::black_box;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,9 +22,6 @@ const BLOCKING: usize = 512;
 
 /// How many connections more than another thread one may have before it hands on.
 const UNEVEN: usize = 4;
-
-/// The largest block of memory that is looked for among what is free. Twice as much is kept for each thread.
-const LARGEST_BLOCK: usize = 8 << 20;
 
 /// All threads that serve.
 #[derive(Debug)]
@@ -61,7 +57,6 @@ impl Workers {
     /// # Errors
     /// When the system gives no thread, or no descriptor for its runtime.
     pub fn start(wanted: usize) -> io::Result<Self> {
-        keep_what_is_freed();
         let cores = || thread::available_parallelism().map_or(1, usize::from);
         let count = if wanted == 0 { cores() } else { wanted };
         let (mut threads, mut all) = (Vec::new(), Vec::new());
@@ -101,14 +96,6 @@ impl Workers {
             thread::sleep(Duration::from_millis(1));
         }
     }
-}
-
-/// Has glibc keep what is freed for what comes next. At first it gives all but 128 KiB back to the system, so that each
-/// large body takes fresh memory, which the system must clear page by page. It learns from the blocks that are freed what
-/// to keep (mallopt(3), `M_MMAP_THRESHOLD`); this one is never written to, so it costs nothing. Other allocators take no
-/// notice.
-fn keep_what_is_freed() {
-    drop(black_box(Vec::<u8>::with_capacity(LARGEST_BLOCK)));
 }
 
 impl Place {

@@ -39,8 +39,8 @@ use crate::config::values::UpstreamProtocol;
 use crate::http::early_hints::EarlyHints;
 use crate::http::room;
 
-/// How much is read at once: a little more than Linux lets lie in a unix socket, so that one read takes all that is
-/// there. Each read is a call of the system and a turn of the runtime, and so is each write of what it brought.
+/// How much is read at once: a little more than Linux lets lie in a unix socket as it comes (`net.core.wmem_default`), so
+/// that one read takes all that is there. Each read is a call of the system and a turn of the runtime, and so is each write of what it brought.
 const READ: usize = 256 * 1024;
 /// What fills less of it than this part is copied: it may be held for as long as its client reads, and all of the room
 /// with it.
@@ -398,7 +398,10 @@ mod tests {
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
             theirs.write_all(head.as_bytes()).await.unwrap();
             exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
-            theirs.write_all(&vec![b'x'; length]).await.unwrap();
+            let body = vec![b'x'; length];
+            // All of it is there before it is read, as far as the system lets it.
+            let written = theirs.try_write(&body).unwrap();
+            assert_eq!(written, length, "the system lets less lie in a socket than it does as it comes");
             let place = ROOM.with_borrow(|room| room.as_ptr());
             let piece = poll_fn(|cx| exchange.poll_body(cx)).await.unwrap().unwrap();
             assert_eq!((piece.len(), piece.as_ptr() == place), (length, is_held), "{length}");

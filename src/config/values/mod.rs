@@ -6,11 +6,17 @@ mod quantities;
 mod upstreams;
 mod words;
 
-pub use self::network::*;
-pub use self::paths::*;
-pub use self::quantities::*;
-pub use self::upstreams::*;
-pub use self::words::*;
+pub use self::network::{HostName, HostPattern, ListenAddress, TrustedHeader, TrustedPeer, UnixMode};
+pub use self::paths::{FilePath, IndexName, MountPath, PathPattern, RedirectTarget, Source, UrlPath, UrlPrefix};
+pub use self::quantities::{ByteSize, HumanDuration};
+pub use self::upstreams::{
+    ApplicationName, Balance, CheckTarget, Endpoint, RouteTarget, ServerConfig, ServerState, UpstreamAddress,
+    UpstreamProtocol,
+};
+pub use self::words::{
+    AccessLog, Counted, Encoding, LogFormat, LogLevel, Missing, Preload, Realm, RedirectStatus, Severities, Severity,
+    TlsVersion, UwsgiPath,
+};
 
 /// Lets a type that implements `FromStr` be read from a TOML string.
 macro_rules! deserialize_from_str {

@@ -1,4 +1,4 @@
-//! A word out of a few, and what is written with one.
+//! A word out of a few; also what is neither a path, an address nor a quantity.
 
 use std::str::FromStr;
 

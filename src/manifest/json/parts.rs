@@ -1,4 +1,4 @@
-//! What a manifest is made of, read without a copy of its text where that can be.
+//! Strings, maps and copies as they stand in the text, read without copying it where that can be.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

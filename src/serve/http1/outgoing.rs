@@ -12,7 +12,7 @@ use crate::serve::placed::SendPlaced;
 /// What ends a piece that is a chunk, and the body with it if it is the last.
 const END: [&[u8]; 2] = [b"\r\n", b"\r\n0\r\n\r\n"];
 
-/// All of it goes out in one system call, if the client takes it.
+/// All of it goes out in one system call, or two where the system sends the piece by itself, if the client takes it.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     before: Vec<u8>,
