@@ -87,7 +87,8 @@ fn send(to: &tokio::net::TcpStream, before: &[u8], length: usize, place: &Place)
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::future::poll_fn;
     use std::io::Write as _;

@@ -36,6 +36,8 @@ struct Inner<T> {
     waiting: Vec<u8>,
     /// How much of it is written.
     written: usize,
+    /// The stream may hold some of what was written to it, as one with TLS does while its socket is full.
+    is_unflushed: bool,
     /// How much has been read in this turn.
     read: usize,
     /// The library wanted more than that.
@@ -61,6 +63,7 @@ pub fn gather<T>(stream: T) -> (Gathering<T>, Gathered<T>) {
         stream,
         waiting: Vec::new(),
         written: 0,
+        is_unflushed: false,
         read: 0,
         is_paused: false,
         is_drained: false,
@@ -77,7 +80,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
     /// Writes what has come together. An error comes again to the library, with its next call.
     pub fn write_out(&self, cx: &mut Context<'_>) {
         let mut inner = lock(&self.0);
-        if !inner.waiting.is_empty() {
+        if !inner.waiting.is_empty() || inner.is_unflushed {
             let _ = inner.poll_flush(cx);
         }
     }
@@ -105,6 +108,7 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 impl<T: AsyncWrite + Unpin> Inner<T> {
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.written < self.waiting.len() {
+            self.is_unflushed = true;
             match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.waiting[self.written..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => self.written += written,
@@ -117,7 +121,9 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_write_out(cx))?;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.is_unflushed = false;
+        Poll::Ready(Ok(()))
     }
 
     /// Takes what there is room for.
@@ -196,6 +202,9 @@ mod tests {
     #[derive(Debug, Default)]
     struct Counted {
         writes: Vec<usize>,
+        /// How often it is not flushed before it is.
+        unready: usize,
+        flushes: usize,
     }
 
     impl AsyncWrite for Counted {
@@ -204,8 +213,9 @@ mod tests {
             Poll::Ready(Ok(bytes.len()))
         }
 
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes += 1;
+            if self.flushes > self.unready { Poll::Ready(Ok(())) } else { Poll::Pending }
         }
 
         fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -231,6 +241,17 @@ mod tests {
         assert!(lock(&task.0).stream.writes.is_empty());
         write_out(&task).await;
         assert_eq!(lock(&task.0).stream.writes, [1000]);
+    }
+
+    #[tokio::test]
+    async fn what_a_stream_took_and_holds_is_flushed_though_nothing_more_is_written() {
+        let (mut library, task) = gather(Counted { unready: 2, ..Counted::default() });
+        library.write_all(&[7; 100]).await.unwrap();
+        for (turn, flushes) in [(1, 1), (2, 2), (3, 3), (4, 3)] {
+            write_out(&task).await;
+            let inner = lock(&task.0);
+            assert_eq!((inner.stream.flushes, &inner.stream.writes[..]), (flushes, &[100][..]), "turn {turn}");
+        }
     }
 
     #[tokio::test]
