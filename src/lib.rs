@@ -29,7 +29,7 @@
 //! serve::accept -> (proxy_protocol, tls) -> http1 or hyper, or http2 -> serve::stack -> layers inward
 //!   -> assets: mounts (which folder) -> catalog (lookup) -> choose (http::accept, encoding, conditional, range)
 //!        -> respond (kinds: the headers that many files share)
-//! -> layers outward -> http1 (placed: large ones the system sends by itself) or hyper, or http2 -> socket
+//! -> layers outward -> http1 (client_stream: large ones the system sends by itself) or hyper, or http2 -> socket
 //! ```
 //! A proxied request:
 //! ```text

@@ -101,7 +101,7 @@ fn ready(choice: &Choice<'_>, asset: &Asset, head: &Parts, lines: &mut Lines) ->
         Choice::Whole(variant) if head.method == Method::HEAD => (StatusCode::OK, variant, Body::Empty),
         Choice::Whole(variant) => match &variant.content {
             Content::Memory(bytes) => (StatusCode::OK, variant, bytes.clone().into()),
-            Content::Placed(placed) => (StatusCode::OK, variant, Body::Placed(placed.0.clone(), placed.1.clone())),
+            Content::Placed(placed) => (StatusCode::OK, variant, Body::placed(placed.0.clone(), placed.1.clone())),
             Content::Disk(_) => return None,
         },
         Choice::NotModified(variant) => (StatusCode::NOT_MODIFIED, variant, Body::Empty),

@@ -30,9 +30,9 @@ use tower::Service;
 use tracing::field::display;
 use tracing::{debug, warn};
 
+use super::client_stream::ClientStream;
 use super::linger::Lingering;
 use super::listen::{Accepting, Moving, Peer, Stream};
-use super::placed::SendPlaced;
 use super::proxy_protocol;
 use super::site::{Bounds, Live, Site};
 use super::watch::{Activity, Heads, InFlight, REST, Verdict, Watched, WatchedBody};
@@ -406,7 +406,7 @@ impl<S: Stack> Door<S> {
 
     async fn converse<T>(self, met: Met<T>, activity: Arc<Activity>) -> Result<(), String>
     where
-        T: AsyncRead + SendPlaced + Readable + Unpin + Send + 'static,
+        T: AsyncRead + ClientStream + Readable + Unpin + Send + 'static,
     {
         let Met { stream, first, protocol, peer, scheme, bounds } = met;
         let client = Client {
@@ -439,7 +439,7 @@ impl<S: Stack> Door<S> {
         bounds: Arc<Bounds>,
     ) -> Result<(), String>
     where
-        T: AsyncRead + SendPlaced + Readable + Unpin + Send + 'static,
+        T: AsyncRead + ClientStream + Readable + Unpin + Send + 'static,
     {
         let (activity, timeouts) = (&requests.activity, &bounds.timeouts);
         loop {
@@ -490,7 +490,7 @@ impl<S: Stack> Door<S> {
         bounds: &Bounds,
     ) -> hyper::Result<Option<Watched<T>>>
     where
-        T: AsyncRead + SendPlaced + Readable + Unpin + Send + 'static,
+        T: AsyncRead + ClientStream + Readable + Unpin + Send + 'static,
     {
         let (stack, asked) = (self.stack.clone(), requests.clone());
         // No layer of the stack has to be waited for, so that nobody asks whether it is ready.

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::Instant;
 
-use super::placed::SendPlaced;
+use super::client_stream::ClientStream;
 use crate::config::TimeoutsConfig;
 use crate::http::body;
 
@@ -398,7 +398,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 }
 
-impl<T: SendPlaced + Unpin> SendPlaced for Watched<T> {
+impl<T: ClientStream + Unpin> ClientStream for Watched<T> {
+    fn waiting(&self) -> usize {
+        self.first.len() + self.inner.waiting()
+    }
+
     fn poll_send_placed(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -27,9 +27,9 @@ use self::head::{Framing, Seen};
 use self::incoming::Line;
 use self::outgoing::Outgoing;
 use super::accept::{Graceful, Requests, Stack};
+use super::client_stream::ClientStream;
 use super::date;
 use super::linger::Lingering;
-use super::placed::SendPlaced;
 use super::site::Bounds;
 use super::watch::{InFlight, REST};
 use crate::http::body::Body;
@@ -92,7 +92,7 @@ struct Asked {
 
 impl<T, S> Connection<T, S>
 where
-    T: AsyncRead + SendPlaced + Unpin + Send + 'static,
+    T: AsyncRead + ClientStream + Unpin + Send + 'static,
     S: Stack,
 {
     /// Begins, or goes on behind hyper.
@@ -225,7 +225,7 @@ where
 
 impl<T, S> Graceful for Connection<T, S>
 where
-    T: AsyncRead + SendPlaced + Unpin + Send + 'static,
+    T: AsyncRead + ClientStream + Unpin + Send + 'static,
     S: Stack,
 {
     type Error = io::Error;
@@ -321,7 +321,7 @@ impl Answer {
     /// Ready when all of it is with the system.
     fn poll_send<T>(&mut self, cx: &mut Context<'_>, stream: &mut T) -> Poll<io::Result<()>>
     where
-        T: SendPlaced + Unpin,
+        T: ClientStream + Unpin,
     {
         loop {
             // The head waits for what comes of the body at once.

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 
 use crate::http::body::Place;
-use crate::serve::placed::SendPlaced;
+use crate::serve::client_stream::ClientStream;
 
 /// What ends a piece that is a chunk, and the body with it if it is the last.
 const END: [&[u8]; 2] = [b"\r\n", b"\r\n0\r\n\r\n"];
@@ -71,7 +71,7 @@ impl Outgoing {
     /// Ready when all of it is written.
     pub(super) fn poll_write<T>(&mut self, cx: &mut Context<'_>, stream: &mut T) -> Poll<io::Result<()>>
     where
-        T: SendPlaced + Unpin,
+        T: ClientStream + Unpin,
     {
         loop {
             let mut slices = [IoSlice::new(&[]); 3];
@@ -130,7 +130,11 @@ mod tests {
     /// Takes so many bytes at a time.
     struct Narrow(usize, Vec<u8>);
 
-    impl SendPlaced for Narrow {
+    impl ClientStream for Narrow {
+        fn waiting(&self) -> usize {
+            0
+        }
+
         /// Has other bytes there than in memory, to be told from them.
         fn poll_send_placed(
             self: Pin<&mut Self>,

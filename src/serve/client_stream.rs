@@ -1,19 +1,29 @@
-//! How a piece goes out of which the system has the bytes: from there, without a copy, if that is possible.
+//! What a client's stream can do besides reading and writing.
 
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::Pin;
+#[cfg(target_os = "linux")]
+use std::task::ready;
 use std::task::{Context, Poll};
 
 use tokio::io::AsyncWrite;
+#[cfg(target_os = "linux")]
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+use tokio_util::either::Either;
 
 use super::listen::Stream;
 use crate::http::body::Place;
 
 /// A client's stream.
-pub(super) trait SendPlaced: AsyncWrite {
+pub(super) trait ClientStream: AsyncWrite {
+    /// How much has come that nobody has read, as far as the system tells.
+    fn waiting(&self) -> usize;
+
     /// Writes what is before a piece and then the piece, as `poll_write_vectored` does with the two. If nothing must be
-    /// done to the bytes, the piece may be taken from its place.
+    /// done to the bytes, the piece may be taken from its place, without a copy.
     fn poll_send_placed(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -26,14 +36,26 @@ pub(super) trait SendPlaced: AsyncWrite {
     }
 }
 
-/// What is encrypted has to be copied.
-impl SendPlaced for Box<TlsStream<Stream>> {}
+impl ClientStream for Box<TlsStream<Stream>> {
+    /// Before it is decrypted, which makes it hardly shorter.
+    fn waiting(&self) -> usize {
+        self.get_ref().0.waiting()
+    }
+}
 
-#[cfg(not(target_os = "linux"))]
-impl SendPlaced for Stream {}
+/// A unix socket takes pages from no file.
+impl ClientStream for UnixStream {
+    fn waiting(&self) -> usize {
+        unread(self)
+    }
+}
 
-#[cfg(target_os = "linux")]
-impl SendPlaced for Stream {
+impl ClientStream for TcpStream {
+    fn waiting(&self) -> usize {
+        unread(self)
+    }
+
+    #[cfg(target_os = "linux")]
     fn poll_send_placed(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -41,25 +63,40 @@ impl SendPlaced for Stream {
         piece: &[u8],
         place: &Place,
     ) -> Poll<io::Result<usize>> {
-        use std::task::ready;
-
-        use tokio::io::Interest;
-        use tokio_util::either::Either;
-
-        let stream = match self.get_mut() {
-            Either::Left(stream) => stream,
-            Either::Right(stream) => {
-                return Pin::new(stream).poll_write_vectored(cx, &[IoSlice::new(before), IoSlice::new(piece)]);
-            }
-        };
         loop {
-            ready!(stream.poll_write_ready(cx))?;
-            match stream.try_io(Interest::WRITABLE, || send(&*stream, before, piece.len(), place)) {
+            ready!(self.poll_write_ready(cx))?;
+            match self.try_io(Interest::WRITABLE, || send(&self, before, piece.len(), place)) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
             }
         }
     }
+}
+
+impl<L: ClientStream + Unpin, R: ClientStream + Unpin> ClientStream for Either<L, R> {
+    fn waiting(&self) -> usize {
+        match self {
+            Self::Left(stream) => stream.waiting(),
+            Self::Right(stream) => stream.waiting(),
+        }
+    }
+
+    fn poll_send_placed(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        before: &[u8],
+        piece: &[u8],
+        place: &Place,
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Left(stream) => Pin::new(stream).poll_send_placed(cx, before, piece, place),
+            Self::Right(stream) => Pin::new(stream).poll_send_placed(cx, before, piece, place),
+        }
+    }
+}
+
+fn unread(socket: impl AsFd) -> usize {
+    rustix::io::ioctl_fionread(socket).ok().and_then(|unread| usize::try_from(unread).ok()).unwrap_or(0)
 }
 
 /// How much is sent at once, lest other connections wait.
@@ -68,7 +105,7 @@ const MOST: usize = 1024 * 1024;
 
 /// Sends what is before a piece so that the begin of the piece goes into the same packet.
 #[cfg(target_os = "linux")]
-fn send(to: &tokio::net::TcpStream, before: &[u8], length: usize, place: &Place) -> io::Result<usize> {
+fn send(to: &TcpStream, before: &[u8], length: usize, place: &Place) -> io::Result<usize> {
     use rustix::net::SendFlags;
 
     let sent = match before {
@@ -95,8 +132,7 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::io::AsyncReadExt as _;
-    use tokio::net::{TcpListener, TcpStream, UnixStream};
-    use tokio_util::either::Either;
+    use tokio::net::TcpListener;
 
     use super::*;
 
