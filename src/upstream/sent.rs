@@ -316,6 +316,11 @@ impl Outgoing {
         Self { length, content: None }
     }
 
+    /// Whether it is longer than so many bytes.
+    pub(super) fn is_longer(&self, bytes: u64) -> bool {
+        matches!(self.length, Length::Known(length) if length > bytes)
+    }
+
     /// A body of which some was gathered, or all. One of known length is sent with it.
     pub(super) fn gathered(gathered: Gathered, announced: Option<u64>) -> Self {
         let Gathered { front, rest, length } = gathered;
