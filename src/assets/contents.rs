@@ -303,7 +303,6 @@ impl<'f> Plan<'f> {
 
     /// Looks at the files. What is wrong with one of them is said, and the others are looked at all the same.
     fn carry_out(&self) -> Result<Outcome, AssetsError> {
-        let began = SystemTime::now();
         let mut contents = Contents::default();
         // Opening so many files takes longer than all the rest, so every core does a part of it.
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECTORY;
@@ -315,13 +314,17 @@ impl<'f> Plan<'f> {
                 .inspect_err(|error| debug!(%error, "the system has no files in memory: large files are copied"))
                 .ok()
         });
+        let ground = Ground {
+            folder: self.folder,
+            opened: opened.as_fd(),
+            unsealed: unsealed.as_ref(),
+            began: SystemTime::now(),
+            has_changed: &contents.has_changed,
+        };
         let seen = self.looks.par_chunks(TOGETHER).map(|looks| {
             let read = looks.iter().filter(|look| look.wanted == Wanted::Bytes);
             let mut room = Vec::with_capacity(read.map(|look| in_memory(look.size)).sum());
-            let look = |look: &Look<'_>| {
-                look.look(self.folder, opened.as_fd(), &mut room, unsealed.as_ref(), began, &contents.has_changed)
-            };
-            let seen: Vec<_> = looks.iter().map(look).collect();
+            let seen: Vec<_> = looks.iter().map(|look| look.look(&ground, &mut room)).collect();
             (seen, Bytes::from(room))
         });
         let seen = seen.collect::<Vec<_>>();
@@ -391,18 +394,21 @@ impl Sight<Seen> {
     }
 }
 
+/// What all looks into a folder have in common.
+#[derive(Clone, Copy)]
+struct Ground<'g> {
+    folder: &'g Folder,
+    opened: BorrowedFd<'g>,
+    unsealed: Option<&'g Unsealed>,
+    began: SystemTime,
+    has_changed: &'g Arc<AtomicBool>,
+}
+
 impl Look<'_> {
     /// What there is, or what is wrong with it. What is read comes behind what is in `room`, unless
     /// it has a place.
-    fn look(
-        &self,
-        folder: &Folder,
-        opened: BorrowedFd<'_>,
-        room: &mut Vec<u8>,
-        unsealed: Option<&Unsealed>,
-        began: SystemTime,
-        has_changed: &Arc<AtomicBool>,
-    ) -> Result<Result<Sight<Seen>, String>, AssetsError> {
+    fn look(&self, ground: &Ground<'_>, room: &mut Vec<u8>) -> Result<Result<Sight<Seen>, String>, AssetsError> {
+        let Ground { folder, opened, unsealed, began, has_changed } = *ground;
         let name = &*self.form.name(&self.file.location);
         let path = || folder.path.join(name);
         let mut own = Vec::new();
