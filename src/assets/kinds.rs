@@ -62,11 +62,11 @@ struct Head {
 
 /// A head as lines of HTTP/1.1: texts, and what of a file's own follows each.
 #[derive(Debug)]
-struct Block(Vec<(Vec<u8>, Option<Place>)>);
+struct Block(Vec<(Vec<u8>, Option<OwnField>)>);
 
 /// What is put in a place.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum OwnField {
     Tag,
     Length,
     Modified,
@@ -211,24 +211,24 @@ impl Own<'_> {
     /// walk hashes anything. No rule can take one of these away, or set it.
     fn put_into(&self, mut headers: HeaderMap) -> HeaderMap {
         for (name, value) in headers.iter_mut().filter(|(_, value)| value.is_empty()) {
-            if let Some(own) = Place::of(name).and_then(|place| self.at(place)) {
+            if let Some(own) = OwnField::of(name).and_then(|place| self.at(place)) {
                 value.clone_from(own);
             }
         }
         headers
     }
 
-    fn at(&self, place: Place) -> Option<&HeaderValue> {
+    fn at(&self, place: OwnField) -> Option<&HeaderValue> {
         match place {
-            Place::Tag => Some(self.tag),
-            Place::Length => Some(self.length),
-            Place::Modified => self.modified,
-            Place::UseAsDictionary => self.use_as_dictionary,
+            OwnField::Tag => Some(self.tag),
+            OwnField::Length => Some(self.length),
+            OwnField::Modified => self.modified,
+            OwnField::UseAsDictionary => self.use_as_dictionary,
         }
     }
 }
 
-impl Place {
+impl OwnField {
     fn of(name: &HeaderName) -> Option<Self> {
         Some(match *name {
             ETAG => Self::Tag,
@@ -254,7 +254,7 @@ impl Block {
         let (mut text, mut parts) = (Vec::new(), Vec::new());
         lines::status(status, &mut text);
         for (name, value) in fields {
-            match Place::of(name).filter(|_| value.is_empty()) {
+            match OwnField::of(name).filter(|_| value.is_empty()) {
                 None => lines::field(name.as_str(), value.as_bytes(), &mut text),
                 Some(place) => {
                     text.extend_from_slice(name.as_str().as_bytes());

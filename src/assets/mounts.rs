@@ -34,7 +34,7 @@ pub struct Mounts {
     assets: Option<Assets>,
     mounts: Vec<Mount>,
     /// By path, without its last slash: "" for the whole site.
-    places: FxHashMap<String, Place>,
+    places: FxHashMap<String, Owner>,
     /// How many slashes the longest of these paths has.
     deepest: usize,
     /// The release in each folder, as it was before it was read.
@@ -74,7 +74,7 @@ impl Signs {
 
 /// What has a path of its own.
 #[derive(Debug)]
-enum Place {
+enum Owner {
     /// The mount with this number.
     Mount(usize),
     /// The application, in spite of the mount around it.
@@ -167,8 +167,8 @@ impl Mounts {
     fn place(&mut self, mounts: &[MountConfig]) {
         let without_slash = |path: &str| path.trim_end_matches('/').to_owned();
         for (n, mount) in mounts.iter().enumerate() {
-            self.places.insert(without_slash(mount.path.0.as_str()), Place::Mount(n));
-            let excepted = mount.except.iter().map(|except| (without_slash(except.as_str()), Place::Application));
+            self.places.insert(without_slash(mount.path.0.as_str()), Owner::Mount(n));
+            let excepted = mount.except.iter().map(|except| (without_slash(except.as_str()), Owner::Application));
             self.places.extend(excepted);
         }
         self.deepest = self.places.keys().map(|path| path.matches('/').count()).max().unwrap_or(0);
@@ -186,14 +186,14 @@ impl Mounts {
         }
         let path = catalog::decode_lossy(raw_path);
         // "/docs" has no slash at its end and is so below no "/docs/".
-        if let Some(Place::Mount(n)) = self.places.get(&*path)
+        if let Some(Owner::Mount(n)) = self.places.get(&*path)
             && self.mounts[*n].assets.file("").is_some()
             && is_reading(&head.method)
         {
             return Some(Found { assets: &self.mounts[*n].assets, what: What::Folder });
         }
         for (place, name) in self.places_of(&path) {
-            let Place::Mount(n) = place else { return None };
+            let Owner::Mount(n) = place else { return None };
             let mount = &self.mounts[*n];
             let missing = (mount.missing == Missing::NotFound).then_some(What::Missing);
             if let Some(what) = mount.find(name, head).or(missing) {
@@ -213,12 +213,12 @@ impl Mounts {
         let mut places = self.places_of(&path).map(|(place, _)| place);
         places
             .by_ref()
-            .take_while(|place| !matches!(place, Place::Application))
-            .any(|place| matches!(place, Place::Mount(n) if self.mounts[*n].fallback.is_some()))
+            .take_while(|place| !matches!(place, Owner::Application))
+            .any(|place| matches!(place, Owner::Mount(n) if self.mounts[*n].fallback.is_some()))
     }
 
     /// The places under which a decoded path lies, the longest first, each with the rest of the path.
-    fn places_of<'p>(&self, path: &'p str) -> impl Iterator<Item = (&Place, &'p str)> {
+    fn places_of<'p>(&self, path: &'p str) -> impl Iterator<Item = (&Owner, &'p str)> {
         let end = path.match_indices('/').nth(self.deepest).map_or(path.len(), |(at, _)| at + 1);
         let slashes = path[..end].rmatch_indices('/');
         slashes.filter_map(move |(at, _)| Some((self.places.get(&path[..at])?, &path[at + 1..])))
@@ -617,8 +617,8 @@ mod tests {
             let configs: Vec<_> = paths.iter().map(|path| mount(path, Path::new("/"))).collect();
             mounts.place(&configs);
             let found: Vec<_> = mounts.places_of(&path).map(|(place, rest)| match place {
-                Place::Mount(n) => (configs[*n].path.0.as_str(), rest),
-                Place::Application => unreachable!("nothing is excepted"),
+                Owner::Mount(n) => (configs[*n].path.0.as_str(), rest),
+                Owner::Application => unreachable!("nothing is excepted"),
             }).collect();
             let mut expected: Vec<_> =
                 paths.iter().filter_map(|mount| Some((mount.as_str(), path.strip_prefix(mount.as_str())?))).collect();

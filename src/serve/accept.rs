@@ -36,7 +36,7 @@ use super::listen::{Accepting, Moving, Peer, Stream};
 use super::proxy_protocol;
 use super::site::{Bounds, Live, Site};
 use super::watch::{Activity, Heads, InFlight, REST, Verdict, Watched, WatchedBody};
-use super::workers::Place;
+use super::workers::Thread;
 use super::{http1, http2};
 use crate::config::TimeoutsConfig;
 use crate::http::body::{Body, BodyError};
@@ -258,7 +258,7 @@ enum Protocol {
 
 impl<S: Stack> Door<S> {
     /// Accepts until told to stop. The listener's descriptor is closed when this returns.
-    pub async fn accept_from(self, listener: Accepting, beginning: Beginning, place: Place) {
+    pub async fn accept_from(self, listener: Accepting, beginning: Beginning, thread: Thread) {
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -272,7 +272,7 @@ impl<S: Stack> Door<S> {
                         () = self.stop.cancelled() => return,
                         permit = permits.acquire_owned() => permit.expect("the semaphore is never closed"),
                     };
-                    let (door, seat, activity) = (self.clone(), place.seat(), Activity::begin(permit));
+                    let (door, seat, activity) = (self.clone(), thread.seat(), Activity::begin(permit));
                     match seat.elsewhere().cloned() {
                         None => {
                             self.connections.spawn(async move {

@@ -265,16 +265,16 @@ impl Server {
             stop: CancellationToken::new(),
         };
         let accepting = TaskTracker::new();
-        for (place, (listener, beginning)) in
-            workers.places().flat_map(|place| listeners.iter().map(move |one| (place.clone(), one)))
+        for (thread, (listener, beginning)) in
+            workers.threads().flat_map(|thread| listeners.iter().map(move |one| (thread.clone(), one)))
         {
-            let (door, beginning, handle) = (door.clone(), *beginning, place.handle().clone());
+            let (door, beginning, handle) = (door.clone(), *beginning, thread.handle().clone());
             let shared = listener.share();
             accepting.spawn_on(
                 async move {
                     // A thread that cannot accept leaves it to the others.
                     match shared.and_then(Listener::accepting) {
-                        Ok(listener) => door.accept_from(listener, beginning, place).await,
+                        Ok(listener) => door.accept_from(listener, beginning, thread).await,
                         Err(error) => error!(%error, "a thread cannot accept connections"),
                     }
                 },

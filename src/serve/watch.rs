@@ -66,7 +66,7 @@ pub enum Heads {
 
 /// Where in a head some bytes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum HeadPart {
     Begin,
     Further,
 }
@@ -149,13 +149,13 @@ impl Activity {
         self.has_open_chunks.store(are_open, Ordering::Relaxed);
     }
 
-    fn keep(&self, bytes: &[u8], place: Place) {
+    fn keep(&self, bytes: &[u8], part: HeadPart) {
         let most = self.most_written.load(Ordering::Relaxed);
         if most == 0 {
             return;
         }
         let mut written = self.written();
-        if place == Place::Begin {
+        if part == HeadPart::Begin {
             written.clear();
         }
         let room = most.saturating_sub(written.len());
@@ -316,14 +316,14 @@ impl<T> Watched<T> {
             return;
         }
         // Only the first bytes of a head begin its time; those that follow must not prolong it.
-        let place = match activity.head_since.load(Ordering::Relaxed) {
-            0 => Place::Begin,
-            _ => Place::Further,
+        let part = match activity.head_since.load(Ordering::Relaxed) {
+            0 => HeadPart::Begin,
+            _ => HeadPart::Further,
         };
-        if place == Place::Begin {
+        if part == HeadPart::Begin {
             activity.head_since.store(activity.now(), Ordering::Relaxed);
         }
-        activity.keep(bytes, place);
+        activity.keep(bytes, part);
     }
 
     fn note_write<R>(&self, progress: &Poll<R>) {
@@ -342,7 +342,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Watched<T> {
         if !self.first.is_empty() {
             let length = self.first.len().min(buffer.remaining());
             buffer.put_slice(&self.first[..length]);
-            self.activity.keep(&self.first[..length], Place::Further);
+            self.activity.keep(&self.first[..length], HeadPart::Further);
             self.first.advance(length);
             if self.first.is_empty() {
                 // An empty rest would hold the whole of it in memory.

@@ -39,7 +39,7 @@ struct Worker {
 
 /// One of the threads, among the others.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct Thread {
     all: Arc<[Worker]>,
     own: usize,
 }
@@ -47,7 +47,7 @@ pub struct Place {
 /// A connection's place in a thread.
 #[derive(Debug)]
 pub struct Seat {
-    place: Place,
+    thread: Thread,
     is_elsewhere: bool,
 }
 
@@ -76,8 +76,8 @@ impl Workers {
     }
 
     /// Every thread.
-    pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        (0..self.all.len()).map(|own| Place { all: self.all.clone(), own })
+    pub fn threads(&self) -> impl Iterator<Item = Thread> + '_ {
+        (0..self.all.len()).map(|own| Thread { all: self.all.clone(), own })
     }
 
     /// Ends the threads, and with them the connections that are left.
@@ -98,7 +98,7 @@ impl Workers {
     }
 }
 
-impl Place {
+impl Thread {
     /// The thread's runtime.
     pub fn handle(&self) -> &Handle {
         &self.all[self.own].handle
@@ -109,7 +109,7 @@ impl Place {
         let counts = self.all.iter().map(|worker| worker.connections.load(Ordering::Relaxed));
         let seated = choose(self.own, counts);
         self.all[seated].connections.fetch_add(1, Ordering::Relaxed);
-        Seat { place: Self { all: self.all.clone(), own: seated }, is_elsewhere: seated != self.own }
+        Seat { thread: Self { all: self.all.clone(), own: seated }, is_elsewhere: seated != self.own }
     }
 }
 
@@ -125,13 +125,13 @@ fn choose(own: usize, counts: impl Iterator<Item = usize> + Clone) -> usize {
 impl Seat {
     /// The runtime in which the connection is to run, if it is not the one that accepted it.
     pub fn elsewhere(&self) -> Option<&Handle> {
-        self.is_elsewhere.then(|| self.place.handle())
+        self.is_elsewhere.then(|| self.thread.handle())
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.place.all[self.place.own].connections.fetch_sub(1, Ordering::Relaxed);
+        self.thread.all[self.thread.own].connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -156,8 +156,8 @@ mod tests {
     #[test]
     fn a_seat_is_given_back() {
         let workers = Workers::start(2).unwrap();
-        let place = workers.places().next().unwrap();
-        let seats: Vec<_> = (0..20).map(|_| place.seat()).collect();
+        let thread = workers.threads().next().unwrap();
+        let seats: Vec<_> = (0..20).map(|_| thread.seat()).collect();
         let taken = || workers.all.iter().map(|worker| worker.connections.load(Ordering::Relaxed)).collect::<Vec<_>>();
         assert!(taken().iter().all(|count| (7..=13).contains(count)), "{:?}", taken());
         drop(seats);

@@ -48,7 +48,7 @@ pub(super) fn take(buffer: &mut BytesMut, limit: usize) -> Result<Option<Head>, 
     if buffer.is_empty() {
         return Ok(None);
     }
-    let mut places = [Place::default(); MOST_FIELDS];
+    let mut places = [FieldAt::default(); MOST_FIELDS];
     let Some(Found { length, status, version, fields }) = find(buffer, limit, &mut places)? else { return Ok(None) };
     let mut parts = Response::new(()).into_parts().0;
     parts.status = StatusCode::from_u16(status).map_err(|_| malformed("the status is no number of three digits"))?;
@@ -71,7 +71,7 @@ pub(super) fn keeps_alive(head: &Head) -> bool {
 
 /// Where a field stands in the head.
 #[derive(Debug, Clone, Copy, Default)]
-struct Place {
+struct FieldAt {
     name: (u32, u32),
     value: (u32, u32),
 }
@@ -85,7 +85,7 @@ struct Found {
     fields: usize,
 }
 
-fn find(buffer: &[u8], limit: usize, places: &mut [Place; MOST_FIELDS]) -> Result<Option<Found>, Failure> {
+fn find(buffer: &[u8], limit: usize, places: &mut [FieldAt; MOST_FIELDS]) -> Result<Option<Found>, Failure> {
     let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut response = httparse::Response::new(&mut []);
     let parsed = ParserConfig::default().parse_response_with_uninit_headers(&mut response, buffer, &mut space);
@@ -102,7 +102,7 @@ fn find(buffer: &[u8], limit: usize, places: &mut [Place; MOST_FIELDS]) -> Resul
         (place(from), place(from + text.len()))
     };
     for (field, found) in response.headers.iter().zip(places) {
-        *found = Place { name: place(field.name.as_bytes()), value: place(field.value) };
+        *found = FieldAt { name: place(field.name.as_bytes()), value: place(field.value) };
     }
     let version = if response.version == Some(0) { Version::HTTP_10 } else { Version::HTTP_11 };
     Ok(Some(Found { length, status: response.code.unwrap_or_default(), version, fields: response.headers.len() }))
@@ -110,7 +110,7 @@ fn find(buffer: &[u8], limit: usize, places: &mut [Place; MOST_FIELDS]) -> Resul
 
 /// The fields for the client and those that end here; their values are parts of what was read. `Server` is none of them:
 /// nobody here asks for it, and it tells no client anything good.
-fn headers(bytes: &Bytes, places: &[Place]) -> Result<(HeaderMap, Ours), Failure> {
+fn headers(bytes: &Bytes, places: &[FieldAt]) -> Result<(HeaderMap, Ours), Failure> {
     // There is room for those that are added on the way to the client.
     let (mut headers, mut ours) = (HeaderMap::with_capacity(places.len() + 8), Ours::default());
     let range = |(from, to): (u32, u32)| -> Range<usize> { from as usize..to as usize };

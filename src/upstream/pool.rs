@@ -64,7 +64,7 @@ impl Pool {
         if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(permit);
         }
-        let _place = Place::take(&self.waiting, self.queue).ok_or(Failure::QueueFull)?;
+        let _queued = Queued::take(&self.waiting, self.queue).ok_or(Failure::QueueFull)?;
         match Box::pin(timeout(self.queue_timeout, Arc::clone(&self.permits).acquire_owned())).await {
             Ok(permit) => Ok(permit.expect("nobody closes the semaphore")),
             Err(_) => Err(Failure::QueueTooSlow { waited: self.queue_timeout }),
@@ -151,9 +151,9 @@ impl fmt::Debug for Pool {
 }
 
 /// A place in the queue, given back when its holder goes.
-struct Place<'a>(&'a AtomicUsize);
+struct Queued<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> Queued<'a> {
     fn take(waiting: &'a AtomicUsize, limit: usize) -> Option<Self> {
         let taken = waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < limit).then(|| n + 1));
         // A place that was not taken must not be made either: it would be given back.
@@ -161,7 +161,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
