@@ -73,6 +73,16 @@ pub(super) struct Asked<'r> {
     pub(super) early_hints: Option<&'r EarlyHints>,
 }
 
+/// How surely an idle connection must be known to be open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Surety {
+    /// As far as that costs nothing. That a unix socket has just been closed shows when the request is written: nothing
+    /// of it goes out then, and it can be sent elsewhere.
+    Known,
+    /// The system is asked, for a request that cannot be sent again.
+    Certain,
+}
+
 /// A connection to the application that carries one request at a time.
 #[derive(Debug)]
 pub(super) struct Exchange {
@@ -213,13 +223,21 @@ impl Exchange {
         self.keeps_alive && self.sent.is_done() && self.framing.has_ended() && self.buffer.is_empty()
     }
 
-    /// Whether the connection is open and silent.
-    pub(super) fn is_silent(&self) -> bool {
+    /// Whether the connection is open and silent: for certain, or as far as the runtime knows.
+    pub(super) fn is_silent(&self, surety: Surety) -> bool {
         // Whatever has come, if only the end, makes it useless: it is for nobody, and must not be taken for the answer to
-        // the next request. The runtime knows of it late, so the system is asked.
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let peeked = rustix::net::recv(descriptor(&self.socket), &mut [0; 1], flags);
-        matches!(peeked, Err(Errno::AGAIN))
+        // the next request.
+        match (&self.socket, surety) {
+            // The runtime knows what came until its last turn, and asks the system only then.
+            (Socket::Left(socket), Surety::Known) => {
+                matches!(socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            // TCP takes a request after the end all the same.
+            _ => {
+                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                matches!(rustix::net::recv(descriptor(&self.socket), &mut [0; 1], flags), Err(Errno::AGAIN))
+            }
+        }
     }
 
     /// Gives memory back that is not needed while it is idle.
@@ -389,6 +407,21 @@ mod tests {
         let mut arrived = [0; 9];
         let length = io::Read::read(&mut &theirs, &mut arrived).unwrap();
         assert_eq!(&arrived[..length], b"<head>");
+    }
+
+    #[tokio::test]
+    async fn whatever_comes_on_an_idle_connection_makes_it_useless() {
+        for comes in ["", "X"] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let exchange = exchange(ours);
+            let is_silent = || [Surety::Known, Surety::Certain].map(|surety| exchange.is_silent(surety));
+            assert_eq!(is_silent(), [true, true]);
+            theirs.write_all(comes.as_bytes()).await.unwrap();
+            drop(theirs);
+            assert!(!exchange.is_silent(Surety::Certain), "the system knows it at once");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            assert_eq!(is_silent(), [false, false], "for {comes:?}");
+        }
     }
 
     #[tokio::test]

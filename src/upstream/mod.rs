@@ -59,7 +59,7 @@ use tracing::debug;
 
 use self::answer_head::Head;
 use self::balance::Set;
-use self::exchange::{Asked, Deadlines, Exchange};
+use self::exchange::{Asked, Deadlines, Exchange, Surety};
 use self::failure::Failure;
 use self::gather::Gathering;
 use self::hold::Hold;
@@ -297,7 +297,10 @@ impl Upstream {
         let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
-            Some(chosen) if !self.speaks_uwsgi() => self.pool.take(chosen.server.number, started),
+            Some(chosen) if !self.speaks_uwsgi() => {
+                let surety = if body.is_here() { Surety::Known } else { Surety::Certain };
+                self.pool.take(chosen.server.number, started, surety)
+            }
             _ => None,
         };
         loop {

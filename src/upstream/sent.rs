@@ -328,12 +328,15 @@ impl Outgoing {
         Self { length, content: Some(Box::new(Content { front, rest: rest.unwrap_or_default() })) }
     }
 
+    /// Whether all of it is in memory.
+    pub(super) fn is_here(&self) -> bool {
+        self.content.as_ref().is_none_or(|content| content.rest.is_end_stream())
+    }
+
     /// The same body once more, if all of it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
-        let Some(content) = &self.content else { return Some(Self { length: self.length, content: None }) };
-        let is_here = content.rest.is_end_stream();
-        let again = || Box::new(Content { front: content.front.clone(), rest: Body::Empty });
-        is_here.then(|| Self { length: self.length, content: Some(again()) })
+        let again = |content: &Content| Box::new(Content { front: content.front.clone(), rest: Body::Empty });
+        self.is_here().then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
     }
 
     /// A body that goes on as it comes.
