@@ -182,15 +182,15 @@ struct Listed {
     deltas: [Option<u16>; DictionaryCoding::ALL.len()],
     identity: Option<u16>,
     others: Option<u16>,
-    /// Whether some coding, known here or not, is asked for.
+    /// Whether some coding besides the file itself, known here or not, is asked for.
     wants_one: bool,
 }
 
 impl Listed {
     fn note(&mut self, member: &[u8]) {
         let Some((name, quality)) = parse_member(member) else { return };
-        self.wants_one |= quality > 0 || name == b"*";
         let is = |token: &str| name.eq_ignore_ascii_case(token.as_bytes());
+        self.wants_one |= name == b"*" || quality > 0 && !is("identity");
         let slot = if let Some(coding) = Coding::ALL.into_iter().find(|coding| is(coding.token())) {
             &mut self.codings[coding as usize]
         } else if let Some(coding) = DictionaryCoding::ALL.into_iter().find(|coding| is(coding.token())) {
@@ -220,15 +220,23 @@ impl Listed {
     }
 }
 
-/// A member's name and its q-value in thousandths: `codings [ OWS ";" OWS "q=" qvalue ]`.
+/// A member's name and its q-value in thousandths: `codings [ OWS ";" OWS "q=" qvalue ]`; `None` for what is no member.
 fn parse_member(member: &[u8]) -> Option<(&[u8], u16)> {
     let member = member.trim_ascii();
-    let Some(semicolon) = member.iter().position(|byte| *byte == b';') else { return Some((member, 1000)) };
-    let (name, weight) = (member[..semicolon].trim_ascii_end(), member[semicolon + 1..].trim_ascii_start());
-    match weight {
-        [b'q' | b'Q', b'=', quality @ ..] => Some((name, parse_quality(quality)?)),
-        _ => None,
-    }
+    let (name, quality) = match member.iter().position(|byte| *byte == b';') {
+        None => (member, 1000),
+        Some(semicolon) => match member[semicolon + 1..].trim_ascii_start() {
+            [b'q' | b'Q', b'=', quality @ ..] => (member[..semicolon].trim_ascii_end(), parse_quality(quality)?),
+            _ => return None,
+        },
+    };
+    let is_token = !name.is_empty() && name.iter().all(|byte| is_tchar(*byte));
+    is_token.then_some((name, quality))
+}
+
+/// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// `0`, `1`, or one of them with a point and up to three digits, and never more than 1.
@@ -331,6 +339,14 @@ mod tests {
             ("gzip;q=0, gzip", Some(IDENTITY)), // the first holds
             ("gzip, gzip;q=0", Some(GZIP)),
             (",, gzip ,", Some(GZIP)),
+            // What is no member, or names no coding, changes nothing.
+            ("identity;q=0,", Some(BR)),
+            (",identity;q=0", Some(BR)),
+            ("identity;q=0, b r", Some(BR)),
+            ("identity;q=0, \"br\"", Some(BR)),
+            ("identity;q=0, ;q=1", Some(BR)),
+            ("identity;q=0, identity", Some(BR)),
+            ("identity;q=0, foo", None),
         ] {
             assert_eq!(sent(&[line]), expected, "for {line:?}");
         }
@@ -425,8 +441,14 @@ mod tests {
 
         /// The file itself is refused, and nothing is asked for instead.
         fn wants_anything_else(list: &str) -> bool {
+            let is_token = |name: &str| {
+                let is_tchar = |letter: char| letter.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(letter);
+                !name.is_empty() && name.chars().all(is_tchar)
+            };
+            let is_coding = |name: &str| is_token(name) && name != "identity";
             let members = members(list);
-            given(list, IDENTITY) == Some(0.0) && members.iter().all(|(name, value)| name != "*" && *value == 0.0)
+            given(list, IDENTITY) == Some(0.0)
+                && members.iter().filter(|(name, _)| is_coding(name)).all(|(name, value)| name != "*" && *value == 0.0)
         }
 
         pub(super) fn best(list: &str, candidates: &[Option<Coding>]) -> Option<Option<Coding>> {
