@@ -273,7 +273,7 @@ async fn a_visitor_with_the_last_release_gets_the_delta_and_nothing_else_changes
     for (accepted, coding) in [("dcb", DictionaryCoding::Brotli), ("br, dcz", DictionaryCoding::Zstd)] {
         let fields = format!("Accept-Encoding: {accepted}\r\nAvailable-Dictionary: {}\r\n", available(1));
         let answer = get(server.address(), &path, &fields).await;
-        let tag = tag(&format!("-{}-{}", coding.token(), &versions[&1].1.sha256[..16]));
+        let tag = tag(&format!("-{}-{}-{}", coding.token(), &versions[&1].1.sha256[..16], sizes[&coding]));
         let mut expected = always(&tag, &sizes[&coding].to_string());
         expected.insert("content-encoding".into(), coding.token().into());
         let expected: BTreeMap<&str, &str> = expected.iter().map(|(name, value)| (&**name, &**value)).collect();

@@ -281,10 +281,9 @@ impl Bodies {
         let places: Vec<_> = all
             .iter()
             .map(|(_, (form, size))| {
-                (
-                    texts.add(|text| tag(&digest, *form, text)),
-                    texts.add(|text| text.write_str(itoa::Buffer::new().format(*size))),
-                )
+                let (mut digits, form) = (itoa::Buffer::new(), *form);
+                let length = digits.format(*size);
+                (texts.add(|text| tag(&digest, form, length, text)), texts.add(|text| text.write_str(length)))
             })
             .collect();
         let texts = texts.finish();
@@ -317,7 +316,7 @@ struct Texts(String);
 impl Texts {
     /// What a date takes, and a body's tag and length.
     fn with_room_for(bodies: usize) -> Self {
-        Self(String::with_capacity(29 + 50 * bodies))
+        Self(String::with_capacity(29 + 60 * bodies))
     }
 
     /// The place of what is written.
@@ -348,18 +347,19 @@ fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
 
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
 /// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
-/// range of one must not be glued to a range of the other.
-fn tag(digest: &str, form: Form, text: &mut String) -> fmt::Result {
+/// range of one must not be glued to a range of the other. Nor to one of a copy that another version of the compressor
+/// made, or another level: of that the length tells.
+fn tag(digest: &str, form: Form, length: &str, text: &mut String) -> fmt::Result {
     let end = match form {
-        Form::Whole => "",
+        Form::Whole => return ["\"", digest, "\""].into_iter().try_for_each(|part| text.write_str(part)),
         Form::Copy(Coding::Brotli) => "-br",
         Form::Copy(Coding::Zstd) => "-zst",
         Form::Copy(Coding::Gzip) => "-gz",
         Form::Delta(coding, dictionary) => {
-            return write!(text, "\"{digest}-{}-{}\"", coding.token(), hex(&dictionary[..8]));
+            return write!(text, "\"{digest}-{}-{}-{length}\"", coding.token(), hex(&dictionary[..8]));
         }
     };
-    ["\"", digest, end, "\""].into_iter().try_for_each(|part| text.write_str(part))
+    ["\"", digest, end, "-", length, "\""].into_iter().try_for_each(|part| text.write_str(part))
 }
 
 #[cfg(test)]

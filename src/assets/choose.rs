@@ -62,6 +62,13 @@ pub(super) fn choose<'a>(asset: &'a Asset, head: &Parts, client: &Client) -> Cho
         Outcome::Fresh => return Choice::NotModified(variant),
         Outcome::Stale => {}
     }
+    // Whoever has what the whole would come as has it, of whatever a part would be (section 13.2.2).
+    if range.is_some()
+        && let Some(best) = asset.best(&accepted, None)
+        && outcome(best) == Outcome::Fresh
+    {
+        return Choice::NotModified(best);
+    }
     // The file may have come as the other delta from this dictionary: in the other coding.
     let mut others = dictionary.iter().flat_map(|dictionary| asset.deltas(dictionary));
     let is_known = |delta: &&Variant| accepted.allows(delta.form.coding()) && outcome(delta) == Outcome::Fresh;
@@ -106,8 +113,8 @@ fn usable_dictionary(asset: &Asset, headers: &HeaderMap, client: &Client) -> Opt
 /// The variant to answer from, and the range if it is still to be honoured.
 ///
 /// A range counts the bytes of one variant, so the question is which one the client means. With
-/// `If-Range` it says so: a download of the brotli copy goes on in the brotli copy. Without, it means
-/// the file itself, since nobody can know in which coding a first part would come.
+/// `If-Range` or a tag in `If-Match` it says so: a download of the brotli copy goes on in the brotli copy. Without, it
+/// means the file itself, since nobody can know in which coding a first part would come.
 ///
 /// Several parts are sent of the file itself only: `Content-Encoding` would speak of the answer as a whole, text
 /// between the parts included, and no client could decode that.
@@ -122,7 +129,9 @@ fn select<'a, 'h>(
     let Some(range) = range else { return whole() };
     let mut acceptable = asset.variants().iter().filter(|variant| accepted.allows(variant.form.coding()));
     let may_continue = |variant: &Variant| conditional::range_may_continue(headers, asset.validators(variant));
-    let is_meant = |variant: &&Variant| may_continue(variant).unwrap_or(variant.form == Form::Whole);
+    let is_named = |variant: &Variant| conditional::is_named(headers, asset.validators(variant));
+    let is_meant =
+        |variant: &&Variant| may_continue(variant).or_else(|| is_named(variant)).unwrap_or(variant.form == Form::Whole);
     match acceptable.find(is_meant) {
         Some(variant) if variant.form == Form::Whole || !range.has_several() => Some((variant, Some(range))),
         _ => whole(),
@@ -152,8 +161,8 @@ mod tests {
     use crate::manifest::Needs;
 
     const TAG: &str = "\"abababababababababababababababab\"";
-    const BR_TAG: &str = "\"abababababababababababababababab-br\"";
-    const GZ_TAG: &str = "\"abababababababababababababababab-gz\"";
+    const BR_TAG: &str = "\"abababababababababababababababab-br-200\"";
+    const GZ_TAG: &str = "\"abababababababababababababababab-gz-300\"";
     const MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
 
     fn asset(variants: &[(Coding, u64)]) -> Asset {
@@ -315,6 +324,12 @@ mod tests {
                 (&[("range", "bytes=0-9"), ("accept-encoding", "br, identity;q=0")], "200 br"),
                 (&[("range", "bytes=0-9"), ("if-none-match", TAG)], "304 identity"),
                 (&[("range", "bytes=0-9"), ("if-match", "\"x\"")], "412"),
+                (&[("range", "bytes=0-9"), ("if-match", BR_TAG), ("accept-encoding", "br")], "206 br 0-9"),
+                (&[("range", "bytes=0-9"), ("if-match", TAG), ("accept-encoding", "br")], "206 identity 0-9"),
+                (&[("range", "bytes=0-9"), ("if-match", "*"), ("accept-encoding", "br")], "206 identity 0-9"),
+                (&[("range", "bytes=0-9"), ("if-match", BR_TAG), ("accept-encoding", "gzip")], "412"),
+                (&[("range", "bytes=0-9"), ("if-none-match", BR_TAG), ("accept-encoding", "br")], "304 br"),
+                (&[("range", "bytes=0-9"), ("if-none-match", BR_TAG)], "206 identity 0-9"),
                 (&[("range", "bytes=1000-")], "416 */1000"),
                 (&[("range", "bytes=-0")], "416 */1000"),
                 (&[("range", "bytes=200-"), ("accept-encoding", "br"), ("if-range", BR_TAG)], "416 */200"),
@@ -428,7 +443,7 @@ mod tests {
     fn a_range_is_never_one_of_a_delta() {
         let one = available(1);
         let one = (one.0, &*one.1);
-        let delta = "\"abababababababababababababababab-dcb-0101010101010101\"";
+        let delta = "\"abababababababababababababababab-dcb-0101010101010101-20\"";
         check_get(
             &with_deltas(),
             &[
@@ -444,9 +459,10 @@ mod tests {
     fn a_delta_is_fresh_by_the_tag_of_its_coding_and_dictionary() {
         let (one, two) = (available(1), available(2));
         let (one, two) = ((one.0, &*one.1), (two.0, &*two.1));
-        let tag =
-            |token: &str, digits: &str| format!("\"abababababababababababababababab-{token}-{}\"", digits.repeat(8));
-        let (dcb, dcz, from_two) = (tag("dcb", "01"), tag("dcz", "01"), tag("dcz", "02"));
+        let tag = |token: &str, digits: &str, length: u64| {
+            format!("\"abababababababababababababababab-{token}-{}-{length}\"", digits.repeat(8))
+        };
+        let (dcb, dcz, from_two) = (tag("dcb", "01", 20), tag("dcz", "01", 30), tag("dcz", "02", 40));
         check_get(
             &with_deltas(),
             &[

@@ -58,6 +58,12 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, current: Validators<'_>) -
     }
 }
 
+/// Whether `If-Match` names exactly what we have, by its strong tag; `None` if it names nothing.
+pub fn is_named(headers: &HeaderMap, current: Validators<'_>) -> Option<bool> {
+    let names_any = headers.get_all(IF_MATCH).iter().any(|line| line.as_bytes().trim_ascii() == b"*");
+    matches(headers, &IF_MATCH, current.tag, Comparison::Strong).filter(|_| !names_any)
+}
+
 /// Whether a part may be sent: `None` without `If-Range`, else whether it names exactly what we have, by its
 /// strong tag.
 ///
