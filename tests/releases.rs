@@ -118,6 +118,26 @@ async fn a_release_that_is_not_sound_changes_nothing_until_it_is() {
 }
 
 #[tokio::test]
+async fn a_release_without_the_manifest_that_there_was_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let (current, next) = (folder.path().join("current"), folder.path().join("next"));
+    std::os::unix::fs::symlink(release(folder.path(), "1", "old"), &current).unwrap();
+    let server = TestServer::start(&config(&current).replace("memory = 0", "memory = \"1 MiB\"")).await;
+    let bare = release(folder.path(), "2", "new");
+    let manifest = fs_err::read(bare.join("staticfiles.json")).unwrap();
+    fs_err::remove_file(bare.join("staticfiles.json")).unwrap();
+    std::os::unix::fs::symlink(&bare, &next).unwrap();
+    fs_err::rename(&next, &current).unwrap();
+    // It is looked at several times meanwhile.
+    for _ in 0..50 {
+        assert_eq!(text(server.address(), "/static/a.txt").await, "old");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    fs_err::write(bare.join("staticfiles.json"), manifest).unwrap();
+    until(|| async { text(server.address(), "/static/a.txt").await == "new" }).await;
+}
+
+#[tokio::test]
 async fn a_file_that_is_replaced_where_there_is_no_manifest_is_never_sent_with_the_tag_of_another() {
     let folder = tempfile::tempdir().unwrap();
     fs_err::write(folder.path().join("a.txt"), "old").unwrap();

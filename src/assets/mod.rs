@@ -34,7 +34,7 @@ use tracing::warn;
 
 use self::asset::{Asset, Policy};
 use self::catalog::{Catalog, Entry};
-use self::inventory::{Hashed, Inventory, Listed, TwinsWanted};
+use self::inventory::{Hashed, Inventory, Listed, Trust, TwinsWanted};
 use self::made::Made;
 use self::missing::{Missing, News, Notice};
 pub use self::mounts::{Found, Mounts, Signs};
@@ -89,6 +89,12 @@ pub enum AssetsError {
         folder: PathBuf,
         /// Everything that is wrong.
         problems: Problems,
+    },
+    /// A folder that had a manifest has none any more.
+    #[error("there is no staticfiles.json in {} any more; run `vestibule collect` again, or restart to go on without", .folder.display())]
+    LostManifest {
+        /// The folder.
+        folder: PathBuf,
     },
     /// The folder or a file in it cannot be read.
     #[error("cannot read the static files; let the user that vestibule runs as read the folder and all below it")]
@@ -170,6 +176,7 @@ struct Folder {
     problems: Problems,
     /// Plain name to the name that pages use.
     paths: Vec<(Box<str>, Box<str>)>,
+    has_manifest: bool,
     /// The copies that are not on the disk.
     made: Made,
 }
@@ -187,11 +194,14 @@ impl Folder {
             paths: header_rule::path_set(&config.image_twins).unwrap_or_default(),
             prefix: config.prefix.as_str().to_owned(),
         };
-        let Inventory { mut files, hashed, problems, paths } = inventory::take(&path, role, &wanted)?;
+        let trust = if config.watch { Trust::InFolder } else { Trust::InList };
+        let Inventory { mut files, hashed, problems, paths, has_manifest } =
+            inventory::take(&path, role, &wanted, trust)?;
         if !config.deltas {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }
-        Ok(Self { config: config.clone(), index, path, files, hashed, problems, paths, made: Made::new() })
+        let (config, made) = (config.clone(), Made::new());
+        Ok(Self { config, index, path, files, hashed, problems, paths, has_manifest, made })
     }
 
     /// The operator's rules with the names of this release in them.
@@ -218,7 +228,11 @@ impl Folder {
 /// Every static answer from one folder, in one release.
 #[derive(Debug)]
 pub struct Assets {
+    /// As it is configured.
+    directory: Option<PathBuf>,
+    /// With links resolved.
     folder: PathBuf,
+    has_manifest: bool,
     prefix: String,
     policy: Policy,
     catalog: Catalog,
@@ -247,7 +261,9 @@ impl Assets {
             Self {
                 preloads: Preloads::new(&folder.files, &folder.config),
                 catalog: Catalog::build(&folder.files, &contents, &policy, folder.index.as_deref()),
+                directory: folder.config.directory,
                 folder: folder.path,
+                has_manifest: folder.has_manifest,
                 prefix: folder.config.prefix.as_str().to_owned(),
                 policy,
                 bytes_in_memory: contents.bytes_in_memory,
@@ -328,7 +344,12 @@ impl Assets {
 
     /// Whether `collect`, or Django, has said what there is. Without its word no file is kept for long.
     pub fn has_manifest(&self) -> bool {
-        self.folder.join(crate::manifest::FILE_NAME).is_file()
+        self.has_manifest
+    }
+
+    /// Whether the two are configured as one folder, perhaps in two releases.
+    fn is_same_folder(&self, other: &Self) -> bool {
+        self.directory == other.directory
     }
 
     /// How many files can be asked for, under plain and hashed names alike.

@@ -117,6 +117,21 @@ impl Mounts {
         Self::open_after(config, rules, &Self::default())
     }
 
+    /// The same in place of `before`, where no folder may have lost its manifest: that would be a release that is still on
+    /// its way, or half gone.
+    ///
+    /// # Errors
+    /// As for [`Mounts::open`], and when one has.
+    pub fn open_in_place_of(before: &Self, config: &Config, rules: &Arc<HeaderRules>) -> Result<Self, AssetsError> {
+        let opened = Self::open(config, rules)?;
+        let had_one = |now: &&Assets| before.folders().any(|then| then.has_manifest() && then.is_same_folder(now));
+        let lost = opened.folders().find(|now| !now.has_manifest() && had_one(now));
+        match lost.map(|now| now.folder().to_owned()) {
+            Some(folder) => Err(AssetsError::LostManifest { folder }),
+            None => Ok(opened),
+        }
+    }
+
     /// While somebody develops: everything anew if a file has come, gone or changed. `None` if all is as it was.
     ///
     /// # Errors
@@ -217,11 +232,13 @@ impl Mounts {
             .any(|place| matches!(place, Owner::Mount(n) if self.mounts[*n].fallback.is_some()))
     }
 
-    /// The places under which a decoded path lies, the longest first, each with the rest of the path.
+    /// The places under which a decoded path lies, the longest first, each with the rest of the path. What is the
+    /// application's is so without its last slash too.
     fn places_of<'p>(&self, path: &'p str) -> impl Iterator<Item = (&Owner, &'p str)> {
         let end = path.match_indices('/').nth(self.deepest).map_or(path.len(), |(at, _)| at + 1);
         let slashes = path[..end].rmatch_indices('/');
-        slashes.filter_map(move |(at, _)| Some((self.places.get(&path[..at])?, &path[at + 1..])))
+        let own = self.places.get(path).filter(|owner| matches!(owner, Owner::Application)).map(|owner| (owner, ""));
+        own.into_iter().chain(slashes.filter_map(move |(at, _)| Some((self.places.get(&path[..at])?, &path[at + 1..]))))
     }
 
     /// Whether these are still the releases in the folders, as far as `now` and the requests so far can tell.
@@ -554,6 +571,8 @@ mod tests {
                 ("/deep/", "200 deep/index.html"),
                 ("/admin/login/", "application"),
                 ("/admin/", "application"),
+                ("/admin", "application"),
+                ("/%61dmin", "application"),
                 ("/admins", "200 index.html"),
             ],
         )

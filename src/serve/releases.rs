@@ -91,7 +91,7 @@ async fn take_over(live: &Arc<Live>, site: &Arc<Site>) -> Result<Result<(), Asse
     let began = Instant::now();
     let opened = {
         let site = site.clone();
-        spawn_blocking(move || Mounts::open(&site.config, &site.header_rules))
+        spawn_blocking(move || Mounts::open_in_place_of(&site.assets, &site.config, &site.header_rules))
     };
     Ok(opened.await?.map(|assets| {
         let new = site.with_assets(assets);
