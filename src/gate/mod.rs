@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use ::http::header::{CACHE_CONTROL, HeaderMap, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, WWW_AUTHENTICATE};
 use ::http::request::Parts;
 use ::http::{Method, StatusCode};
 
@@ -158,8 +158,10 @@ impl Gate {
     }
 }
 
-/// Says that an answer is part of a preview: for no search engine and no shared cache.
+/// Says that an answer is part of a preview: for no search engine and no shared cache. What the application has browsers
+/// promise for the real site is not said of it.
 pub fn mark_as_preview(headers: &mut HeaderMap) {
+    headers.remove(STRICT_TRANSPORT_SECURITY);
     headers.insert("x-robots-tag", HeaderValue::from_static("noindex, nofollow"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
 }
@@ -183,4 +185,22 @@ fn refusal(refused: Refused) -> Box<Response> {
     let mut response = answers::status(status);
     response.headers_mut().insert(name, value);
     Box::new(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_preview_makes_browsers_promise_nothing_and_is_for_no_robot() {
+        let mut headers = HeaderMap::new();
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=99"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+        mark_as_preview(&mut headers);
+        assert_eq!(headers.get(STRICT_TRANSPORT_SECURITY), None);
+        assert_eq!(
+            (&headers["x-robots-tag"], &headers[CACHE_CONTROL]),
+            (&HeaderValue::from_static("noindex, nofollow"), &HeaderValue::from_static("private, no-cache"))
+        );
+    }
 }

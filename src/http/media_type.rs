@@ -40,6 +40,7 @@ const OURS: &[(&str, &str)] = &[
     ("markdown", "text/markdown"),
     ("md", "text/markdown"),
     ("mjs", "text/javascript"),
+    ("mts", "text/plain"),
     ("opus", "audio/ogg"),
     ("otf", "font/otf"),
     ("rss", "application/rss+xml"),

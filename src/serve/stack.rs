@@ -236,7 +236,7 @@ async fn forward(site: &Site, upstream: &Upstream, mut request: Box<Request>) ->
     if response.extensions().get::<HandedOver>().is_some() {
         return site.send_file.settle(response, &kept, id).await;
     }
-    compression::compress(response, asked, &site.config.compression, &site.encoders)
+    compression::compress(response, &asked, &site.config.compression, &site.encoders)
 }
 
 /// The answer to a request that is not sound. A 405 must say what is allowed (RFC 9110, section 15.5.6).
@@ -248,8 +248,8 @@ fn refuse(site: &Site, request: &Request, refusal: Refusal) -> Decision {
     debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
     let mut response = answers::status(refusal.status());
     if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let is_static = site.assets.assets().is_some_and(|assets| assets.owns(request.head.uri.path()));
-        let methods = if is_static { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+        let is_file = site.assets.find(&request.head).is_some();
+        let methods = if is_file { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     }
     Decision::Answer(answers::last(response))

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use ::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName,
-    HeaderValue, VARY,
+    HeaderValue, IF_NONE_MATCH, VARY,
 };
 use ::http::request::Parts;
 use ::http::{HeaderMap, Method, StatusCode};
@@ -29,16 +29,19 @@ use crate::http::body::Body;
 use crate::http::encoding::{Accepted, Coding, ContentCoding};
 
 /// What of a request must be kept until its answer is there.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     accepted: Accepted,
     is_head: bool,
+    /// The tag of what the client has.
+    known: Option<HeaderValue>,
 }
 
 impl Asked {
     /// Reads it.
     pub fn of(head: &Parts) -> Self {
-        Self { accepted: Accepted::read(&head.headers), is_head: head.method == Method::HEAD }
+        let (accepted, known) = (Accepted::read(&head.headers), head.headers.get(IF_NONE_MATCH).cloned());
+        Self { accepted, is_head: head.method == Method::HEAD, known }
     }
 }
 
@@ -59,13 +62,18 @@ enum Plan {
 /// no more; what finds none goes on as it is.
 pub fn compress(
     mut response: Response,
-    asked: Asked,
+    asked: &Asked,
     config: &CompressionConfig,
     encoders: &Arc<Semaphore>,
 ) -> Response {
     match plan(&response, asked, config) {
         Plan::Leave => {}
-        Plan::Could => vary(response.headers_mut()),
+        Plan::Could => {
+            if response.status() == StatusCode::NOT_MODIFIED {
+                keep_weak(response.headers_mut(), asked.known.as_ref());
+            }
+            vary(response.headers_mut());
+        }
         Plan::Compress(coding) if asked.is_head => announce(response.headers_mut(), coding),
         Plan::Compress(coding) => match Arc::clone(encoders).try_acquire_owned() {
             Ok(permit) => {
@@ -79,7 +87,7 @@ pub fn compress(
     response
 }
 
-fn plan(response: &Response, asked: Asked, config: &CompressionConfig) -> Plan {
+fn plan(response: &Response, asked: &Asked, config: &CompressionConfig) -> Plan {
     let (status, headers) = (response.status(), response.headers());
     // Our own small answers are no pages, and an operator's page may take their place.
     if !config.enabled || response.extensions().get::<Own>().is_some() {
@@ -137,11 +145,24 @@ fn announce(headers: &mut HeaderMap, coding: Coding) {
         headers.remove(HeaderName::from_static(name));
     }
     // The same page, and not the same bytes (RFC 9110, section 8.8.1).
-    let tag = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"));
-    if let Some(weak) = tag.and_then(|tag| HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).ok()) {
+    if let Some(weak) = weak_tag(headers) {
         headers.insert(ETAG, weak);
     }
     vary(headers);
+}
+
+/// The tag of an answer made weak, if it is a strong one.
+fn weak_tag(headers: &HeaderMap) -> Option<HeaderValue> {
+    let tag = headers.get(ETAG).filter(|tag| !tag.as_bytes().starts_with(b"W/"))?;
+    HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()).ok()
+}
+
+/// Who has the page compressed, as its weak tag tells, is told that tag again: the strong one is not that of its bytes
+/// (RFC 9110, section 15.4.5).
+fn keep_weak(headers: &mut HeaderMap, known: Option<&HeaderValue>) {
+    if let Some(weak) = weak_tag(headers).filter(|weak| known == Some(weak)) {
+        headers.insert(ETAG, weak);
+    }
 }
 
 /// Tells caches that `Accept-Encoding` makes a difference, unless that is told already.
@@ -180,17 +201,29 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_page_compressed_is_told_its_weak_tag_again() {
+        for (known, expected) in
+            [("W/\"a\"", "W/\"a\""), ("\"a\"", "\"a\""), ("W/\"b\"", "\"a\""), ("W/\"b\", W/\"a\"", "\"a\"")]
+        {
+            let known = Some(HeaderValue::from_static(known));
+            let asked = Asked { known, ..asked("GET", "gzip") };
+            let fresh = response(304, &[("etag", "\"a\"")]);
+            let told = compress(fresh, &asked, &CompressionConfig::default(), &encoders(8));
+            assert_eq!(told.headers()[ETAG], expected);
+        }
+    }
+
+    #[test]
     fn what_finds_no_encoder_goes_on_as_it_is() {
         let encoders = encoders(1);
-        let compressed =
-            |asked| compress(response(200, &[HTML, LONG]), asked, &CompressionConfig::default(), &encoders);
-        let first = compressed(asked("GET", "br"));
-        let second = compressed(asked("GET", "br"));
+        let asked = asked("GET", "br");
+        let compressed = || compress(response(200, &[HTML, LONG]), &asked, &CompressionConfig::default(), &encoders);
+        let (first, second) = (compressed(), compressed());
         assert_eq!(first.headers()[CONTENT_ENCODING], "br");
         assert!(!second.headers().contains_key(CONTENT_ENCODING));
         assert_eq!(second.headers()[VARY], "Accept-Encoding", "it could have been compressed");
         drop(first);
-        assert!(compressed(asked("GET", "br")).headers().contains_key(CONTENT_ENCODING));
+        assert!(compressed().headers().contains_key(CONTENT_ENCODING));
     }
 
     #[test]
@@ -217,14 +250,14 @@ mod tests {
             ("GET", 304, &[], Plan::Could),
             ("GET", 101, &[], Plan::Leave),
         ] {
-            let plan = plan(&response(status, fields), asked(method, "gzip, br, zstd"), &CompressionConfig::default());
+            let plan = plan(&response(status, fields), &asked(method, "gzip, br, zstd"), &CompressionConfig::default());
             assert_eq!(plan, expected, "for {method} {status} {fields:?}");
         }
         let mut own = response(404, &[HTML, LONG]);
         own.extensions_mut().insert(Own);
-        assert_eq!(plan(&own, asked("GET", "br"), &CompressionConfig::default()), Plan::Leave);
+        assert_eq!(plan(&own, &asked("GET", "br"), &CompressionConfig::default()), Plan::Leave);
         let off = CompressionConfig { enabled: false, ..CompressionConfig::default() };
-        assert_eq!(plan(&response(200, &[HTML, LONG]), asked("GET", "br"), &off), Plan::Leave);
+        assert_eq!(plan(&response(200, &[HTML, LONG]), &asked("GET", "br"), &off), Plan::Leave);
     }
 
     #[test]
@@ -239,7 +272,7 @@ mod tests {
             ("br;q=0", Plan::Could),
             ("", Plan::Could),
         ] {
-            let plan = plan(&response(200, &[HTML, LONG]), asked("GET", accepted), &CompressionConfig::default());
+            let plan = plan(&response(200, &[HTML, LONG]), &asked("GET", accepted), &CompressionConfig::default());
             assert_eq!(plan, expected, "for {accepted:?}");
         }
     }
@@ -263,7 +296,7 @@ mod tests {
             lines
         };
         let compressed =
-            compress(response(200, &fields), asked("HEAD", "gzip"), &CompressionConfig::default(), &encoders(8));
+            compress(response(200, &fields), &asked("HEAD", "gzip"), &CompressionConfig::default(), &encoders(8));
         let expected = [
             "content-encoding: gzip",
             "content-type: text/html; charset=utf-8",
@@ -273,13 +306,13 @@ mod tests {
             "vary: Cookie",
         ];
         assert_eq!(all(&compressed), expected);
-        let left = compress(response(200, &fields), asked("GET", ""), &CompressionConfig::default(), &encoders(8));
+        let left = compress(response(200, &fields), &asked("GET", ""), &CompressionConfig::default(), &encoders(8));
         assert_eq!(left.headers()["etag"], "\"a\"");
         assert_eq!(left.headers().get_all(VARY).iter().count(), 2, "it could have been compressed");
         for told in ["*", "Cookie, accept-encoding"] {
             let told = compress(
                 response(200, &[HTML, ("vary", told)]),
-                asked("GET", "br"),
+                &asked("GET", "br"),
                 &CompressionConfig::default(),
                 &encoders(8),
             );
