@@ -541,19 +541,27 @@ async fn requests_wait_for_an_application_that_is_not_there() {
 
 #[tokio::test]
 async fn a_request_without_harm_is_tried_once_more_when_a_connection_closes_without_a_word() {
-    for (silent, method, status, connections) in [
-        (1, "GET", 200, 2),
-        (2, "GET", 502, 2), // once and not for ever: it may be this request that kills the worker
-        (1, "POST", 502, 1),
-        (1, "DELETE", 200, 2),
+    for (silent, method, body, status, connections) in [
+        (1, "GET", "", 200, 2),
+        (2, "GET", "", 502, 2), // once and not for ever: it may be this request that kills the worker
+        (1, "POST", "", 502, 1),
+        (1, "POST", "a body", 502, 1),
+        (1, "PUT", "a body", 200, 2),
+        (2, "PUT", "a body", 502, 2),
+        (1, "PATCH", "a body", 502, 1),
+        (1, "DELETE", "", 200, 2),
     ] {
         let app = App::new(move |mut connection| async move {
             connection.request().await;
             connection.send(if connection.number < silent { "" } else { HELLO }).await;
         })
         .await;
-        let answer = upstream(&app).forward(request(method, "/", &[], Body::Empty)).await;
-        assert_eq!((answer.status().as_u16(), app.connections()), (status, connections), "for {method} and {silent}");
+        let length = body.len().to_string();
+        let fields: &[_] = if body.is_empty() { &[] } else { &[("content-length", &*length)] };
+        let answer =
+            upstream(&app).forward(request(method, "/", fields, Bytes::from_static(body.as_bytes()).into())).await;
+        let found = (answer.status().as_u16(), app.connections());
+        assert_eq!(found, (status, connections), "for {method} with {body:?}, and {silent}");
     }
 }
 

@@ -40,7 +40,7 @@
 //! - Uploads read into rooms that grow with what came, and that are used up by however many pieces, in place of one room of
 //!   64 KiB for each piece: 0.81, 0.92 and 0.94 of the time for 1 MB (eight to twelve alternating rounds each, on a busy
 //!   machine). Rooms that stay at 64 KiB: 0.98 and 1.08; that grow to 1 MiB: 0.95.
-//! - Rooms as large as what waits to be read, up to 1 MiB, and 512 KiB that may lie in the application's socket in place of
+//! - Rooms as large as what waits to be read, and 512 KiB that may lie in the application's socket in place of
 //!   208: 0.90 of the time for 1 MB to an application, and 11 reads and writes in place of 24.
 //! - The rest of a head that comes slowly awaited by the loop: such a client costs 12.3 KB in place of 21.8.
 //! - Long answers of the application read into one buffer for each thread, while their clients keep up: at 64 of 1 MB the

@@ -88,7 +88,7 @@ impl Upstream {
         let more = &More::default();
         let text = self.text(&Told { head: &head, client: &client, id, more, length, upgrade: None })?;
         let (method, address) = (head.method, client.address);
-        let request = Prepared { method, text, length, address, id, upgrade: None, early_hints: None };
+        let request = Prepared { method, text, address, id, upgrade: None, early_hints: None };
         let socket = server.connect(self.config.check_timeout.0).await?;
         let exchange = Exchange::new(socket, self.servers.protocol(), &self.config);
         let (_exchange, answer) = self.send(exchange, &request, Outgoing::nothing(false)).await?;

@@ -99,7 +99,7 @@ pub(super) struct Exchange {
     keeps_alive: bool,
     /// It has served a request before, so it may have been closed in the meantime.
     was_used: bool,
-    /// The other side is on this machine and reads the bytes of HTTP as they are.
+    /// The other side is on this machine.
     is_local: bool,
     speaks_uwsgi: bool,
     head_limit: usize,
@@ -125,7 +125,7 @@ impl Exchange {
     pub(super) fn new(socket: Socket, protocol: UpstreamProtocol, config: &UpstreamConfig) -> Box<Self> {
         let speaks_uwsgi = protocol == UpstreamProtocol::Uwsgi;
         Box::new(Self {
-            is_local: !speaks_uwsgi && matches!(socket, Socket::Left(_)),
+            is_local: matches!(socket, Socket::Left(_)),
             socket,
             sent: Sent::nothing(),
             buffer: BytesMut::new(),

@@ -119,7 +119,6 @@ struct Prepared {
     method: Method,
     /// Its head, as it is sent.
     text: Bytes,
-    length: Length,
     /// The client's address.
     address: Option<IpAddr>,
     id: RequestId,
@@ -269,7 +268,7 @@ impl Upstream {
         let text = self.text(&Told { head, client, id: *id, more: &more, length, upgrade: protocol })?;
         let Request { head, client, id, early_hints, .. } = *request;
         let (method, address) = (head.method, client.address);
-        Ok((Prepared { method, text, length, address, id, upgrade, early_hints }, body))
+        Ok((Prepared { method, text, address, id, upgrade, early_hints }, body))
     }
 
     /// Whether a body goes on as it comes.
@@ -338,7 +337,8 @@ impl Upstream {
     /// What may have been read is sent again only if that does no harm, and on one fresh connection after the first: it
     /// may be this request that ends the worker.
     fn may_send_again(&self, request: &Prepared, failure: &Failure, attempts: Attempts) -> bool {
-        let is_harmless = request::can_repeat(&request.method, request.length);
+        // RFC 9110, section 9.2.2.
+        let is_harmless = request.method.is_idempotent();
         let may_wait = || attempts.started.elapsed() < self.config.hold.0 && attempts.fresh < MOST_TRIES;
         failure.is_unread() && (attempts.fresh == 0 || self.servers.has_another(attempts.asked) || may_wait())
             || is_harmless && failure.may_retry() && attempts.fresh < 2

@@ -131,11 +131,6 @@ pub(super) fn wanted_upgrade(head: &Parts) -> Option<HeaderValue> {
     (may_ask && wanted.next().is_none() && !is_http).then(|| protocol.clone())
 }
 
-/// Whether sending the request twice does no harm (RFC 9110, section 9.2.2).
-pub(super) fn can_repeat(method: &Method, length: Length) -> bool {
-    method.is_idempotent() && matches!(length, Length::None | Length::Known(0))
-}
-
 /// The announced length of a body; `None` if there is none or it is no number.
 pub(super) fn announced_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()

@@ -109,7 +109,7 @@ impl Sent {
     /// Whether it is certain that nobody read the request, not even its head to the end, so that nothing can have come
     /// of it: as it happens to those that wait in the backlog of a socket when its application stops, and to those that
     /// meet an idle connection just as it is closed. `was_reset` is how the connection ended, `is_local` that it was a
-    /// unix socket on which HTTP is spoken.
+    /// unix socket.
     ///
     /// What was never written is unread. A unix socket that is closed while bytes lie in it unread resets the
     /// connection, and otherwise just ends it: a worker that has taken a request and then dies never looks like this.

@@ -19,7 +19,7 @@ use crate::http::room;
 use crate::serve::client_stream::ClientStream;
 
 /// The most that is read at once of a body that comes fast.
-const LARGEST: usize = 1024 * 1024;
+const LARGEST: usize = 256 * 1024;
 /// How much is read at once of a body that comes slowly. Of such there may be many for long, so that no buffer waits for
 /// them.
 const SLOW: usize = 8 * 1024;
