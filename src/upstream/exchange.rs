@@ -18,12 +18,13 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, sockopt};
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
@@ -47,8 +48,8 @@ const READ: usize = 256 * 1024;
 const FILLS_THE_ROOM: usize = READ / 2;
 
 /// How much of an upload may lie in a unix socket until the application takes it: the more, the less often it has to be
-/// woken. Linux counts its own records of it too and allows twice as much for both, 512 KiB, if `net.core.wmem_max` lets it;
-/// by itself it allows 208 KiB.
+/// woken. Linux counts its own records of it too and allows twice as much for both: 512 KiB, or twice `net.core.wmem_max` if
+/// that is less (416 KiB where nobody has raised it). By itself it allows 208 KiB.
 const UNTAKEN: usize = 256 * 1024;
 
 thread_local! {
@@ -73,14 +74,15 @@ pub(super) struct Asked<'r> {
     pub(super) early_hints: Option<&'r EarlyHints>,
 }
 
-/// How surely an idle connection must be known to be open.
+/// How it is found out whether an idle connection is open and silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surety {
-    /// As far as that costs nothing. That a unix socket has just been closed shows when the request is written: nothing
-    /// of it goes out then, and it can be sent elsewhere.
-    Known,
-    /// The system is asked, for a request that cannot be sent again.
-    Certain,
+pub(super) enum Check {
+    /// By what the runtime of this thread knew at its last turn, as hyper's and nginx's pools do, if it is a unix socket
+    /// of this thread. One that was closed since then takes nothing of the request, which is sent elsewhere; a byte that
+    /// came since then would be taken for the answer's, as one that comes a moment later always would.
+    AsOfLastTurn,
+    /// By asking the system, for a request that cannot be sent again.
+    AskSystem,
 }
 
 /// A connection to the application that carries one request at a time.
@@ -107,6 +109,8 @@ pub(super) struct Exchange {
     hint: Option<&'static str>,
     /// [`UNTAKEN`] may lie in it.
     is_wide: bool,
+    /// Whose runtime hears of what comes.
+    opened_by: ThreadId,
 }
 
 /// Why an answer broke off.
@@ -138,6 +142,7 @@ impl Exchange {
             head_limit: config.response_header_size.as_usize(),
             hint: None,
             is_wide: false,
+            opened_by: thread::current().id(),
         })
     }
 
@@ -152,7 +157,8 @@ impl Exchange {
     ) -> Result<Head, Failure> {
         let reused = std::mem::replace(&mut self.was_used, true);
         self.hint = if self.speaks_uwsgi { uwsgi::hint(&head) } else { None };
-        if body.is_longer(UNTAKEN as u64 / 2) {
+        // What is shorter finds enough room as it is.
+        if body.is_announced_longer(UNTAKEN as u64 / 2) {
             self.widen();
         }
         self.sent.begin(head, body);
@@ -163,6 +169,10 @@ impl Exchange {
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| {
             self.poll_write(cx);
+            if reused && self.sent.is_refused() {
+                // It was closed while it was idle. What it sent before that is for nobody.
+                return Poll::Ready(Err(self.closed(None, reused)));
+            }
             if let Poll::Ready(result) = self.poll_head(cx, asked, reused) {
                 return Poll::Ready(result);
             }
@@ -223,13 +233,13 @@ impl Exchange {
         self.keeps_alive && self.sent.is_done() && self.framing.has_ended() && self.buffer.is_empty()
     }
 
-    /// Whether the connection is open and silent: for certain, or as far as the runtime knows.
-    pub(super) fn is_silent(&self, surety: Surety) -> bool {
+    /// Whether the connection is open and silent.
+    pub(super) fn is_silent(&self, check: Check) -> bool {
         // Whatever has come, if only the end, makes it useless: it is for nobody, and must not be taken for the answer to
         // the next request.
-        match (&self.socket, surety) {
-            // The runtime knows what came until its last turn, and asks the system only then.
-            (Socket::Left(socket), Surety::Known) => {
+        match (&self.socket, check) {
+            // This asks the system only if the runtime has heard of something.
+            (Socket::Left(socket), Check::AsOfLastTurn) if self.opened_by == thread::current().id() => {
                 matches!(socket.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
             }
             // TCP takes a request after the end all the same.
@@ -255,8 +265,9 @@ impl Exchange {
         if let Socket::Left(socket) = &self.socket
             && !std::mem::replace(&mut self.is_wide, true)
         {
-            // It goes on with what it has, if the system does not grant that.
-            let _ = rustix::net::sockopt::set_socket_send_buffer_size(socket, UNTAKEN);
+            // It goes on with what it has, if that is more, or the system does not grant it.
+            let has_less = sockopt::socket_send_buffer_size(socket).is_ok_and(|size| size < 2 * UNTAKEN);
+            let _ = has_less.then(|| sockopt::set_socket_send_buffer_size(socket, UNTAKEN));
         }
     }
 
@@ -414,14 +425,32 @@ mod tests {
         for comes in ["", "X"] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let exchange = exchange(ours);
-            let is_silent = || [Surety::Known, Surety::Certain].map(|surety| exchange.is_silent(surety));
-            assert_eq!(is_silent(), [true, true]);
+            let is_silent =
+                |exchange: &Exchange| [Check::AsOfLastTurn, Check::AskSystem].map(|check| exchange.is_silent(check));
+            assert_eq!(is_silent(&exchange), [true, true]);
             theirs.write_all(comes.as_bytes()).await.unwrap();
             drop(theirs);
-            assert!(!exchange.is_silent(Surety::Certain), "the system knows it at once");
+            assert_eq!(is_silent(&exchange), [true, false], "only the system knows it at once");
+            let elsewhere = thread::spawn(move || (is_silent(&exchange), exchange));
+            let (found, exchange) = elsewhere.join().unwrap();
+            assert_eq!(found, [false, false], "another thread asks the system");
             tokio::time::sleep(Duration::from_millis(1)).await;
-            assert_eq!(is_silent(), [false, false], "for {comes:?}");
+            assert_eq!(is_silent(&exchange), [false, false], "for {comes:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_an_idle_connection_says_as_it_closes_is_no_answer() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut exchange = exchange(ours);
+        theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        let head = Bytes::from_static(b"<head>");
+        exchange.send(head.clone(), Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+        theirs.read_exact(&mut [0; 6]).await.unwrap();
+        theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        drop(theirs);
+        let failure = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap_err();
+        assert!(failure.is_unread(), "{failure}");
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@
 //! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
 //! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
-//! if it is idempotent and has no body: an idle connection once, and a fresh one once. Any other is sent again only if
+//! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again only if
 //! it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
 //! accepted those that wait on its socket. Nothing else is ever sent twice. With several servers it is another one that
 //! is asked next, if there is one.
@@ -59,7 +59,7 @@ use tracing::debug;
 
 use self::answer_head::Head;
 use self::balance::Set;
-use self::exchange::{Asked, Deadlines, Exchange, Surety};
+use self::exchange::{Asked, Check, Deadlines, Exchange};
 use self::failure::Failure;
 use self::gather::Gathering;
 use self::hold::Hold;
@@ -297,8 +297,8 @@ impl Upstream {
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
             Some(chosen) if !self.speaks_uwsgi() => {
-                let surety = if body.is_here() { Surety::Known } else { Surety::Certain };
-                self.pool.take(chosen.server.number, started, surety)
+                let check = if body.is_here() { Check::AsOfLastTurn } else { Check::AskSystem };
+                self.pool.take(chosen.server.number, started, check)
             }
             _ => None,
         };

@@ -101,6 +101,11 @@ impl Sent {
         self.phase
     }
 
+    /// Whether the other side has taken nothing of it, and never will.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_deaf && self.written == 0 && self.phase == Phase::Answering
+    }
+
     /// Whether all of it is written.
     pub(super) fn is_done(&self) -> bool {
         self.ready.is_empty() && !self.has_rest && !self.is_deaf
@@ -316,8 +321,8 @@ impl Outgoing {
         Self { length, content: None }
     }
 
-    /// Whether it is longer than so many bytes.
-    pub(super) fn is_longer(&self, bytes: u64) -> bool {
+    /// Whether it is known to be longer than so many bytes.
+    pub(super) fn is_announced_longer(&self, bytes: u64) -> bool {
         matches!(self.length, Length::Known(length) if length > bytes)
     }
 
