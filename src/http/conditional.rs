@@ -58,7 +58,12 @@ pub fn evaluate(method: &Method, headers: &HeaderMap, current: Validators<'_>) -
     }
 }
 
-/// Whether `If-Match` names exactly what we have, by its strong tag; `None` if it names nothing.
+/// Whether a list of tags has this one, weak or strong as it is.
+pub fn lists(list: &HeaderValue, tag: &HeaderValue) -> bool {
+    tags(list.as_bytes()).any(|listed| listed == strength(tag.as_bytes()))
+}
+
+/// Whether `If-Match` names exactly what we have, by its strong tag; `None` without one, or with `*`.
 pub fn is_named(headers: &HeaderMap, current: Validators<'_>) -> Option<bool> {
     let names_any = headers.get_all(IF_MATCH).iter().any(|line| line.as_bytes().trim_ascii() == b"*");
     matches(headers, &IF_MATCH, current.tag, Comparison::Strong).filter(|_| !names_any)
