@@ -37,25 +37,6 @@ async fn what_comes_changes_or_goes_shows_with_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_manifest_with_a_list_hides_no_change() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| fs_err::write(folder.path().join(name), text).unwrap();
-    let list = r#"{"version": "1.1", "hash": "", "paths": {"a.txt": "a.0123456789ab.txt"}, "vestibule": {"version": 1, "files": {}}}"#;
-    write("staticfiles.json", list);
-    write("a.txt", "one");
-    write("a.0123456789ab.txt", "one");
-    let server = serve(folder.path(), "").await;
-    for text in ["one", "two two", "three"] {
-        write("a.txt", text);
-        assert_eq!(ask(&server, "/static/a.txt").await.text(), text);
-    }
-    write("b.txt", "b");
-    assert_eq!(ask(&server, "/static/b.txt").await.text(), "b");
-    fs_err::remove_file(folder.path().join("b.txt")).unwrap();
-    assert_eq!(ask(&server, "/static/b.txt").await.status, 404);
-}
-
-#[tokio::test]
 async fn texts_are_compressed_in_memory_and_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let style = "body { color: red }\n".repeat(500);

@@ -316,7 +316,7 @@ struct Texts(String);
 impl Texts {
     /// What a date takes, and a body's tag and length.
     fn with_room_for(bodies: usize) -> Self {
-        Self(String::with_capacity(29 + 60 * bodies))
+        Self(String::with_capacity(29 + 72 * bodies))
     }
 
     /// The place of what is written.
@@ -348,7 +348,7 @@ fn vary(file: &Listed, twins: &[&Listed]) -> Option<&'static str> {
 /// A strong tag from the content, so that it is the same on every host and after every deploy that did
 /// not change the file. Each coding has its own, and each dictionary: they are different bytes, and a
 /// range of one must not be glued to a range of the other. Nor to one of a copy that another version of the compressor
-/// made, or another level: of that the length tells.
+/// made, or another level: of that the length tells nearly always.
 fn tag(digest: &str, form: Form, length: &str, text: &mut String) -> fmt::Result {
     let end = match form {
         Form::Whole => return ["\"", digest, "\""].into_iter().try_for_each(|part| text.write_str(part)),

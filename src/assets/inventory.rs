@@ -152,30 +152,20 @@ pub(super) struct TwinsWanted {
 /// How the files of a folder without a list were when their hashes were taken, by path below the folder.
 pub(super) type Hashed = BTreeMap<String, Mark>;
 
-/// What the word of the manifest counts for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trust {
-    /// Its list, if it has one, says what there is.
-    InList,
-    /// The folder says what there is: somebody is changing it.
-    InFolder,
-}
-
 /// Lists every file of the folder that may be served. The folder's path must be free of links.
-pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted, trust: Trust) -> Result<Inventory, AssetsError> {
+pub(super) fn take(folder: &Path, role: Role, wanted: &TwinsWanted) -> Result<Inventory, AssetsError> {
     let text = match json::read(folder) {
         Err(ManifestError::Missing(_)) => None,
         text => Some(text?),
     };
     let listing = text.as_ref().map(|(path, text)| Listing::parse(path, text)).transpose()?.unwrap_or_default();
-    let list = listing.files.filter(|_| trust == Trust::InList);
-    let (mut walked, hashed) = match list {
+    let (mut walked, hashed) = match listing.files {
         Some(_) => Default::default(),
         None => walk(folder, role)?,
     };
     find_twins(&mut walked, wanted);
     let walked = || walked.iter().map(|(name, entry)| (name.as_str().into(), entry.into())).collect();
-    let entries = list.unwrap_or_else(walked);
+    let entries = listing.files.unwrap_or_else(walked);
     let mut problems = Problems::default();
     let paths = later(listing.paths);
     let is_fingerprinted = fingerprinted(&paths, &entries, &mut problems);

@@ -34,7 +34,7 @@ use tracing::warn;
 
 use self::asset::{Asset, Policy};
 use self::catalog::{Catalog, Entry};
-use self::inventory::{Hashed, Inventory, Listed, Trust, TwinsWanted};
+use self::inventory::{Hashed, Inventory, Listed, TwinsWanted};
 use self::made::Made;
 use self::missing::{Missing, News, Notice};
 pub use self::mounts::{Found, Mounts, Signs};
@@ -194,9 +194,7 @@ impl Folder {
             paths: header_rule::path_set(&config.image_twins).unwrap_or_default(),
             prefix: config.prefix.as_str().to_owned(),
         };
-        let trust = if config.watch { Trust::InFolder } else { Trust::InList };
-        let Inventory { mut files, hashed, problems, paths, has_manifest } =
-            inventory::take(&path, role, &wanted, trust)?;
+        let Inventory { mut files, hashed, problems, paths, has_manifest } = inventory::take(&path, role, &wanted)?;
         if !config.deltas {
             files.iter_mut().for_each(|file| file.deltas.clear());
         }

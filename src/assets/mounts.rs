@@ -2,8 +2,8 @@
 //!
 //! The folder of `[static]` comes first, and what is not in it is nowhere: it holds all that pages load, and
 //! a wrong name must not wake the application. The others are told apart by their paths, the longest first.
-//! How many there are costs a request nothing: one lookup for each folder of its path, down to the deepest
-//! that has a mount.
+//! How many there are costs a request nothing: one lookup for its path, and one for each folder of that, down to the
+//! deepest that has a mount.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -223,7 +223,7 @@ const SMALL_PIECE: u64 = 16 * 1024;
 ///
 /// What the page cache holds is read where it is asked for: the copy takes some microseconds, a trip to
 /// the blocking pool and back costs more than that. Only a read that would wait for the disk makes
-/// the trip. With one for every piece, a file of 8 MB took 2.5 times the time.
+/// the trip. With one for every piece, a file of 8 MB took 2.5 times the CPU time.
 #[derive(Debug)]
 pub struct FileSlice {
     state: ReadState,

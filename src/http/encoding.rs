@@ -182,7 +182,7 @@ struct Listed {
     deltas: [Option<u16>; DictionaryCoding::ALL.len()],
     identity: Option<u16>,
     others: Option<u16>,
-    /// Whether some coding besides the file itself, known here or not, is asked for.
+    /// Whether some coding besides the file itself, known here or not, is asked for, or `*` is listed.
     wants_one: bool,
 }
 

@@ -40,7 +40,6 @@ const OURS: &[(&str, &str)] = &[
     ("markdown", "text/markdown"),
     ("md", "text/markdown"),
     ("mjs", "text/javascript"),
-    ("mts", "text/plain"),
     ("opus", "audio/ogg"),
     ("otf", "font/otf"),
     ("rss", "application/rss+xml"),

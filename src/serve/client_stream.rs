@@ -43,7 +43,7 @@ impl ClientStream for Box<TlsStream<Stream>> {
     }
 }
 
-/// A unix socket takes pages from no file.
+/// What brings something over TCP was not measured here.
 impl ClientStream for UnixStream {
     fn waiting(&self) -> usize {
         unread(self)

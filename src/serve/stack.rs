@@ -248,8 +248,10 @@ fn refuse(site: &Site, request: &Request, refusal: Refusal) -> Decision {
     debug!(id = %request.id, client = ?request.client.address, reason = %refusal, "refused");
     let mut response = answers::status(refusal.status());
     if refusal.status() == StatusCode::METHOD_NOT_ALLOWED {
-        let is_file = site.assets.find(&request.head).is_some();
-        let methods = if is_file { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
+        let path = request.head.uri.path();
+        let is_ours =
+            site.media.as_ref().is_some_and(|media| media.owns(path)) || site.assets.find(&request.head).is_some();
+        let methods = if is_ours { "GET, HEAD, OPTIONS" } else { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" };
         response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
     }
     Decision::Answer(answers::last(response))
