@@ -86,8 +86,9 @@ impl Site {
     pub fn prepare(config: Config, before: Option<&Self>, tickets: &Tickets) -> Result<Self, ServeError> {
         let header_rules = header_rules(&config.headers);
         let assets = Arc::new(match before {
-            Some(before) => Mounts::open_in_place_of(&before.assets, &config, &header_rules)?,
-            None => Mounts::open(&config, &header_rules)?,
+            // While somebody develops, whatever is there counts.
+            Some(before) if !config.assets.watch => Mounts::open_in_place_of(&before.assets, &config, &header_rules)?,
+            _ => Mounts::open(&config, &header_rules)?,
         });
         let media = Media::open(&config.media, config.assets.max_ranges)?.map(Arc::new);
         let send_file = Arc::new(SendFile::open(&config.send_file, config.assets.max_ranges)?);

@@ -59,7 +59,7 @@ use tracing::debug;
 
 use self::answer_head::Head;
 use self::balance::Set;
-use self::exchange::{Asked, Check, Deadlines, Exchange};
+use self::exchange::{Asked, Deadlines, Exchange};
 use self::failure::Failure;
 use self::gather::Gathering;
 use self::hold::Hold;
@@ -296,10 +296,7 @@ impl Upstream {
         let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
-            Some(chosen) if !self.speaks_uwsgi() => {
-                let check = if body.is_here() { Check::AsOfLastTurn } else { Check::AskSystem };
-                self.pool.take(chosen.server.number, started, check)
-            }
+            Some(chosen) if !self.speaks_uwsgi() => self.pool.take(chosen.server.number, started),
             _ => None,
         };
         loop {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::exchange::{Check, Exchange};
+use super::exchange::Exchange;
 use super::failure::Failure;
 use crate::config::UpstreamConfig;
 
@@ -72,13 +72,13 @@ impl Pool {
     }
 
     /// An idle connection to a server that is still open, the one used last.
-    pub(super) fn take(&self, server: usize, now: Instant, check: Check) -> Option<Box<Exchange>> {
+    pub(super) fn take(&self, server: usize, now: Instant) -> Option<Box<Exchange>> {
         loop {
             let mut shelf = self.shelf();
             let place = shelf.idle.iter().rposition(|idle| idle.server == server)?;
             let idle = shelf.idle.remove(place);
             drop(shelf);
-            if idle.until > now && idle.exchange.is_silent(check) {
+            if idle.until > now && idle.exchange.is_silent() {
                 return Some(idle.exchange);
             }
         }

@@ -114,7 +114,7 @@ impl Sent {
     /// Whether it is certain that nobody read the request, not even its head to the end, so that nothing can have come
     /// of it: as it happens to those that wait in the backlog of a socket when its application stops, and to those that
     /// meet an idle connection just as it is closed. `was_reset` is how the connection ended, `is_local` that it was a
-    /// unix socket.
+    /// unix socket on which HTTP is spoken.
     ///
     /// What was never written is unread. A unix socket that is closed while bytes lie in it unread resets the
     /// connection, and otherwise just ends it: a worker that has taken a request and then dies never looks like this.
@@ -333,15 +333,11 @@ impl Outgoing {
         Self { length, content: Some(Box::new(Content { front, rest: rest.unwrap_or_default() })) }
     }
 
-    /// Whether all of it is in memory.
-    pub(super) fn is_here(&self) -> bool {
-        self.content.as_ref().is_none_or(|content| content.rest.is_end_stream())
-    }
-
     /// The same body once more, if all of it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
+        let is_here = self.content.as_ref().is_none_or(|content| content.rest.is_end_stream());
         let again = |content: &Content| Box::new(Content { front: content.front.clone(), rest: Body::Empty });
-        self.is_here().then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
+        is_here.then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
     }
 
     /// A body that goes on as it comes.

@@ -70,7 +70,7 @@ pub fn compress(
     match plan(&response, asked, config) {
         Plan::Leave => {}
         Plan::Could => {
-            if response.status() == StatusCode::NOT_MODIFIED {
+            if response.status() == StatusCode::NOT_MODIFIED && best_coding(asked).is_some() {
                 keep_weak(response.headers_mut(), asked.known.as_ref());
             }
             vary(response.headers_mut());
@@ -111,6 +111,11 @@ fn plan(response: &Response, asked: &Asked, config: &CompressionConfig) -> Plan 
     if length.is_some_and(|length| length < config.minimum_size.0.max(1)) {
         return Plan::Leave;
     }
+    best_coding(asked).map_or(Plan::Could, Plan::Compress)
+}
+
+/// In which coding a page would go to this client, if in any.
+fn best_coding(asked: &Asked) -> Option<Coding> {
     let candidates: [ContentCoding; 4] = [
         ContentCoding::Alone(Coding::Brotli),
         ContentCoding::Alone(Coding::Zstd),
@@ -118,8 +123,8 @@ fn plan(response: &Response, asked: &Asked, config: &CompressionConfig) -> Plan 
         ContentCoding::Identity,
     ];
     match asked.accepted.best(candidates.into_iter()).map(|place| candidates[place]) {
-        Some(ContentCoding::Alone(coding)) => Plan::Compress(coding),
-        _ => Plan::Could,
+        Some(ContentCoding::Alone(coding)) => Some(coding),
+        _ => None,
     }
 }
 
@@ -161,7 +166,8 @@ fn weak_tag(headers: &HeaderMap) -> Option<HeaderValue> {
 /// Who has the page compressed, as its weak tag tells, is told that tag again: the strong one is not that of its bytes
 /// (RFC 9110, section 15.4.5).
 fn keep_weak(headers: &mut HeaderMap, known: Option<&HeaderValue>) {
-    if let Some(weak) = weak_tag(headers).filter(|weak| known.is_some_and(|known| conditional::lists(known, weak))) {
+    let weak = weak_tag(headers).filter(|_| !may_not_be_changed(headers));
+    if let Some(weak) = weak.filter(|weak| known.is_some_and(|known| conditional::lists(known, weak))) {
         headers.insert(ETAG, weak);
     }
 }
@@ -207,10 +213,16 @@ mod tests {
             [("W/\"a\"", "W/\"a\""), ("\"a\"", "\"a\""), ("W/\"b\"", "\"a\""), ("W/\"b\", W/\"a\"", "W/\"a\"")]
         {
             let known = Some(HeaderValue::from_static(known));
-            let asked = Asked { known, ..asked("GET", "gzip") };
-            let fresh = response(304, &[("etag", "\"a\"")]);
-            let told = compress(fresh, &asked, &CompressionConfig::default(), &encoders(8));
-            assert_eq!(told.headers()[ETAG], expected);
+            for (accepted, field, expected) in [
+                ("gzip", ("age", "1"), expected),
+                ("", ("age", "1"), "\"a\""), // to whom it would not be compressed
+                ("gzip", ("cache-control", "no-transform"), "\"a\""),
+            ] {
+                let asked = Asked { known: known.clone(), ..asked("GET", accepted) };
+                let fresh = response(304, &[("etag", "\"a\""), field]);
+                let told = compress(fresh, &asked, &CompressionConfig::default(), &encoders(8));
+                assert_eq!(told.headers()[ETAG], expected, "for {known:?} and {accepted:?}");
+            }
         }
     }
 
