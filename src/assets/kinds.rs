@@ -64,7 +64,7 @@ struct Head {
 #[derive(Debug)]
 struct Block(Vec<(Vec<u8>, Option<OwnField>)>);
 
-/// What is put in a place.
+/// A field that each file has of its own.
 #[derive(Debug, Clone, Copy)]
 enum OwnField {
     Tag,
@@ -211,15 +211,15 @@ impl Own<'_> {
     /// walk hashes anything. No rule can take one of these away, or set it.
     fn put_into(&self, mut headers: HeaderMap) -> HeaderMap {
         for (name, value) in headers.iter_mut().filter(|(_, value)| value.is_empty()) {
-            if let Some(own) = OwnField::of(name).and_then(|place| self.at(place)) {
+            if let Some(own) = OwnField::of(name).and_then(|field| self.value_of(field)) {
                 value.clone_from(own);
             }
         }
         headers
     }
 
-    fn at(&self, place: OwnField) -> Option<&HeaderValue> {
-        match place {
+    fn value_of(&self, field: OwnField) -> Option<&HeaderValue> {
+        match field {
             OwnField::Tag => Some(self.tag),
             OwnField::Length => Some(self.length),
             OwnField::Modified => self.modified,
@@ -272,7 +272,7 @@ impl Block {
         out.reserve(512);
         for (text, place) in &self.0 {
             out.extend_from_slice(text);
-            if let Some(value) = place.and_then(|place| own.at(place)) {
+            if let Some(value) = place.and_then(|place| own.value_of(place)) {
                 out.extend_from_slice(value.as_bytes());
             }
         }

@@ -116,7 +116,8 @@ pub struct MountConfig {
     ///
     /// To open a page, browsers ask with `Accept: text/html`; what a page loads by itself they do not.
     pub fallback: Option<FilePath>,
-    /// Prefixes below `path` that are the application's, as ["/admin/", "/api/"]. Default: none.
+    /// Prefixes below `path` that are the application's, as ["/admin/", "/api/"]; "/admin/" covers "/admin" too.
+    /// Default: none.
     ///
     /// Needed where `fallback`, or `missing = "404"`, would stand before it.
     pub except: Vec<UrlPrefix>,

@@ -37,13 +37,13 @@ pub(super) trait ClientStream: AsyncWrite {
 }
 
 impl ClientStream for Box<TlsStream<Stream>> {
-    /// Before it is decrypted, which makes it hardly shorter.
+    /// Before it is decrypted, which makes it hardly shorter, unless the client sends it in very small records.
     fn waiting(&self) -> usize {
         self.get_ref().0.waiting()
     }
 }
 
-/// What brings something over TCP was not measured here.
+/// `sendfile` is for TCP, where it was measured.
 impl ClientStream for UnixStream {
     fn waiting(&self) -> usize {
         unread(self)
