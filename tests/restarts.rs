@@ -62,7 +62,14 @@ async fn ask(
             connection = Connection::open(address).await;
         }
         let note = format!("{method}-{number}-{}", results.len());
-        let body = if method == "POST" { "Content-Length: 5\r\n\r\nhello" } else { "\r\n" };
+        let body = match method {
+            "POST" => {
+                // In one read of the application's, in several, and more than a unix socket takes at once.
+                let length = [5, 20_000, 500_000][results.len() % 3];
+                format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length))
+            }
+            _ => "\r\n".into(),
+        };
         connection.send(format!("{method} /?note={note} HTTP/1.1\r\nHost: localhost\r\n{body}")).await;
         let status = connection.answer().await.map_or(0, |answer| answer.status);
         results.push((note, status));
@@ -75,9 +82,9 @@ async fn pid(server: &TestServer) -> String {
     get(server.address(), "/", "").await.text().to_owned()
 }
 
-async fn no_client_notices_restarts(flags: &[&'static str]) {
+async fn no_client_notices_restarts(scheme: &str, flags: &[&'static str]) {
     let mut gunicorn = Gunicorn::start(flags);
-    let address = gunicorn.address();
+    let address = format!("{scheme}{}", gunicorn.address());
     let server = TestServer::start(&format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\n")).await;
     pid(&server).await;
     let load = Load::on(server.address());
@@ -110,13 +117,19 @@ async fn no_client_notices_restarts(flags: &[&'static str]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_notices_that_a_gunicorn_with_sync_workers_restarts() {
-    no_client_notices_restarts(&["--workers", "1", "--worker-class", "sync"]).await;
+    no_client_notices_restarts("", &["--workers", "1", "--worker-class", "sync"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_client_notices_that_a_gunicorn_that_speaks_uwsgi_restarts() {
+    let flags = ["--workers", "1", "--worker-class", "sync", "--protocol", "uwsgi", "--uwsgi-allow-from", "*"];
+    no_client_notices_restarts("uwsgi+", &flags).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_client_notices_that_a_gunicorn_with_threads_restarts() {
-    no_client_notices_restarts(&["--workers", "1", "--worker-class", "gthread", "--threads", "4", "--keep-alive", "5"])
-        .await;
+    let flags = ["--workers", "1", "--worker-class", "gthread", "--threads", "4", "--keep-alive", "5"];
+    no_client_notices_restarts("", &flags).await;
 }
 
 /// Requests of about as many bytes as may be sent again: the worker has taken the body with the head, wanted or not.

@@ -32,8 +32,8 @@ pub struct ListenConfig {
     ///
     /// Name here the load balancer that stands before vestibule, and nothing else: whoever connects
     /// from one of these networks can claim any address. A peer on a unix socket counts as trusted
-    /// only with `"unix"` in the list. "cloudflare" and "fastly" stand for the networks that these name as theirs, from
-    /// which everybody who has an account there can send, too.
+    /// only with `"unix"` in the list. "cloudflare", "fastly" and "cloudfront" stand for the networks that these name as
+    /// theirs, from which everybody who has an account there can send, too.
     pub trusted_proxies: Vec<TrustedPeer>,
     /// The fields that these proxies write, each of them in every request. Default: "x-forwarded-for",
     /// "x-forwarded-proto", "x-request-id" and "x-request-start"; "forwarded" (RFC 7239) is read where it is named.

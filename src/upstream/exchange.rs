@@ -33,7 +33,7 @@ use super::connect::Socket;
 use super::failure::{Answered, Failure};
 use super::framing::{BadFraming, Framing, Taken};
 use super::sent::{Outgoing, Phase, Sent, is_reset};
-use super::uwsgi;
+use super::{taken, uwsgi};
 use crate::config::UpstreamConfig;
 use crate::config::values::UpstreamProtocol;
 use crate::http::early_hints::EarlyHints;
@@ -71,6 +71,8 @@ pub(super) struct Asked<'r> {
     pub(super) is_head: bool,
     /// Takes early hints to the client.
     pub(super) early_hints: Option<&'r EarlyHints>,
+    /// It cannot be sent a second time, once it may have been read.
+    pub(super) is_unique: bool,
 }
 
 /// A connection to the application that carries one request at a time.
@@ -89,9 +91,7 @@ pub(super) struct Exchange {
     keeps_alive: bool,
     /// It has served a request before, so it may have been closed in the meantime.
     was_used: bool,
-    /// The other side is on this machine and reads the bytes of HTTP as they are: uWSGI, told to read less at once, acts
-    /// on a packet of which it has not read the body.
-    is_local: bool,
+    /// uWSGI, told to read less at once, acts on a packet of which it has not read the body.
     speaks_uwsgi: bool,
     head_limit: usize,
     /// Why the application may hang up without a word.
@@ -116,7 +116,6 @@ impl Exchange {
     pub(super) fn new(socket: Socket, protocol: UpstreamProtocol, config: &UpstreamConfig) -> Box<Self> {
         let speaks_uwsgi = protocol == UpstreamProtocol::Uwsgi;
         Box::new(Self {
-            is_local: !speaks_uwsgi && matches!(socket, Socket::Left(_)),
             socket,
             sent: Sent::nothing(),
             buffer: BytesMut::new(),
@@ -133,28 +132,35 @@ impl Exchange {
     }
 
     /// Sends a request, whose head is `head`, and waits for the head of the answer. Of what comes before that (1xx),
-    /// early hints go on and all else is passed over.
+    /// early hints go on and all else is passed over. The body is taken out of `body` as soon as it is needed.
+    ///
+    /// On a fresh unix socket the body of a request that is unique follows when the head was taken: until then it is
+    /// certain that nobody has read the request to its head's end, and so that it may be sent to another.
     pub(super) async fn send(
         &mut self,
         head: Bytes,
-        body: Outgoing,
+        body: &mut Option<Outgoing>,
         asked: Asked<'_>,
         deadlines: Deadlines,
     ) -> Result<Head, Failure> {
         let reused = std::mem::replace(&mut self.was_used, true);
         self.hint = if self.speaks_uwsgi { uwsgi::hint(&head) } else { None };
-        // What is shorter finds enough room as it is.
-        if body.is_announced_longer(UNTAKEN as u64 / 2) {
-            self.widen();
-        }
-        self.sent.begin(head, body);
         self.has_answered = false;
+        self.sent.begin(head);
+        let has_body = body.as_ref().is_some_and(Outgoing::has_bytes);
+        if !(asked.is_unique && has_body && !reused && matches!(self.socket, Socket::Left(_))) {
+            self.follow(body);
+        }
         if !reused {
             self.sent.write_at_once(descriptor(&self.socket));
         }
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| {
             self.poll_write(cx);
+            if self.sent.awaits_body() && self.poll_taken(cx).is_ready() {
+                self.follow(body);
+                self.poll_write(cx);
+            }
             if reused && self.sent.is_refused() {
                 // It was closed while it was idle. What it sent before that is for nobody.
                 return Poll::Ready(Err(self.closed(None, reused)));
@@ -222,10 +228,15 @@ impl Exchange {
     /// Whether the connection is open and silent.
     pub(super) fn is_silent(&self) -> bool {
         // Whatever has come, if only the end, makes it useless: it is for nobody, and must not be taken for the answer to
-        // the next request. The runtime knows of it late, that of another thread later still, so the system is asked.
+        // the next request.
+        matches!(self.peek(), Err(Errno::AGAIN))
+    }
+
+    /// How much has come, one byte at most; none is the end. The runtime knows of it late, that of another thread later
+    /// still, so the system is asked.
+    fn peek(&self) -> rustix::io::Result<usize> {
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let peeked = rustix::net::recv(descriptor(&self.socket), &mut [0; 1], flags);
-        matches!(peeked, Err(Errno::AGAIN))
+        rustix::net::recv(descriptor(&self.socket), &mut [0; 1], flags).map(|(length, _)| length)
     }
 
     /// Gives memory back that is not needed while it is idle.
@@ -246,6 +257,32 @@ impl Exchange {
             // It goes on with what it has, if that is more, or the system does not grant it.
             let has_less = sockopt::socket_send_buffer_size(socket).is_ok_and(|size| size < 2 * UNTAKEN);
             let _ = has_less.then(|| sockopt::set_socket_send_buffer_size(socket, UNTAKEN));
+        }
+    }
+
+    /// Lets the body come after the head.
+    fn follow(&mut self, body: &mut Option<Outgoing>) {
+        let body = body.take().unwrap_or_default();
+        // What is shorter finds enough room as it is.
+        if body.is_announced_longer(UNTAKEN as u64 / 2) {
+            self.widen();
+        }
+        self.sent.follow(body);
+    }
+
+    /// Ready when the application has read the head.
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Socket::Left(socket) = &self.socket else { return Poll::Ready(()) };
+        ready!(taken::poll_taken(socket, cx));
+        // What is thrown away as the application goes is not taken: but then the connection ended before that.
+        match self.peek() {
+            Err(Errno::AGAIN) | Ok(1..) => Poll::Ready(()),
+            // This is told once only. What is left is to read the end.
+            Err(Errno::CONNRESET) => {
+                self.was_reset = true;
+                Poll::Pending
+            }
+            Ok(0) | Err(_) => Poll::Pending,
         }
     }
 
@@ -300,10 +337,12 @@ impl Exchange {
     }
 
     fn closed(&self, source: Option<io::Error>, reused: bool) -> Failure {
+        // Over TCP that says nothing of what was read.
+        let was_reset = self.was_reset && matches!(self.socket, Socket::Left(_));
         let answered = match () {
             () if !self.buffer.is_empty() => Answered::InPart,
             () if self.has_answered => Answered::Interim,
-            () if self.sent.is_unread(self.is_local, self.was_reset) => Answered::Unread,
+            () if self.sent.is_unread(was_reset, !self.speaks_uwsgi) => Answered::Unread,
             () => Answered::Nothing,
         };
         Failure::Closed { answered, reused, hint: self.hint, source }
@@ -331,7 +370,7 @@ impl Alarm {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, phase: Phase, deadlines: Deadlines) -> Poll<Failure> {
         let limit = match phase {
             Phase::Reading(_) => deadlines.idle,
-            Phase::Answering => deadlines.response,
+            Phase::Accepting | Phase::Answering => deadlines.response,
             // The client has its own deadline, in the body itself.
             Phase::Client | Phase::Broken(_) => return Poll::Pending,
         };
@@ -370,7 +409,8 @@ mod tests {
     async fn failure_after(answer: &str) -> Failure {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut exchange = exchange(ours);
-        let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
+        let mut body = nothing();
+        let sending = exchange.send(Bytes::from_static(b"<head>"), &mut body, A_PAGE, MINUTE);
         let answering = async move {
             theirs.read_exact(&mut [0; 6]).await.unwrap();
             theirs.write_all(answer.as_bytes()).await.unwrap();
@@ -378,19 +418,24 @@ mod tests {
         tokio::join!(sending, answering).0.unwrap_err()
     }
 
+    fn nothing() -> Option<Outgoing> {
+        Some(Outgoing::nothing(false))
+    }
+
     fn exchange(socket: UnixStream) -> Box<Exchange> {
         Exchange::new(Socket::Left(socket), UpstreamProtocol::Http, &UpstreamConfig::default())
     }
 
     const MINUTE: Deadlines = Deadlines { response: Duration::from_secs(60), idle: Duration::from_secs(60) };
-    const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None };
+    const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None, is_unique: false };
 
     #[tokio::test]
     async fn the_first_request_is_written_without_a_turn_of_the_runtime() {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let mut exchange = exchange(UnixStream::from_std(ours).unwrap());
-        let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
+        let mut body = nothing();
+        let sending = exchange.send(Bytes::from_static(b"<head>"), &mut body, A_PAGE, MINUTE);
         assert!(sending.now_or_never().is_none());
         theirs.set_nonblocking(true).unwrap();
         let mut arrived = [0; 9];
@@ -416,12 +461,63 @@ mod tests {
         let mut exchange = exchange(ours);
         theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
         let head = Bytes::from_static(b"<head>");
-        exchange.send(head.clone(), Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+        exchange.send(head.clone(), &mut nothing(), A_PAGE, MINUTE).await.unwrap();
         theirs.read_exact(&mut [0; 6]).await.unwrap();
         theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         drop(theirs);
-        let failure = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap_err();
+        let failure = exchange.send(head, &mut nothing(), A_PAGE, MINUTE).await.unwrap_err();
         assert!(failure.is_unread(), "{failure}");
+    }
+
+    /// What becomes of a POST to an application that does this with a fresh connection: whether it was read, and whether
+    /// its body was needed.
+    async fn post(application: impl AsyncFnOnce(UnixStream)) -> (Result<StatusCode, bool>, bool) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let mut exchange = exchange(ours);
+        let asked = Asked { is_unique: true, ..A_PAGE };
+        let mut body = Some(Outgoing::streamed(crate::http::body::Body::from(Bytes::from_static(b"<body>")), Some(6)));
+        let sending = exchange.send(Bytes::from_static(b"<head>"), &mut body, asked, MINUTE);
+        let (answer, ()) = tokio::join!(sending, application(theirs));
+        (answer.map(|head| head.parts.status).map_err(|failure| failure.is_unread()), body.is_none())
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_body_of_what_cannot_be_sent_twice_follows_when_the_head_was_taken() {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+        let read = async |socket: &mut UnixStream, length: usize| {
+            let mut bytes = vec![0; length];
+            socket.read_exact(&mut bytes).await.unwrap();
+            bytes
+        };
+        let well = async |mut socket: UnixStream| {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let mut first = [0; 20];
+            assert_eq!(socket.try_read(&mut first).unwrap(), 6, "the head alone");
+            assert_eq!(read(&mut socket, 6).await, b"<body>");
+            socket.write_all(ANSWER).await.unwrap();
+        };
+        assert_eq!(post(well).await, (Ok(StatusCode::OK), true));
+        let stopped = async |socket| drop::<UnixStream>(socket);
+        assert_eq!(post(stopped).await, (Err(true), false));
+        let stopped_late = async |socket| {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop::<UnixStream>(socket);
+        };
+        assert_eq!(post(stopped_late).await, (Err(true), false));
+        let killed_in_the_head = async |mut socket: UnixStream| drop(read(&mut socket, 5).await);
+        assert_eq!(post(killed_in_the_head).await, (Err(true), false));
+        let killed_at_once = async |mut socket: UnixStream| drop(read(&mut socket, 6).await);
+        assert_eq!(post(killed_at_once).await.0, Err(false));
+        let killed_before_the_body = async |mut socket: UnixStream| {
+            read(&mut socket, 6).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert_eq!(post(killed_before_the_body).await, (Err(false), true));
+        let killed_in_the_body = async |mut socket: UnixStream| drop(read(&mut socket, 7).await);
+        assert_eq!(post(killed_in_the_body).await, (Err(false), true));
+        let answers_unread = async |mut socket: UnixStream| socket.write_all(ANSWER).await.unwrap();
+        assert_eq!(post(answers_unread).await.0, Ok(StatusCode::OK));
     }
 
     #[tokio::test]
@@ -436,7 +532,7 @@ mod tests {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let mut exchange = exchange(ours);
             theirs.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
-            exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+            exchange.send(Bytes::from_static(b"<head>"), &mut nothing(), A_PAGE, MINUTE).await.unwrap();
             let found = exchange.whole().map(|length| exchange.take_whole(length));
             let context = format!("for {answer:?}");
             assert_eq!(found.as_deref(), whole.map(str::as_bytes), "{context}");
@@ -451,7 +547,7 @@ mod tests {
             let mut exchange = exchange(ours);
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
             theirs.write_all(head.as_bytes()).await.unwrap();
-            exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+            exchange.send(Bytes::from_static(b"<head>"), &mut nothing(), A_PAGE, MINUTE).await.unwrap();
             let body = vec![b'x'; length];
             // All of it is there before it is read, as far as the system lets it.
             let written = theirs.try_write(&body).unwrap();

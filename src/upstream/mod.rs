@@ -36,6 +36,7 @@ mod servers;
 mod spool;
 mod standing;
 mod storage;
+mod taken;
 pub mod tunnel;
 pub mod uwsgi;
 
@@ -309,7 +310,10 @@ impl Upstream {
                 }
             };
             trace.server = Some(Arc::clone(&in_use.server));
-            let failure = match self.send(exchange, request, body).await {
+            // Of one that is unique the body is here as long as it was not needed.
+            let mut left = Some(body);
+            let is_unique = !request.method.is_idempotent() || again.is_none();
+            let failure = match self.send(exchange, request, &mut left, is_unique).await {
                 Ok((exchange, answer)) => {
                     self.servers.answered(&in_use.server);
                     return Ok((exchange, answer, in_use));
@@ -318,8 +322,8 @@ impl Upstream {
             };
             self.servers.failed(&in_use.server, &failure);
             attempts.asked.add(in_use.server.number);
-            body = match again {
-                Some(again) if self.may_send_again(request, &failure, attempts) => again,
+            body = match left.or(again) {
+                Some(body) if self.may_send_again(request, &failure, attempts) => body,
                 _ => return Err(failure),
             };
             debug!(socket = %in_use.server.address, id = %request.id, "{failure}");
@@ -358,9 +362,11 @@ impl Upstream {
         &self,
         mut exchange: Box<Exchange>,
         request: &Prepared,
-        body: Outgoing,
+        body: &mut Option<Outgoing>,
+        is_unique: bool,
     ) -> Result<(Box<Exchange>, Head), Failure> {
-        let asked = Asked { is_head: request.method == Method::HEAD, early_hints: request.early_hints.as_ref() };
+        let is_head = request.method == Method::HEAD;
+        let asked = Asked { is_head, early_hints: request.early_hints.as_ref(), is_unique };
         let head = exchange.send(request.text.clone(), body, asked, self.deadlines).await?;
         Ok((exchange, head))
     }

@@ -23,6 +23,8 @@ use crate::http::body::{Body, BodyError};
 /// Who is to move next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
+    /// The application: it must take the head before the body follows.
+    Accepting,
     /// The client, with the next piece of its body.
     Client,
     /// The application: it has been given a piece, and must take it. With the number of writes before, since each
@@ -55,6 +57,10 @@ pub(super) struct Sent {
     remaining: Option<u64>,
     has_rest: bool,
     phase: Phase,
+    /// The body has not been given yet.
+    lacks_body: bool,
+    /// How long the head is.
+    head: usize,
     /// How often it was written, and how much.
     writes: usize,
     written: usize,
@@ -73,19 +79,29 @@ impl Sent {
             remaining: None,
             has_rest: false,
             phase: Phase::Client,
+            lacks_body: false,
+            head: 0,
             writes: 0,
             written: 0,
             is_deaf: false,
         }
     }
 
-    /// Begins with a request.
-    pub(super) fn begin(&mut self, head: Bytes, body: Outgoing) {
-        let Outgoing { length, content } = body;
+    /// Begins with a request, with its head.
+    pub(super) fn begin(&mut self, head: Bytes) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
-        ready.push_back(head);
-        *self = Self { ready, length, has_rest: length != Length::None, phase: Phase::Reading(0), ..Self::nothing() };
+        *self = Self { ready, lacks_body: true, head: head.len(), phase: Phase::Reading(0), ..Self::nothing() };
+        self.ready.push_back(head);
+    }
+
+    /// Goes on with its body.
+    pub(super) fn follow(&mut self, body: Outgoing) {
+        let Outgoing { length, content } = body;
+        self.length = length;
+        self.lacks_body = false;
+        self.has_rest = length != Length::None;
+        self.phase = Phase::Reading(self.writes);
         if let Length::Known(length) = length {
             self.remaining = Some(length);
         }
@@ -95,6 +111,11 @@ impl Sent {
                 self.add(piece);
             }
         }
+    }
+
+    /// Whether the head is written, and nothing else is to be done before the body comes.
+    pub(super) fn awaits_body(&self) -> bool {
+        self.lacks_body && self.ready.is_empty() && !self.is_deaf
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -108,25 +129,26 @@ impl Sent {
 
     /// Whether all of it is written.
     pub(super) fn is_done(&self) -> bool {
-        self.ready.is_empty() && !self.has_rest && !self.is_deaf
+        self.ready.is_empty() && !self.has_rest && !self.lacks_body && !self.is_deaf
     }
 
     /// Whether it is certain that nobody read the request, not even its head to the end, so that nothing can have come
     /// of it: as it happens to those that wait in the backlog of a socket when its application stops, and to those that
-    /// meet an idle connection just as it is closed. `was_reset` is how the connection ended, `is_local` that it was a
-    /// unix socket on which HTTP is spoken.
+    /// meet an idle connection just as it is closed. `was_reset` is that the connection was a unix socket, and how it
+    /// ended, `reads_at_once` that its reader keeps to [`READ_AT_ONCE`].
     ///
     /// What was never written is unread. A unix socket that is closed while bytes lie in it unread resets the
     /// connection, and otherwise just ends it: a worker that has taken a request and then dies never looks like this.
-    /// So some of the request was left. Without a body that is the head's end. With one it could be the body alone, if
-    /// a server read less than all at once, acted on the head, and then closed without a word; so the request must be
-    /// short and written at once. The kernel tells nobody more than that.
-    pub(super) fn is_unread(&self, is_local: bool, was_reset: bool) -> bool {
+    /// So some of what was written was left. If that was the head alone, the head's end. With a body it could be the
+    /// body, if a server read less than all at once, acted on the head, and then closed without a word; so the request
+    /// must be short and written at once. The kernel tells nobody more than that.
+    pub(super) fn is_unread(&self, was_reset: bool, reads_at_once: bool) -> bool {
         let was_in_one_piece = self.writes == 1 && self.written <= READ_AT_ONCE;
-        self.written == 0 || is_local && was_reset && was_in_one_piece
+        self.written == 0 || was_reset && (self.written <= self.head || reads_at_once && was_in_one_piece)
     }
 
-    /// Writes what there is. Ready when all of it is written, or when nobody reads it any more.
+    /// Writes what there is. Ready when all of it is written, or when nobody reads it any more. Who begins without the
+    /// body asks again when that is there.
     ///
     /// An application that answers an upload early, with 413 or a redirect to the login page, closes its connection
     /// while we still write. That write's error must not hide the answer, which lies ready to be read; so it only ends
@@ -138,6 +160,10 @@ impl Sent {
                     self.give_up();
                     return Poll::Ready(is_reset(&error));
                 }
+            }
+            if self.lacks_body && !self.is_deaf {
+                self.phase = Phase::Accepting;
+                return Poll::Pending;
             }
             if !self.has_rest {
                 if !matches!(self.phase, Phase::Broken(_)) {
@@ -267,9 +293,10 @@ impl Sent {
     }
 }
 
-/// Whether this error means that the other side has closed the connection without having read everything.
+/// Whether this error means that the other side has closed the connection without having read everything. A broken pipe
+/// may only mean that it has closed it; the next read then tells which.
 pub(super) fn is_reset(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+    error.kind() == io::ErrorKind::ConnectionReset
 }
 
 /// The next piece of data. Trailers are dropped: no application server hands them on.
@@ -288,7 +315,7 @@ fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes,
 }
 
 /// A request's body before it is sent: how long it is, and what of it is here already.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Outgoing {
     pub(super) length: Length,
     /// Apart, because most requests have none, and all of this goes through many hands.
@@ -319,6 +346,11 @@ impl Outgoing {
     pub(super) fn nothing(is_announced: bool) -> Self {
         let length = if is_announced { Length::Known(0) } else { Length::None };
         Self { length, content: None }
+    }
+
+    /// Whether a body follows the head, as far as is known.
+    pub(super) fn has_bytes(&self) -> bool {
+        !matches!(self.length, Length::None | Length::Known(0))
     }
 
     /// Whether it is known to be longer than so many bytes.
@@ -371,7 +403,8 @@ mod tests {
 
     fn begun(body: Outgoing) -> Sent {
         let mut sent = Sent::nothing();
-        sent.begin(Bytes::from_static(b"<head>"), body);
+        sent.begin(Bytes::from_static(b"<head>"));
+        sent.follow(body);
         sent
     }
 
@@ -441,11 +474,11 @@ mod tests {
         assert_eq!(sent.phase(), Phase::Client);
     }
 
-    /// Whether a request that is written in these pieces counts as unread, if so many are read before the connection is
-    /// closed.
-    async fn is_unread(is_local: bool, pieces: &[usize], reads: usize) -> bool {
+    /// Whether a request with such a head, that is written in these pieces, counts as unread, if so many bytes are read
+    /// before the connection is closed.
+    async fn is_unread(reads_at_once: bool, head: usize, pieces: &[usize], reads: usize) -> bool {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut sent = Sent::nothing();
+        let mut sent = Sent { head, ..Sent::nothing() };
         for piece in pieces {
             sent.ready.push_back(Bytes::from(vec![b'x'; *piece]));
             poll_fn(|cx| sent.poll_write_once(&mut ours, cx)).await.unwrap();
@@ -453,26 +486,30 @@ mod tests {
         theirs.read_exact(&mut vec![0; reads]).await.unwrap();
         drop(theirs);
         let was_reset = ours.read(&mut [0; 9]).await.is_err_and(|error| is_reset(&error));
-        sent.is_unread(is_local, was_reset)
+        sent.is_unread(was_reset, reads_at_once)
     }
 
     #[tokio::test]
     async fn a_request_is_unread_only_where_that_is_certain() {
-        for (is_local, pieces, reads, expected) in [
-            (true, &[][..], 0, true),
-            (false, &[], 0, true),
-            (true, &[100], 0, true),
-            (true, &[4096], 0, true),
-            (true, &[100], 100, false),
-            (true, &[4096], 4096, false),
-            (true, &[100], 24, true), // to see what is spoken; of so little of a head nothing can come
-            (true, &[4097], 0, false), // some of it may have been read
-            (true, &[50, 50], 0, false), // as of this one
-            (true, &[50, 50], 50, false),
-            (false, &[100], 0, false),
+        for (reads_at_once, head, pieces, reads, expected) in [
+            (true, 40, &[][..], 0, true),
+            (false, 40, &[], 0, true),
+            (true, 40, &[100], 0, true),
+            (true, 40, &[4096], 0, true),
+            (true, 40, &[100], 100, false),
+            (true, 40, &[4096], 4096, false),
+            (true, 40, &[100], 24, true), // to see what is spoken; of so little of a head nothing can come
+            (true, 40, &[4097], 0, false), // some of it may have been read
+            (true, 40, &[50, 50], 0, false), // as of this one
+            (true, 40, &[50, 50], 50, false),
+            (false, 40, &[100], 0, false),
+            (false, 5000, &[5000], 0, true), // the head alone
+            (false, 5000, &[2000, 3000], 4999, true),
+            (false, 5000, &[5000], 5000, false),
+            (false, 5000, &[5000, 1], 0, false),
         ] {
-            let found = is_unread(is_local, pieces, reads).await;
-            assert_eq!(found, expected, "for {pieces:?}, of which {reads} were read");
+            let found = is_unread(reads_at_once, head, pieces, reads).await;
+            assert_eq!(found, expected, "for {pieces:?} with a head of {head}, of which {reads} were read");
         }
     }
 
@@ -482,8 +519,8 @@ mod tests {
         theirs.write_all(b"answer").await.unwrap();
         drop(theirs);
         let mut sent = begun(outgoing("abc", &["def"], Length::Known(6)));
-        assert!(poll_fn(|cx| sent.poll_write(&mut ours, cx)).await, "it was reset");
-        assert!(sent.is_unread(true, true) && !sent.is_done());
+        assert!(!poll_fn(|cx| sent.poll_write(&mut ours, cx)).await, "nothing lay there to be read");
+        assert!(sent.is_unread(false, false) && !sent.is_done());
         assert_eq!(sent.phase(), Phase::Answering);
         let mut answer = String::new();
         ours.read_to_string(&mut answer).await.unwrap();

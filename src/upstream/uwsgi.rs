@@ -57,6 +57,8 @@ fn add_request(packet: &mut Packet, head: &Parts, headers: &HeaderMap, path: Uws
     packet.add(b"QUERY_STRING", head.uri.query().unwrap_or_default().as_bytes());
     packet.add(b"CONTENT_TYPE", field(CONTENT_TYPE));
     packet.add(b"CONTENT_LENGTH", field(CONTENT_LENGTH));
+    // nginx names here the folder of its files, also where it serves none. This server has many, or none.
+    packet.add(b"DOCUMENT_ROOT", b"");
     // What the client speaks with us is no matter of the application's; its answer must be HTTP/1.1.
     packet.add(b"SERVER_PROTOCOL", b"HTTP/1.1");
 }

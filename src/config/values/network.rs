@@ -254,7 +254,7 @@ mod tests {
             }
         }
         let names: Vec<_> = named_networks().map(|(name, _)| name).collect();
-        assert_eq!(names, ["cloudflare", "fastly"]);
+        assert_eq!(names, ["cloudflare", "fastly", "cloudfront"]);
         for (name, address, is_covered) in [
             ("cloudflare", Some("173.245.48.1"), true),
             ("cloudflare", Some("::ffff:173.245.48.1"), true),
@@ -263,12 +263,16 @@ mod tests {
             ("cloudflare", None, false),
             ("fastly", Some("151.101.1.1"), true),
             ("fastly", Some("192.0.2.1"), false),
+            ("cloudfront", Some("15.158.27.206"), true),
+            ("cloudfront", Some("2600:9000:1000::1"), true),
+            ("cloudfront", Some("54.230.62.29"), false), // where browsers ask
         ] {
             let peer: TrustedPeer = name.parse().unwrap();
             assert_eq!(peer.covers(address.map(|text| text.parse().unwrap())), is_covered, "for {name}, {address:?}");
         }
-        let error = "cloudfront".parse::<TrustedPeer>().unwrap_err();
-        assert!(error.ends_with("as in \"10.0.0.0/8\", \"cloudflare\", \"fastly\", or \"unix\""), "{error}");
+        let error = "akamai".parse::<TrustedPeer>().unwrap_err();
+        let names = "\"cloudflare\", \"fastly\", \"cloudfront\", or \"unix\"";
+        assert!(error.ends_with(&format!("as in \"10.0.0.0/8\", {names}")), "{error}");
     }
 
     #[test]
