@@ -18,8 +18,10 @@ use crate::http::body::{BodyError, Place};
 use crate::http::room;
 use crate::serve::client_stream::ClientStream;
 
-/// The most that is read at once of a body that comes fast.
-const LARGEST: usize = 256 * 1024;
+/// The most that is read at once of a body, if so much is there.
+const LARGEST: usize = 512 * 1024;
+/// How much of one that comes fast there is room for before it is there.
+const EXPECTED: usize = 256 * 1024;
 /// How much is read at once of a body that comes slowly. Of such there may be many for long, so that no buffer waits for
 /// them.
 const SLOW: usize = 8 * 1024;
@@ -260,15 +262,16 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
     /// All that is there, as far as there is room for it.
     ///
     /// Only the pieces are counted, and each holds all of the room that it lies in. So a room is no larger than what came
-    /// before it, or what is there to be read (which may be much less once it is decrypted), or two pieces that come slowly;
-    /// and it is used up, but for less than [`SLOW`], by however many pieces, before there is another.
+    /// before it, or what is there to be read, or two pieces that come slowly; and it is used up, but for less than
+    /// [`SLOW`], by however many pieces, before there is another.
     fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let remaining = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let room = &mut self.room;
         if room.capacity() < remaining.min(SLOW) {
-            let come = self.begun.len() + self.came_fast.max(stream.waiting());
-            room::clear(room, remaining.min(come.clamp(2 * SLOW, LARGEST)));
+            let is_there = (self.begun.len() + stream.waiting()).min(LARGEST);
+            let comes = (self.begun.len() + self.came_fast).min(EXPECTED);
+            room::clear(room, remaining.min(is_there.max(comes).max(2 * SLOW)));
         }
         room.extend_from_slice(&std::mem::take(&mut self.begun));
         while self.missing > 0 && room.len() < room.capacity() {
@@ -282,7 +285,7 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        self.came_fast = (self.came_fast + room.len()).min(LARGEST);
+        self.came_fast = (self.came_fast + room.len()).min(EXPECTED);
         Poll::Ready(Ok(room.split().freeze()))
     }
 }
