@@ -8,6 +8,7 @@
 mod head;
 mod incoming;
 mod outgoing;
+mod rooms;
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -17,7 +18,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ::http::{Method, Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::Body as HttpBody;
 use tokio::io::{AsyncRead, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
@@ -26,6 +27,7 @@ use tokio_util::io::poll_read_buf;
 use self::head::{Framing, Seen};
 use self::incoming::Line;
 use self::outgoing::Outgoing;
+use self::rooms::READ;
 use super::accept::{Graceful, Requests, Stack};
 use super::client_stream::ClientStream;
 use super::date;
@@ -36,10 +38,7 @@ use crate::http::body::Body;
 use crate::http::lines::Lines;
 use crate::layers::access_log::LoggedBody;
 
-/// How much is read at once. A head that is larger is hyper's.
-const READ: usize = 8 * 1024;
-
-/// And of a head that did not come at once.
+/// How much is read at once of a head that did not come at once.
 const READ_MORE: usize = 2 * 1024;
 
 /// How long an answer may take before it is looked whether its client is still there. Some say in one breath what they
@@ -52,14 +51,10 @@ pub(super) struct Connection<T, S: Stack> {
     stack: S,
     requests: Arc<Requests>,
     bounds: Arc<Bounds>,
-    /// Where it is read.
-    room: BytesMut,
     /// What was read and is not yet understood.
     unread: Bytes,
     /// It is the beginning of a head, of which the rest is awaited.
     is_hearing: bool,
-    /// Where the last head was written, for the next one.
-    spare: Vec<u8>,
     state: State<S::Future>,
     is_finishing: bool,
 }
@@ -102,10 +97,8 @@ where
             stack,
             requests,
             bounds,
-            room: BytesMut::new(),
             unread: Bytes::new(),
             is_hearing: false,
-            spare: Vec::new(),
             state: State::Reading,
             is_finishing: false,
         }
@@ -124,13 +117,11 @@ where
 
     /// Reads, when all that was read before is understood. Ready when there is something, or the client has ended.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // What was read last holds the buffer no longer, so that nothing is allocated for this most often.
+        // What was read last holds the room no longer, so that nothing is allocated for this most often.
         self.unread = Bytes::new();
-        if self.room.capacity() < READ / 2 {
-            self.room.reserve(READ);
-        }
-        ready!(poll_read_buf(Pin::new(&mut self.line), cx, &mut self.room))?;
-        self.unread = self.room.split().freeze();
+        let (result, read) = rooms::read(|room| poll_read_buf(Pin::new(&mut self.line), cx, room));
+        ready!(result)?;
+        self.unread = read;
         Poll::Ready(Ok(()))
     }
 
@@ -191,7 +182,7 @@ where
             }
         };
         let (mut request, in_flight) = self.requests.take_whole(taken.head, body, None);
-        request.lines = Some(Lines { text: std::mem::take(&mut self.spare), coding: None });
+        request.lines = Some(Lines { text: rooms::take_spare(), coding: None });
         let mut answer = self.stack.call(request);
         match Pin::new(&mut answer).poll(cx) {
             Poll::Ready(Ok(response)) => State::Answering(self.answer(response, in_flight, asked)),
@@ -202,7 +193,6 @@ where
     /// Awaits the rest of a head, which may be long in coming. What is there of it is all that is held meanwhile.
     fn hear(&mut self) -> State<S::Future> {
         self.unread = Bytes::copy_from_slice(&self.unread);
-        (self.room, self.spare) = (BytesMut::new(), Vec::new());
         self.is_hearing = true;
         State::Reading
     }
@@ -262,7 +252,7 @@ where
                 }
                 State::Answering(answer) => match answer.poll_send(cx, &mut self.line)? {
                     Poll::Ready(()) => {
-                        self.spare = answer.out.take_buffer();
+                        rooms::keep_spare(answer.out.take_buffer());
                         let was_last = answer.is_last;
                         if !self.line.take_back() {
                             // What still comes has the time of a head, besides that for which it is read on.
@@ -298,7 +288,8 @@ where
 
     fn shrink(&mut self) {
         if matches!(self.state, State::Reading) && self.unread.is_empty() {
-            (self.room, self.unread, self.spare) = (BytesMut::new(), Bytes::new(), Vec::new());
+            // Even so it may hold a room.
+            self.unread = Bytes::new();
         }
         self.line.shrink();
     }
