@@ -521,6 +521,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn more_may_lie_in_a_unix_socket_of_a_long_upload_and_of_no_other() {
+        for (announced, is_wide) in [(0, false), (UNTAKEN as u64 / 2, false), (UNTAKEN as u64 / 2 + 1, true)] {
+            let (ours, _theirs) = UnixStream::pair().unwrap();
+            let narrow = sockopt::socket_send_buffer_size(&ours).unwrap();
+            let mut exchange = exchange(ours);
+            exchange.follow(&mut Some(Outgoing::streamed(crate::http::body::Body::Empty, Some(announced))));
+            let wide = sockopt::socket_send_buffer_size(descriptor(&exchange.socket)).unwrap();
+            let has_much = narrow >= 2 * UNTAKEN;
+            assert_eq!(wide > narrow, is_wide && !has_much, "{announced}: {narrow} became {wide}");
+            assert_eq!(exchange.is_wide, is_wide, "{announced}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_body_is_whole_when_all_of_it_has_come() {
         for (answer, whole, left) in [
             ("Content-Length: 4\r\n\r\nbody", Some("body"), ""),
