@@ -82,7 +82,8 @@
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration, but for three that nobody needs to
 //!    change: `serve::http2::SILENCE`, and `LAST_REQUEST` and `LAST_PIECES` in `serve::accept`.
 //! 9. No other program is run, but for `collect --django`: then one Python, before all else, with a deadline.
-//! 10. Code that the compiler cannot vouch for (`unsafe`) is in `assets::sealed` only, and there it is one call.
+//! 10. Code that the compiler cannot vouch for (`unsafe`) is in `assets::sealed` and `upstream::consumed` only, and in each
+//!     it is one call.
 //!
 //! `tests/house.rs` holds the table of who may import whom.
 

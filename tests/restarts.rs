@@ -64,13 +64,14 @@ async fn ask(
         let note = format!("{method}-{number}-{}", results.len());
         let body = match method {
             "POST" => {
-                // In one read of the application's, in several, and more than a unix socket takes at once.
-                let length = [5, 20_000, 500_000][results.len() % 3];
+                // In one read of the application's, in several, more than a unix socket takes at once, and in a file.
+                let length = [5, 20_000, 500_000, 2_000_000][results.len() % 4];
                 format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length))
             }
             _ => "\r\n".into(),
         };
-        connection.send(format!("{method} /?note={note} HTTP/1.1\r\nHost: localhost\r\n{body}")).await;
+        let path = if number % 3 == 0 { "/stream" } else { "/" };
+        connection.send(format!("{method} {path}?note={note} HTTP/1.1\r\nHost: localhost\r\n{body}")).await;
         let status = connection.answer().await.map_or(0, |answer| answer.status);
         results.push((note, status));
         answered.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +86,10 @@ async fn pid(server: &TestServer) -> String {
 async fn no_client_notices_restarts(scheme: &str, flags: &[&'static str]) {
     let mut gunicorn = Gunicorn::start(flags);
     let address = format!("{scheme}{}", gunicorn.address());
-    let server = TestServer::start(&format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\n")).await;
+    let server = TestServer::start(&format!(
+        "[upstream]\naddress = {address:?}\nhold = \"60s\"\nstream_requests = [\"/stream\"]\n"
+    ))
+    .await;
     pid(&server).await;
     let load = Load::on(server.address());
     for _ in 0..3 {
@@ -132,7 +136,7 @@ async fn no_client_notices_that_a_gunicorn_with_threads_restarts() {
     no_client_notices_restarts("", &flags).await;
 }
 
-/// Requests of about as many bytes as may be sent again: the worker has taken the body with the head, wanted or not.
+/// The worker has read the head, and may or may not have read the body with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_post_that_ends_its_worker_before_the_body_is_asked_for_is_not_done_twice() {
     for class in ["sync", "gthread"] {
@@ -140,7 +144,7 @@ async fn a_post_that_ends_its_worker_before_the_body_is_asked_for_is_not_done_tw
         let address = gunicorn.address();
         let server = TestServer::start(&format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\n")).await;
         pid(&server).await;
-        for length in [1, 1000, 3500] {
+        for length in [1, 1000, 3500, 20_000, 500_000] {
             let mut client = Connection::open(server.address()).await;
             let head =
                 format!("POST /end?note={length} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
@@ -148,6 +152,6 @@ async fn a_post_that_ends_its_worker_before_the_body_is_asked_for_is_not_done_tw
             assert_eq!(client.answer().await.unwrap().status, 502, "for {length} bytes with {class}");
             until(|| async { get(server.address(), "/", "").await.status == 200 }).await;
         }
-        assert_eq!(gunicorn.notes(), ["1", "1000", "3500"], "with {class}");
+        assert_eq!(gunicorn.notes(), ["1", "1000", "3500", "20000", "500000"], "with {class}");
     }
 }

@@ -76,9 +76,9 @@ pub struct UpstreamConfig {
     pub hold: HumanDuration,
     /// How long the application may take until the first byte of its answer. Default: 60 seconds.
     ///
-    /// Counted from the moment when the request was sent whole. Then 504.
+    /// Counted from the moment when the request was sent whole; so long, too, it may not begin to read one. Then 504.
     pub response_timeout: HumanDuration,
-    /// How long the application may pause within an answer, or not read a request. Default: 60 seconds.
+    /// How long the application may pause within an answer, or not read on in a request. Default: 60 seconds.
     ///
     /// Raise it for server-sent events that are silent for longer.
     pub idle_timeout: HumanDuration,

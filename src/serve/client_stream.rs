@@ -23,7 +23,7 @@ const MOST_ENCRYPTED: usize = 256 * 1024;
 
 /// A client's stream.
 pub(super) trait ClientStream: AsyncWrite {
-    /// How much has come that nobody has read, as far as the system tells.
+    /// How much has come that nobody has read, as far as the system tells; of what is encrypted, [`MOST_ENCRYPTED`] at most.
     fn waiting(&self) -> usize;
 
     /// Writes what is before a piece and then the piece, as `poll_write_vectored` does with the two. If nothing must be

@@ -33,7 +33,7 @@ use super::connect::Socket;
 use super::failure::{Answered, Failure};
 use super::framing::{BadFraming, Framing, Taken};
 use super::sent::{Outgoing, Phase, Sent, is_reset};
-use super::{taken, uwsgi};
+use super::{consumed, uwsgi};
 use crate::config::UpstreamConfig;
 use crate::config::values::UpstreamProtocol;
 use crate::http::early_hints::EarlyHints;
@@ -91,7 +91,7 @@ pub(super) struct Exchange {
     keeps_alive: bool,
     /// It has served a request before, so it may have been closed in the meantime.
     was_used: bool,
-    /// uWSGI, told to read less at once, acts on a packet of which it has not read the body.
+    /// The uwsgi protocol: one request a connection.
     speaks_uwsgi: bool,
     head_limit: usize,
     /// Why the application may hang up without a word.
@@ -134,8 +134,8 @@ impl Exchange {
     /// Sends a request, whose head is `head`, and waits for the head of the answer. Of what comes before that (1xx),
     /// early hints go on and all else is passed over. The body is taken out of `body` as soon as it is needed.
     ///
-    /// On a fresh unix socket the body of a request that is unique follows when the head was taken: until then it is
-    /// certain that nobody has read the request to its head's end, and so that it may be sent to another.
+    /// Over a unix socket the body of a request that is unique follows when the head was read: until then it is certain
+    /// that nothing has come of the request, and so that it may be sent to another.
     pub(super) async fn send(
         &mut self,
         head: Bytes,
@@ -148,7 +148,7 @@ impl Exchange {
         self.has_answered = false;
         self.sent.begin(head);
         let has_body = body.as_ref().is_some_and(Outgoing::has_bytes);
-        if !(asked.is_unique && has_body && !reused && matches!(self.socket, Socket::Left(_))) {
+        if !(asked.is_unique && has_body && matches!(self.socket, Socket::Left(_))) {
             self.follow(body);
         }
         if !reused {
@@ -157,7 +157,7 @@ impl Exchange {
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| {
             self.poll_write(cx);
-            if self.sent.awaits_body() && self.poll_taken(cx).is_ready() {
+            if self.sent.awaits_body() && self.poll_head_read(cx).is_ready() {
                 self.follow(body);
                 self.poll_write(cx);
             }
@@ -166,6 +166,10 @@ impl Exchange {
                 return Poll::Ready(Err(self.closed(None, reused)));
             }
             if let Poll::Ready(result) = self.poll_head(cx, asked, reused) {
+                if result.is_ok() && self.sent.awaits_body() {
+                    // It has answered before it read the head to its end; what it makes of the body is its own affair.
+                    self.follow(body);
+                }
                 return Poll::Ready(result);
             }
             match self.sent.phase() {
@@ -262,7 +266,7 @@ impl Exchange {
 
     /// Lets the body come after the head.
     fn follow(&mut self, body: &mut Option<Outgoing>) {
-        let body = body.take().unwrap_or_default();
+        let body = body.take().expect("a request has one body");
         // What is shorter finds enough room as it is.
         if body.is_announced_longer(UNTAKEN as u64 / 2) {
             self.widen();
@@ -271,18 +275,27 @@ impl Exchange {
     }
 
     /// Ready when the application has read the head.
-    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_head_read(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // A connection that has ended is never read again, and tells no more when it could be written to.
+        if self.has_ended_early() {
+            return Poll::Pending;
+        }
         let Socket::Left(socket) = &self.socket else { return Poll::Ready(()) };
-        ready!(taken::poll_taken(socket, cx));
-        // What is thrown away as the application goes is not taken: but then the connection ended before that.
+        ready!(consumed::poll_consumed(socket, cx));
+        // What is thrown away as the application goes was not read: but then the connection had ended before that.
+        if self.has_ended_early() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Whether the application has closed the connection, or its side of it, without an answer. The next read tells how.
+    fn has_ended_early(&mut self) -> bool {
         match self.peek() {
-            Err(Errno::AGAIN) | Ok(1..) => Poll::Ready(()),
-            // This is told once only. What is left is to read the end.
+            Ok(0) => true,
+            // This is told once only; what is left is the end.
             Err(Errno::CONNRESET) => {
                 self.was_reset = true;
-                Poll::Pending
+                true
             }
-            Ok(0) | Err(_) => Poll::Pending,
+            Ok(_) | Err(_) => false,
         }
     }
 
@@ -342,7 +355,7 @@ impl Exchange {
         let answered = match () {
             () if !self.buffer.is_empty() => Answered::InPart,
             () if self.has_answered => Answered::Interim,
-            () if self.sent.is_unread(was_reset, !self.speaks_uwsgi) => Answered::Unread,
+            () if self.sent.is_unread(was_reset) => Answered::Unread,
             () => Answered::Nothing,
         };
         Failure::Closed { answered, reused, hint: self.hint, source }
@@ -370,7 +383,7 @@ impl Alarm {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>, phase: Phase, deadlines: Deadlines) -> Poll<Failure> {
         let limit = match phase {
             Phase::Reading(_) => deadlines.idle,
-            Phase::Accepting | Phase::Answering => deadlines.response,
+            Phase::ReadingHead | Phase::Answering => deadlines.response,
             // The client has its own deadline, in the body itself.
             Phase::Client | Phase::Broken(_) => return Poll::Pending,
         };
@@ -469,8 +482,8 @@ mod tests {
         assert!(failure.is_unread(), "{failure}");
     }
 
-    /// What becomes of a POST to an application that does this with a fresh connection: whether it was read, and whether
-    /// its body was needed.
+    /// What becomes of a POST to an application that does this with the connection: the answer's status, or whether nobody
+    /// read it; and whether its body was needed.
     async fn post(application: impl AsyncFnOnce(UnixStream)) -> (Result<StatusCode, bool>, bool) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let mut exchange = exchange(ours);
@@ -483,15 +496,16 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn the_body_of_what_cannot_be_sent_twice_follows_when_the_head_was_taken() {
+    async fn the_body_of_what_cannot_be_sent_twice_follows_when_the_head_was_read() {
         const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+        const A_WHILE: Duration = Duration::from_millis(20);
         let read = async |socket: &mut UnixStream, length: usize| {
             let mut bytes = vec![0; length];
             socket.read_exact(&mut bytes).await.unwrap();
             bytes
         };
         let well = async |mut socket: UnixStream| {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(A_WHILE).await;
             let mut first = [0; 20];
             assert_eq!(socket.try_read(&mut first).unwrap(), 6, "the head alone");
             assert_eq!(read(&mut socket, 6).await, b"<body>");
@@ -501,23 +515,60 @@ mod tests {
         let stopped = async |socket| drop::<UnixStream>(socket);
         assert_eq!(post(stopped).await, (Err(true), false));
         let stopped_late = async |socket| {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(A_WHILE).await;
             drop::<UnixStream>(socket);
         };
         assert_eq!(post(stopped_late).await, (Err(true), false));
         let killed_in_the_head = async |mut socket: UnixStream| drop(read(&mut socket, 5).await);
         assert_eq!(post(killed_in_the_head).await, (Err(true), false));
+        // Whether its body went out by then is chance.
         let killed_at_once = async |mut socket: UnixStream| drop(read(&mut socket, 6).await);
         assert_eq!(post(killed_at_once).await.0, Err(false));
         let killed_before_the_body = async |mut socket: UnixStream| {
             read(&mut socket, 6).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(A_WHILE).await;
         };
         assert_eq!(post(killed_before_the_body).await, (Err(false), true));
         let killed_in_the_body = async |mut socket: UnixStream| drop(read(&mut socket, 7).await);
         assert_eq!(post(killed_in_the_body).await, (Err(false), true));
         let answers_unread = async |mut socket: UnixStream| socket.write_all(ANSWER).await.unwrap();
-        assert_eq!(post(answers_unread).await.0, Ok(StatusCode::OK));
+        assert_eq!(post(answers_unread).await, (Ok(StatusCode::OK), true));
+        let answers_unread_and_stays = async |mut socket: UnixStream| {
+            socket.write_all(ANSWER).await.unwrap();
+            tokio::time::sleep(A_WHILE).await;
+        };
+        assert_eq!(post(answers_unread_and_stays).await, (Ok(StatusCode::OK), true));
+        let hangs_up_and_stays = async |socket: UnixStream| {
+            let socket = socket.into_std().unwrap();
+            socket.shutdown(std::net::Shutdown::Both).unwrap();
+            tokio::time::sleep(A_WHILE).await;
+        };
+        assert_eq!(post(hangs_up_and_stays).await.0, Err(false));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_nobody_reads_has_the_time_of_an_answer() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut exchange = exchange(ours);
+        let mut body = Some(Outgoing::streamed(crate::http::body::Body::Empty, Some(6)));
+        let asked = Asked { is_unique: true, ..A_PAGE };
+        let deadlines = Deadlines { response: Duration::from_secs(5), ..MINUTE };
+        let failure = exchange.send(Bytes::from_static(b"<head>"), &mut body, asked, deadlines).await.unwrap_err();
+        assert!(matches!(failure, Failure::TooSlow { waited } if waited.as_secs() == 5), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn over_tcp_nobody_knows_what_was_read_and_the_body_does_not_wait() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (theirs, _) = listener.accept().await.unwrap();
+        let mut exchange = Exchange::new(Socket::Right(ours), UpstreamProtocol::Http, &UpstreamConfig::default());
+        let mut body = Some(Outgoing::streamed(crate::http::body::Body::from(Bytes::from_static(b"<body>")), Some(6)));
+        let asked = Asked { is_unique: true, ..A_PAGE };
+        let sending = exchange.send(Bytes::from_static(b"<head>"), &mut body, asked, MINUTE);
+        assert!(sending.now_or_never().is_none());
+        drop(theirs);
+        assert!(body.is_none());
     }
 
     #[tokio::test]
@@ -526,6 +577,7 @@ mod tests {
             let (ours, _theirs) = UnixStream::pair().unwrap();
             let narrow = sockopt::socket_send_buffer_size(&ours).unwrap();
             let mut exchange = exchange(ours);
+            exchange.sent.begin(Bytes::from_static(b"<head>"));
             exchange.follow(&mut Some(Outgoing::streamed(crate::http::body::Body::Empty, Some(announced))));
             let wide = sockopt::socket_send_buffer_size(descriptor(&exchange.socket)).unwrap();
             let has_much = narrow >= 2 * UNTAKEN;

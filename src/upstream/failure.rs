@@ -67,7 +67,7 @@ pub enum Failure {
         /// How long it has read nothing.
         waited: Duration,
     },
-    /// The application had the whole request and did not answer.
+    /// The application had the whole request and did not answer, or did not begin to read it.
     #[error("the application did not answer in time")]
     TooSlow {
         /// How long the answer was waited for.

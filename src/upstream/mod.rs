@@ -3,8 +3,8 @@
 //! `routes` says which application a request is for, `servers` which of its servers is asked: `balance` is the choice,
 //! `standing` what is known of each, `checks` what asks them whether they are well.
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
-//! connections, `exchange` sends one request on one of them: `sent` is the request on its way, `answer_head` and
-//! `framing` read the answer, `received` is its body. `gather` is what comes before: the whole body of a request, in
+//! connections, `exchange` sends one request on one of them: `sent` is the request on its way, `consumed` whether the
+//! application has read what was written of it, `answer_head` and `framing` read the answer, `received` is its body. `gather` is what comes before: the whole body of a request, in
 //! memory or in a file (`storage`).
 //! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
 //! `tunnel` is what follows a 101, `failure` is all that can go wrong.
@@ -12,13 +12,15 @@
 //! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
 //! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again only if
 //! it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
-//! accepted those that wait on its socket. Nothing else is ever sent twice. With several servers it is another one that
-//! is asked next, if there is one.
+//! accepted those that wait on its socket: so that this is known over a unix socket, its body, wherever that is, stays
+//! here until the application has read the head. Nothing else is ever sent twice. With several servers it is another one
+//! that is asked next, if there is one.
 
 mod answer_head;
 mod balance;
 pub mod checks;
 mod connect;
+mod consumed;
 mod exchange;
 pub mod failure;
 mod framing;
@@ -36,7 +38,6 @@ mod servers;
 mod spool;
 mod standing;
 mod storage;
-mod taken;
 pub mod tunnel;
 pub mod uwsgi;
 
@@ -310,7 +311,7 @@ impl Upstream {
                 }
             };
             trace.server = Some(Arc::clone(&in_use.server));
-            // Of one that is unique the body is here as long as it was not needed.
+            // If it is unique the body stays here until the head was read.
             let mut left = Some(body);
             let is_unique = !request.method.is_idempotent() || again.is_none();
             let failure = match self.send(exchange, request, &mut left, is_unique).await {

@@ -23,8 +23,9 @@ use crate::http::body::{Body, BodyError};
 /// Who is to move next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The application: it must take the head before the body follows.
-    Accepting,
+    /// The application: it must read the head, which is all that it has been given, before the body follows. Of a body
+    /// that streams nobody notices meanwhile that its client has left.
+    ReadingHead,
     /// The client, with the next piece of its body.
     Client,
     /// The application: it has been given a piece, and must take it. With the number of writes before, since each
@@ -36,11 +37,6 @@ pub(super) enum Phase {
     Broken(ClientFault),
 }
 
-/// A request of so many bytes has been read whole when its head has been: the read that brings the head's end has room
-/// for this much, and brings the body with it. uWSGI (unless its `buffer-size` is made smaller) reads 4,096 bytes at
-/// once, gunicorn, waitress and Granian 8,192, those on asyncio 65,536 or more. Unit, with 2,048, waits for the whole
-/// body before it does anything.
-const READ_AT_ONCE: usize = 4096;
 /// How many pieces one write takes at most.
 const MOST_SLICES: usize = 16;
 
@@ -59,8 +55,7 @@ pub(super) struct Sent {
     phase: Phase,
     /// The body has not been given yet.
     lacks_body: bool,
-    /// How long the head is.
-    head: usize,
+    head_length: usize,
     /// How often it was written, and how much.
     writes: usize,
     written: usize,
@@ -80,7 +75,7 @@ impl Sent {
             has_rest: false,
             phase: Phase::Client,
             lacks_body: false,
-            head: 0,
+            head_length: 0,
             writes: 0,
             written: 0,
             is_deaf: false,
@@ -91,7 +86,7 @@ impl Sent {
     pub(super) fn begin(&mut self, head: Bytes) {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
-        *self = Self { ready, lacks_body: true, head: head.len(), phase: Phase::Reading(0), ..Self::nothing() };
+        *self = Self { ready, lacks_body: true, head_length: head.len(), phase: Phase::Reading(0), ..Self::nothing() };
         self.ready.push_back(head);
     }
 
@@ -135,16 +130,14 @@ impl Sent {
     /// Whether it is certain that nobody read the request, not even its head to the end, so that nothing can have come
     /// of it: as it happens to those that wait in the backlog of a socket when its application stops, and to those that
     /// meet an idle connection just as it is closed. `was_reset` is that the connection was a unix socket, and how it
-    /// ended, `reads_at_once` that its reader keeps to [`READ_AT_ONCE`].
+    /// ended.
     ///
     /// What was never written is unread. A unix socket that is closed while bytes lie in it unread resets the
     /// connection, and otherwise just ends it: a worker that has taken a request and then dies never looks like this.
-    /// So some of what was written was left. If that was the head alone, the head's end. With a body it could be the
-    /// body, if a server read less than all at once, acted on the head, and then closed without a word; so the request
-    /// must be short and written at once. The kernel tells nobody more than that.
-    pub(super) fn is_unread(&self, was_reset: bool, reads_at_once: bool) -> bool {
-        let was_in_one_piece = self.writes == 1 && self.written <= READ_AT_ONCE;
-        self.written == 0 || was_reset && (self.written <= self.head || reads_at_once && was_in_one_piece)
+    /// So some of what was written was left: the head's end, if that was all. With a body it could be the body, of which
+    /// a server may read less than all at once, act on the head, and then close without a word.
+    pub(super) fn is_unread(&self, was_reset: bool) -> bool {
+        self.written == 0 || was_reset && self.written <= self.head_length
     }
 
     /// Writes what there is. Ready when all of it is written, or when nobody reads it any more. Who begins without the
@@ -162,7 +155,7 @@ impl Sent {
                 }
             }
             if self.lacks_body && !self.is_deaf {
-                self.phase = Phase::Accepting;
+                self.phase = Phase::ReadingHead;
                 return Poll::Pending;
             }
             if !self.has_rest {
@@ -315,7 +308,7 @@ fn poll_data(body: &mut Body, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes,
 }
 
 /// A request's body before it is sent: how long it is, and what of it is here already.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) length: Length,
     /// Apart, because most requests have none, and all of this goes through many hands.
@@ -476,9 +469,9 @@ mod tests {
 
     /// Whether a request with such a head, that is written in these pieces, counts as unread, if so many bytes are read
     /// before the connection is closed.
-    async fn is_unread(reads_at_once: bool, head: usize, pieces: &[usize], reads: usize) -> bool {
+    async fn is_unread(head_length: usize, pieces: &[usize], reads: usize) -> bool {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut sent = Sent { head, ..Sent::nothing() };
+        let mut sent = Sent { head_length, ..Sent::nothing() };
         for piece in pieces {
             sent.ready.push_back(Bytes::from(vec![b'x'; *piece]));
             poll_fn(|cx| sent.poll_write_once(&mut ours, cx)).await.unwrap();
@@ -486,30 +479,23 @@ mod tests {
         theirs.read_exact(&mut vec![0; reads]).await.unwrap();
         drop(theirs);
         let was_reset = ours.read(&mut [0; 9]).await.is_err_and(|error| is_reset(&error));
-        sent.is_unread(was_reset, reads_at_once)
+        sent.is_unread(was_reset)
     }
 
     #[tokio::test]
     async fn a_request_is_unread_only_where_that_is_certain() {
-        for (reads_at_once, head, pieces, reads, expected) in [
-            (true, 40, &[][..], 0, true),
-            (false, 40, &[], 0, true),
-            (true, 40, &[100], 0, true),
-            (true, 40, &[4096], 0, true),
-            (true, 40, &[100], 100, false),
-            (true, 40, &[4096], 4096, false),
-            (true, 40, &[100], 24, true), // to see what is spoken; of so little of a head nothing can come
-            (true, 40, &[4097], 0, false), // some of it may have been read
-            (true, 40, &[50, 50], 0, false), // as of this one
-            (true, 40, &[50, 50], 50, false),
-            (false, 40, &[100], 0, false),
-            (false, 5000, &[5000], 0, true), // the head alone
-            (false, 5000, &[2000, 3000], 4999, true),
-            (false, 5000, &[5000], 5000, false),
-            (false, 5000, &[5000, 1], 0, false),
+        for (head_length, pieces, reads, expected) in [
+            (40, &[][..], 0, true),
+            (5000, &[5000], 0, true),
+            (5000, &[2000], 0, true),
+            (5000, &[5000], 24, true), // to see what is spoken; of so little of a head nothing can come
+            (5000, &[2000, 3000], 4999, true),
+            (5000, &[5000], 5000, false),
+            (5000, &[5000, 1], 0, false), // the head may have been read
+            (5000, &[5001], 0, false),
         ] {
-            let found = is_unread(reads_at_once, head, pieces, reads).await;
-            assert_eq!(found, expected, "for {pieces:?} with a head of {head}, of which {reads} were read");
+            let found = is_unread(head_length, pieces, reads).await;
+            assert_eq!(found, expected, "for {pieces:?} with a head of {head_length}, of which {reads} were read");
         }
     }
 
@@ -520,7 +506,7 @@ mod tests {
         drop(theirs);
         let mut sent = begun(outgoing("abc", &["def"], Length::Known(6)));
         assert!(!poll_fn(|cx| sent.poll_write(&mut ours, cx)).await, "nothing lay there to be read");
-        assert!(sent.is_unread(false, false) && !sent.is_done());
+        assert!(sent.is_unread(false) && !sent.is_done());
         assert_eq!(sent.phase(), Phase::Answering);
         let mut answer = String::new();
         ours.read_to_string(&mut answer).await.unwrap();

@@ -221,6 +221,7 @@ mod tests {
             ("QUERY_STRING", Some("q=%41")),
             ("CONTENT_TYPE", Some("text/plain")),
             ("CONTENT_LENGTH", Some("3")),
+            ("DOCUMENT_ROOT", Some("")),
             ("SERVER_PROTOCOL", Some("HTTP/1.1")),
             ("REMOTE_ADDR", Some("127.0.0.1")),
             ("REMOTE_PORT", Some("5")),

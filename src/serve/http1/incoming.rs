@@ -262,7 +262,7 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
     /// All that is there, as far as there is room for it.
     ///
     /// Only the pieces are counted, and each holds all of the room that it lies in. So a room is no larger than what came
-    /// before it, or what is there to be read, or two pieces that come slowly; and it is used up, but for less than
+    /// before it, or what is there to be read (which may be much less once it is decrypted), or two pieces that come slowly; and it is used up, but for less than
     /// [`SLOW`], by however many pieces, before there is another.
     fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let remaining = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
@@ -321,6 +321,7 @@ impl<T> Drop for Incoming<T> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
     use futures_util::task::noop_waker_ref;
     use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -472,6 +473,46 @@ mod tests {
         for expected in [2, SLOW, 2 * MUCH - SLOW] {
             assert_eq!(incoming.frame().await.unwrap().unwrap().into_data().unwrap().len(), expected);
         }
+    }
+
+    /// Its stream says that much more has come than has.
+    struct Boaster(UnixStream);
+
+    impl AsyncRead for Boaster {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buffer)
+        }
+    }
+
+    impl AsyncWrite for Boaster {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    impl ClientStream for Boaster {
+        fn waiting(&self) -> usize {
+            4 << 20
+        }
+    }
+
+    #[tokio::test]
+    async fn no_room_is_larger_than_it_may_be() {
+        let (mut client, server) = UnixStream::pair().unwrap();
+        let mut line = Line::new(Boaster(server));
+        let mut incoming = line.lend(Bytes::from_static(&[b'x'; SLOW]), 8 << 20);
+        client.write_all(b"x").await.unwrap();
+        while incoming.frame().now_or_never().is_some() {}
+        let room = lock(&incoming.0).room.capacity();
+        assert!((LARGEST - 2 * SLOW..=LARGEST + 64).contains(&room), "{room}");
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Memory that the connections of a thread use in turn, since each of them needs it only while it is driven: what is used
 //! again at once is still in the processor's cache, and a connection that rests holds none of it.
+//!
+//! What is read here is short, so that it does not matter where it begins ([`crate::http::room`]).
 
 use std::cell::RefCell;
 
@@ -7,10 +9,10 @@ use bytes::{Bytes, BytesMut};
 
 /// How much is read at once. A head that is larger is hyper's.
 pub(super) const READ: usize = 8 * 1024;
-/// A head that needs more than this gets memory of its own, and gives it back.
-const WRITTEN: usize = 4 * 1024;
-/// So many heads find memory at once whose answers take their time.
-const SPARES: usize = 64;
+/// No larger buffer is kept for the heads of answers.
+const LARGEST_SPARE: usize = 4 * 1024;
+/// How many such buffers a thread keeps.
+const MOST_SPARES: usize = 64;
 
 thread_local! {
     static ROOM: RefCell<BytesMut> = RefCell::default();
@@ -38,7 +40,7 @@ pub(super) fn take_spare() -> Vec<u8> {
 /// Keeps it for the next one.
 pub(super) fn keep_spare(mut spare: Vec<u8>) {
     SPARE.with_borrow_mut(|spares| {
-        if spare.capacity() <= WRITTEN && spares.len() < SPARES {
+        if spare.capacity() <= LARGEST_SPARE && spares.len() < MOST_SPARES {
             spare.clear();
             spares.push(spare);
         }
@@ -89,7 +91,7 @@ mod tests {
         keep_spare(spare);
         let again = take_spare();
         assert!(again.is_empty() && again.as_ptr() == place && take_spare().capacity() == 0);
-        keep_spare(Vec::with_capacity(WRITTEN + 1));
+        keep_spare(Vec::with_capacity(LARGEST_SPARE + 1));
         assert_eq!(take_spare().capacity(), 0);
     }
 }
