@@ -70,7 +70,7 @@ async fn ask(
             }
             _ => "\r\n".into(),
         };
-        let path = if number % 3 == 0 { "/stream" } else { "/" };
+        let path = if number.is_multiple_of(3) { "/stream" } else { "/" };
         connection.send(format!("{method} {path}?note={note} HTTP/1.1\r\nHost: localhost\r\n{body}")).await;
         let status = connection.answer().await.map_or(0, |answer| answer.status);
         results.push((note, status));

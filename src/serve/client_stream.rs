@@ -17,13 +17,9 @@ use tokio_util::either::Either;
 use super::listen::Stream;
 use crate::http::body::Place;
 
-/// How much of what is encrypted is told of: in very small records next to nothing of it is left, and there would be room
-/// for all.
-const MOST_ENCRYPTED: usize = 256 * 1024;
-
 /// A client's stream.
 pub(super) trait ClientStream: AsyncWrite {
-    /// How much has come that nobody has read, as far as the system tells; of what is encrypted, [`MOST_ENCRYPTED`] at most.
+    /// How much has come that nobody has read, as far as the system tells.
     fn waiting(&self) -> usize;
 
     /// Writes what is before a piece and then the piece, as `poll_write_vectored` does with the two. If nothing must be
@@ -41,9 +37,9 @@ pub(super) trait ClientStream: AsyncWrite {
 }
 
 impl ClientStream for Box<TlsStream<Stream>> {
-    /// Before it is decrypted, which makes it hardly shorter, unless the records are small.
+    /// Before it is decrypted, which makes it hardly shorter, unless the client sends it in very small records.
     fn waiting(&self) -> usize {
-        self.get_ref().0.waiting().min(MOST_ENCRYPTED)
+        self.get_ref().0.waiting()
     }
 }
 

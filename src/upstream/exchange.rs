@@ -32,7 +32,7 @@ use super::answer_head::{self, Head};
 use super::connect::Socket;
 use super::failure::{Answered, Failure};
 use super::framing::{BadFraming, Framing, Taken};
-use super::sent::{Outgoing, Phase, Sent, is_reset};
+use super::sent::{Outgoing, Phase, READ_AT_ONCE, Sent, is_reset};
 use super::{consumed, uwsgi};
 use crate::config::UpstreamConfig;
 use crate::config::values::UpstreamProtocol;
@@ -87,6 +87,8 @@ pub(super) struct Exchange {
     /// The application has sent something since the request was begun.
     has_answered: bool,
     was_reset: bool,
+    /// The application has closed it without an answer.
+    is_closed: bool,
     /// Another request may follow this one.
     keeps_alive: bool,
     /// It has served a request before, so it may have been closed in the meantime.
@@ -122,6 +124,7 @@ impl Exchange {
             framing: Framing::Ended,
             has_answered: false,
             was_reset: false,
+            is_closed: false,
             keeps_alive: !speaks_uwsgi,
             was_used: false,
             speaks_uwsgi,
@@ -134,8 +137,9 @@ impl Exchange {
     /// Sends a request, whose head is `head`, and waits for the head of the answer. Of what comes before that (1xx),
     /// early hints go on and all else is passed over. The body is taken out of `body` as soon as it is needed.
     ///
-    /// Over a unix socket the body of a request that is unique follows when the head was read: until then it is certain
-    /// that nothing has come of the request, and so that it may be sent to another.
+    /// Over a unix socket the body of a request that is unique, and not so short that both are read at once, follows when
+    /// the head was read: until then it is certain that nothing has come of the request, and so that it may be sent to
+    /// another.
     pub(super) async fn send(
         &mut self,
         head: Bytes,
@@ -146,33 +150,32 @@ impl Exchange {
         let reused = std::mem::replace(&mut self.was_used, true);
         self.hint = if self.speaks_uwsgi { uwsgi::hint(&head) } else { None };
         self.has_answered = false;
+        let room = if self.speaks_uwsgi { 0 } else { READ_AT_ONCE.saturating_sub(head.len()) };
+        let waits = body.as_ref().is_some_and(|body| body.has_bytes() && !body.is_within(room));
         self.sent.begin(head);
-        let has_body = body.as_ref().is_some_and(Outgoing::has_bytes);
-        if !(asked.is_unique && has_body && matches!(self.socket, Socket::Left(_))) {
+        if !(asked.is_unique && waits && matches!(self.socket, Socket::Left(_))) {
             self.follow(body);
         }
         if !reused {
             self.sent.write_at_once(descriptor(&self.socket));
         }
         let mut alarm = pin!(Alarm::default());
+        let mut sending = Sending { exchange: self, body };
         let result = poll_fn(|cx| {
-            self.poll_write(cx);
-            if self.sent.awaits_body() && self.poll_head_read(cx).is_ready() {
-                self.follow(body);
-                self.poll_write(cx);
+            let Sending { exchange, body } = &mut sending;
+            exchange.poll_write(cx);
+            if exchange.sent.awaits_body() && exchange.poll_head_read(cx).is_ready() {
+                exchange.follow(body);
+                exchange.poll_write(cx);
             }
-            if reused && self.sent.is_refused() {
+            if reused && exchange.sent.is_refused() {
                 // It was closed while it was idle. What it sent before that is for nobody.
-                return Poll::Ready(Err(self.closed(None, reused)));
+                return Poll::Ready(Err(exchange.closed(None, reused)));
             }
-            if let Poll::Ready(result) = self.poll_head(cx, asked, reused) {
-                if result.is_ok() && self.sent.awaits_body() {
-                    // It has answered before it read the head to its end; what it makes of the body is its own affair.
-                    self.follow(body);
-                }
+            if let Poll::Ready(result) = exchange.poll_head(cx, asked, reused) {
                 return Poll::Ready(result);
             }
-            match self.sent.phase() {
+            match exchange.sent.phase() {
                 Phase::Broken(fault) => Poll::Ready(Err(Failure::Client(fault))),
                 phase => alarm.as_mut().poll(cx, phase, deadlines).map(Err),
             }
@@ -349,16 +352,36 @@ impl Exchange {
         })
     }
 
-    fn closed(&self, source: Option<io::Error>, reused: bool) -> Failure {
+    fn closed(&mut self, source: Option<io::Error>, reused: bool) -> Failure {
+        self.is_closed = true;
         // Over TCP that says nothing of what was read.
         let was_reset = self.was_reset && matches!(self.socket, Socket::Left(_));
         let answered = match () {
             () if !self.buffer.is_empty() => Answered::InPart,
             () if self.has_answered => Answered::Interim,
-            () if self.sent.is_unread(was_reset) => Answered::Unread,
+            () if self.sent.is_unread(was_reset, !self.speaks_uwsgi) => Answered::Unread,
             () => Answered::Nothing,
         };
         Failure::Closed { answered, reused, hint: self.hint, source }
+    }
+}
+
+/// A request on its way, with its body if that waits.
+struct Sending<'s> {
+    exchange: &'s mut Exchange,
+    body: &'s mut Option<Outgoing>,
+}
+
+impl Drop for Sending<'_> {
+    /// Whose head is there may still be read, although nobody waits for the answer: as when the client leaves while all
+    /// workers are busy. Its body must not be missing then, since gunicorn and Django take what there is for all of it. So
+    /// it follows now, as far as it is in memory and the system takes it; what is longer is cut, as it is later on, too.
+    fn drop(&mut self) {
+        let Self { exchange, body } = self;
+        if exchange.sent.awaits_body() && !exchange.is_closed {
+            exchange.follow(body);
+            exchange.sent.write_at_once(descriptor(&exchange.socket));
+        }
     }
 }
 
@@ -415,8 +438,10 @@ mod tests {
     use futures_util::FutureExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::upstream::gather::{Front, Gathered};
 
     /// How a request fails of which the application takes all, if this comes for an answer, and then the end.
     async fn failure_after(answer: &str) -> Failure {
@@ -546,11 +571,53 @@ mod tests {
         assert_eq!(post(hangs_up_and_stays).await.0, Err(false));
     }
 
+    #[tokio::test]
+    async fn what_may_still_be_read_has_its_body_although_nobody_waits_for_the_answer() {
+        let length = 100_000;
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut exchange = exchange(ours);
+        let front = Front { pieces: (0..100).map(|_| Bytes::from(vec![b'x'; length / 100])).collect(), memory: None };
+        let gathered = Gathered { front, rest: None, length: Some(length as u64) };
+        let mut body = Some(Outgoing::gathered(gathered, None));
+        let asked = Asked { is_unique: true, ..A_PAGE };
+        let mut sending = Box::pin(exchange.send(Bytes::from_static(b"<head>"), &mut body, asked, MINUTE));
+        assert!(sending.as_mut().now_or_never().is_none());
+        drop(sending);
+        drop(exchange);
+        let mut came = Vec::new();
+        theirs.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came.len(), 6 + length);
+    }
+
+    #[tokio::test]
+    async fn what_is_read_at_once_is_sent_at_once() {
+        for (protocol, length, is_whole) in [
+            (UpstreamProtocol::Http, READ_AT_ONCE - 6, true),
+            (UpstreamProtocol::Http, READ_AT_ONCE - 5, cfg!(not(target_os = "linux"))),
+            (UpstreamProtocol::Uwsgi, 1, cfg!(not(target_os = "linux"))),
+        ] {
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            let mut exchange = Exchange::new(Socket::Left(ours), protocol, &UpstreamConfig::default());
+            let front = Front { pieces: vec![Bytes::from(vec![b'x'; length])], memory: None };
+            let gathered = Gathered { front, rest: None, length: Some(length as u64) };
+            let mut body = Some(Outgoing::gathered(gathered, None));
+            let asked = Asked { is_unique: true, ..A_PAGE };
+            let sending = exchange.send(Bytes::from_static(b"<head>"), &mut body, asked, MINUTE);
+            let (sent, came) = tokio::join!(timeout(Duration::from_millis(20), sending), async {
+                theirs.readable().await.unwrap();
+                let mut came = vec![0; 2 * READ_AT_ONCE];
+                theirs.try_read(&mut came).unwrap()
+            });
+            assert!(sent.is_err(), "there is no answer");
+            assert_eq!(came == 6 + length, is_whole, "{came} of {length} over {protocol:?}");
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_head_that_nobody_reads_has_the_time_of_an_answer() {
         let (ours, _theirs) = UnixStream::pair().unwrap();
         let mut exchange = exchange(ours);
-        let mut body = Some(Outgoing::streamed(crate::http::body::Body::Empty, Some(6)));
+        let mut body = Some(Outgoing::streamed(crate::http::body::Body::Empty, Some(10_000)));
         let asked = Asked { is_unique: true, ..A_PAGE };
         let deadlines = Deadlines { response: Duration::from_secs(5), ..MINUTE };
         let failure = exchange.send(Bytes::from_static(b"<head>"), &mut body, asked, deadlines).await.unwrap_err();

@@ -68,7 +68,7 @@ use self::hold::Hold;
 use self::pool::Pool;
 use self::received::{Label, Lease, Received};
 use self::request::{More, Told};
-use self::sent::{Length, Outgoing};
+use self::sent::{Length, Outgoing, READ_AT_ONCE};
 use self::servers::{InUse, Server, Servers};
 use self::standing::Checked;
 use self::storage::Storage;
@@ -335,14 +335,18 @@ impl Upstream {
     }
 
     /// What nobody has read may be sent as long as requests wait for the application, a few times at most, and once to
-    /// each of its servers.
+    /// each of its servers; with a long head, twice.
     /// What may have been read is sent again only if that does no harm, and on one fresh connection after the first: it
     /// may be this request that ends the worker.
     fn may_send_again(&self, request: &Prepared, failure: &Failure, attempts: Attempts) -> bool {
         // RFC 9110, section 9.2.2.
         let is_harmless = request.method.is_idempotent();
+        // A head that is too long for its reader ends like one that nobody has read.
+        let may_be_refused = request.text.len() > READ_AT_ONCE && attempts.fresh > 1;
         let may_wait = || attempts.started.elapsed() < self.config.hold.0 && attempts.fresh < MOST_TRIES;
-        failure.is_unread() && (attempts.fresh == 0 || self.servers.has_another(attempts.asked) || may_wait())
+        failure.is_unread()
+            && !may_be_refused
+            && (attempts.fresh == 0 || self.servers.has_another(attempts.asked) || may_wait())
             || is_harmless && failure.may_retry() && attempts.fresh < 2
     }
 

@@ -37,6 +37,11 @@ pub(super) enum Phase {
     Broken(ClientFault),
 }
 
+/// A request of so many bytes has been read whole when its head has been: the read that brings the head's end has room
+/// for this much, and brings the body with it. uWSGI (unless its `buffer-size` is made smaller) reads 4,096 bytes at
+/// once, gunicorn, waitress and Granian 8,192, those on asyncio 65,536 or more. Unit, with 2,048, waits for the whole
+/// body before it does anything.
+pub(super) const READ_AT_ONCE: usize = 4096;
 /// How many pieces one write takes at most.
 const MOST_SLICES: usize = 16;
 
@@ -130,14 +135,16 @@ impl Sent {
     /// Whether it is certain that nobody read the request, not even its head to the end, so that nothing can have come
     /// of it: as it happens to those that wait in the backlog of a socket when its application stops, and to those that
     /// meet an idle connection just as it is closed. `was_reset` is that the connection was a unix socket, and how it
-    /// ended.
+    /// ended, `reads_at_once` that its reader keeps to [`READ_AT_ONCE`].
     ///
     /// What was never written is unread. A unix socket that is closed while bytes lie in it unread resets the
     /// connection, and otherwise just ends it: a worker that has taken a request and then dies never looks like this.
     /// So some of what was written was left: the head's end, if that was all. With a body it could be the body, of which
-    /// a server may read less than all at once, act on the head, and then close without a word.
-    pub(super) fn is_unread(&self, was_reset: bool) -> bool {
-        self.written == 0 || was_reset && self.written <= self.head_length
+    /// a server may read less than all at once, act on the head, and then close without a word; unless the request is
+    /// short and was written at once.
+    pub(super) fn is_unread(&self, was_reset: bool, reads_at_once: bool) -> bool {
+        let was_in_one_piece = self.writes == 1 && self.written <= READ_AT_ONCE;
+        self.written == 0 || was_reset && (self.written <= self.head_length || reads_at_once && was_in_one_piece)
     }
 
     /// Writes what there is. Ready when all of it is written, or when nobody reads it any more. Who begins without the
@@ -188,11 +195,16 @@ impl Sent {
     /// Writes what a fresh connection takes, without the runtime: it would first have to be told by the system that it can
     /// be written to, in a turn of its own. What cannot be written now, or never, the next write tells.
     pub(super) fn write_at_once(&mut self, socket: BorrowedFd<'_>) {
-        let (slices, count) = self.slices();
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        if let Ok(written) = sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags) {
-            self.writes += 1;
-            self.note(written);
+        while !self.ready.is_empty() {
+            let (slices, count) = self.slices();
+            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+            match sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags) {
+                Ok(written) => {
+                    self.writes += 1;
+                    self.note(written);
+                }
+                Err(_) => break,
+            }
         }
     }
 
@@ -346,6 +358,12 @@ impl Outgoing {
         !matches!(self.length, Length::None | Length::Known(0))
     }
 
+    /// Whether all of it is in memory, and so short.
+    pub(super) fn is_within(&self, bytes: usize) -> bool {
+        let is_here = self.content.as_ref().is_none_or(|content| content.rest.is_end_stream());
+        is_here && !self.is_announced_longer(bytes as u64) && self.length != Length::Chunked
+    }
+
     /// Whether it is known to be longer than so many bytes.
     pub(super) fn is_announced_longer(&self, bytes: u64) -> bool {
         matches!(self.length, Length::Known(length) if length > bytes)
@@ -469,7 +487,7 @@ mod tests {
 
     /// Whether a request with such a head, that is written in these pieces, counts as unread, if so many bytes are read
     /// before the connection is closed.
-    async fn is_unread(head_length: usize, pieces: &[usize], reads: usize) -> bool {
+    async fn is_unread(reads_at_once: bool, head_length: usize, pieces: &[usize], reads: usize) -> bool {
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
         let mut sent = Sent { head_length, ..Sent::nothing() };
         for piece in pieces {
@@ -479,22 +497,28 @@ mod tests {
         theirs.read_exact(&mut vec![0; reads]).await.unwrap();
         drop(theirs);
         let was_reset = ours.read(&mut [0; 9]).await.is_err_and(|error| is_reset(&error));
-        sent.is_unread(was_reset)
+        sent.is_unread(was_reset, reads_at_once)
     }
 
     #[tokio::test]
     async fn a_request_is_unread_only_where_that_is_certain() {
-        for (head_length, pieces, reads, expected) in [
-            (40, &[][..], 0, true),
-            (5000, &[5000], 0, true),
-            (5000, &[2000], 0, true),
-            (5000, &[5000], 24, true), // to see what is spoken; of so little of a head nothing can come
-            (5000, &[2000, 3000], 4999, true),
-            (5000, &[5000], 5000, false),
-            (5000, &[5000, 1], 0, false), // the head may have been read
-            (5000, &[5001], 0, false),
+        for (reads_at_once, head_length, pieces, reads, expected) in [
+            (false, 40, &[][..], 0, true),
+            (false, 5000, &[5000], 0, true),
+            (false, 5000, &[2000], 0, true),
+            (false, 5000, &[5000], 24, true), // to see what is spoken; of so little of a head nothing can come
+            (false, 5000, &[2000, 3000], 4999, true),
+            (false, 5000, &[5000], 5000, false),
+            (true, 5000, &[5001], 0, false), // the head may have been read
+            (true, 5000, &[5000, 1], 0, false),
+            (true, 40, &[4096], 0, true),
+            (false, 40, &[4096], 0, false),
+            (true, 40, &[4096], 24, true),
+            (true, 40, &[4096], 4096, false),
+            (true, 40, &[4097], 0, false),
+            (true, 40, &[50, 50], 0, false),
         ] {
-            let found = is_unread(head_length, pieces, reads).await;
+            let found = is_unread(reads_at_once, head_length, pieces, reads).await;
             assert_eq!(found, expected, "for {pieces:?} with a head of {head_length}, of which {reads} were read");
         }
     }
@@ -506,7 +530,7 @@ mod tests {
         drop(theirs);
         let mut sent = begun(outgoing("abc", &["def"], Length::Known(6)));
         assert!(!poll_fn(|cx| sent.poll_write(&mut ours, cx)).await, "nothing lay there to be read");
-        assert!(sent.is_unread(false) && !sent.is_done());
+        assert!(sent.is_unread(false, false) && !sent.is_done());
         assert_eq!(sent.phase(), Phase::Answering);
         let mut answer = String::new();
         ours.read_to_string(&mut answer).await.unwrap();

@@ -18,10 +18,8 @@ use crate::http::body::{BodyError, Place};
 use crate::http::room;
 use crate::serve::client_stream::ClientStream;
 
-/// The most that is read at once of a body, if so much is there.
-const LARGEST: usize = 512 * 1024;
-/// How much of one that comes fast there is room for before it is there.
-const EXPECTED: usize = 256 * 1024;
+/// The most that is read at once of a body that comes fast.
+const LARGEST: usize = 256 * 1024;
 /// How much is read at once of a body that comes slowly. Of such there may be many for long, so that no buffer waits for
 /// them.
 const SLOW: usize = 8 * 1024;
@@ -269,9 +267,8 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let room = &mut self.room;
         if room.capacity() < remaining.min(SLOW) {
-            let is_there = (self.begun.len() + stream.waiting()).min(LARGEST);
-            let comes = (self.begun.len() + self.came_fast).min(EXPECTED);
-            room::clear(room, remaining.min(is_there.max(comes).max(2 * SLOW)));
+            let come = self.begun.len() + self.came_fast.max(stream.waiting());
+            room::clear(room, remaining.min(come.clamp(2 * SLOW, LARGEST)));
         }
         room.extend_from_slice(&std::mem::take(&mut self.begun));
         while self.missing > 0 && room.len() < room.capacity() {
@@ -285,7 +282,7 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        self.came_fast = (self.came_fast + room.len()).min(EXPECTED);
+        self.came_fast = (self.came_fast + room.len()).min(LARGEST);
         Poll::Ready(Ok(room.split().freeze()))
     }
 }
