@@ -91,7 +91,7 @@ impl Upstream {
         let request = Prepared { method, text, address, id, upgrade: None, early_hints: None };
         let socket = server.connect(self.config.check_timeout.0).await?;
         let exchange = Exchange::new(socket, self.servers.protocol(), &self.config);
-        let (_exchange, answer) = self.send(exchange, &request, &mut Some(Outgoing::nothing(false)), false).await?;
+        let (_exchange, answer) = self.send(exchange, &request, Outgoing::nothing(false)).await?;
         Ok(answer.parts.status.as_u16())
     }
 }

@@ -12,8 +12,8 @@
 //! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
 //! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again only if
 //! it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
-//! accepted those that wait on its socket: so that this is known over a unix socket, its body, wherever that is, stays
-//! here until the application has read the head. Nothing else is ever sent twice. With several servers it is another one
+//! accepted those that wait on its socket: so that this is known over a unix socket, its body stays here, if it is in
+//! memory, until the application has read the head. Nothing else is ever sent twice. With several servers it is another one
 //! that is asked next, if there is one.
 
 mod answer_head;
@@ -311,10 +311,7 @@ impl Upstream {
                 }
             };
             trace.server = Some(Arc::clone(&in_use.server));
-            // If it is unique the body stays here until the head was read.
-            let mut left = Some(body);
-            let is_unique = !request.method.is_idempotent() || again.is_none();
-            let failure = match self.send(exchange, request, &mut left, is_unique).await {
+            let failure = match self.send(exchange, request, body).await {
                 Ok((exchange, answer)) => {
                     self.servers.answered(&in_use.server);
                     return Ok((exchange, answer, in_use));
@@ -323,8 +320,8 @@ impl Upstream {
             };
             self.servers.failed(&in_use.server, &failure);
             attempts.asked.add(in_use.server.number);
-            body = match left.or(again) {
-                Some(body) if self.may_send_again(request, &failure, attempts) => body,
+            body = match again {
+                Some(again) if self.may_send_again(request, &failure, attempts) => again,
                 _ => return Err(failure),
             };
             debug!(socket = %in_use.server.address, id = %request.id, "{failure}");
@@ -367,10 +364,10 @@ impl Upstream {
         &self,
         mut exchange: Box<Exchange>,
         request: &Prepared,
-        body: &mut Option<Outgoing>,
-        is_unique: bool,
+        body: Outgoing,
     ) -> Result<(Box<Exchange>, Head), Failure> {
         let is_head = request.method == Method::HEAD;
+        let is_unique = !request.method.is_idempotent();
         let asked = Asked { is_head, early_hints: request.early_hints.as_ref(), is_unique };
         let head = exchange.send(request.text.clone(), body, asked, self.deadlines).await?;
         Ok((exchange, head))

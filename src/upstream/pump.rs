@@ -327,10 +327,7 @@ mod tests {
         application.write_all(&head).await.unwrap();
         let (asked, minute) = (Asked { is_head: false, early_hints: None, is_unique: false }, Duration::from_secs(60));
         let deadlines = Deadlines { response: minute, idle: minute };
-        exchange
-            .send(Bytes::from_static(b"<head>"), &mut Some(Outgoing::nothing(false)), asked, deadlines)
-            .await
-            .unwrap();
+        exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), asked, deadlines).await.unwrap();
         application.read_exact(&mut [0; 6]).await.unwrap();
         let pool = Arc::new(Pool::new(&config));
         let permit = pool.permit().await.unwrap();

@@ -23,8 +23,7 @@ use crate::http::body::{Body, BodyError};
 /// Who is to move next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The application: it must read the head, which is all that it has been given, before the body follows. Of a body
-    /// that streams nobody notices meanwhile that its client has left.
+    /// The application: it must read the head, which is all that it has been given, before the body follows.
     ReadingHead,
     /// The client, with the next piece of its body.
     Client,
@@ -353,15 +352,9 @@ impl Outgoing {
         Self { length, content: None }
     }
 
-    /// Whether a body follows the head, as far as is known.
-    pub(super) fn has_bytes(&self) -> bool {
-        !matches!(self.length, Length::None | Length::Known(0))
-    }
-
-    /// Whether all of it is in memory, and so short.
-    pub(super) fn is_within(&self, bytes: usize) -> bool {
-        let is_here = self.content.as_ref().is_none_or(|content| content.rest.is_end_stream());
-        is_here && !self.is_announced_longer(bytes as u64) && self.length != Length::Chunked
+    /// Whether all of it is in memory.
+    pub(super) fn is_here(&self) -> bool {
+        self.content.as_ref().is_none_or(|content| content.rest.is_end_stream())
     }
 
     /// Whether it is known to be longer than so many bytes.
@@ -378,9 +371,8 @@ impl Outgoing {
 
     /// The same body once more, if all of it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
-        let is_here = self.content.as_ref().is_none_or(|content| content.rest.is_end_stream());
         let again = |content: &Content| Box::new(Content { front: content.front.clone(), rest: Body::Empty });
-        is_here.then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
+        self.is_here().then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
     }
 
     /// A body that goes on as it comes.
