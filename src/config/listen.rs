@@ -39,7 +39,8 @@ pub struct ListenConfig {
     /// "x-forwarded-proto", "x-request-id" and "x-request-start"; "forwarded" (RFC 7239) is read where it is named.
     ///
     /// A proxy hands on as it came what it does not write, and then it is the word of any client: leave out what yours
-    /// does not set. For CloudFront that is `["x-forwarded-for"]`. One that writes `Forwarded` alone needs `["forwarded"]`. With both kinds the older fields are read
+    /// does not set. For CloudFront write `["x-forwarded-for"]`, for one that writes `Forwarded` alone `["forwarded"]`.
+    /// With both kinds the older fields are read
     /// first, and `Forwarded` where there are none.
     pub trusted_headers: Vec<TrustedHeader>,
 }

@@ -260,8 +260,8 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
     /// All that is there, as far as there is room for it.
     ///
     /// Only the pieces are counted, and each holds all of the room that it lies in. So a room is no larger than what came
-    /// before it, or what is there to be read (which may be much less once it is decrypted), or two pieces that come slowly; and it is used up, but for less than
-    /// [`SLOW`], by however many pieces, before there is another.
+    /// before it, or what is there to be read (which may be much less once it is decrypted), or two pieces that come
+    /// slowly; and it is used up, but for less than [`SLOW`], by however many pieces, before there is another.
     fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let remaining = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
