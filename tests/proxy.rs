@@ -335,6 +335,31 @@ async fn a_post_is_never_sent_twice() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_sent_again_takes_no_idle_connection_and_closes_one_that_is_too_many() {
+    let (sender, mut hung_up) = mpsc::unbounded_channel();
+    let app = App::new(move |mut connection| {
+        let sender = sender.clone();
+        async move {
+            connection.request().await;
+            connection.send(HELLO).await;
+            connection.hung_up().await;
+            sender.send(()).unwrap();
+        }
+    })
+    .await;
+    let connections = std::num::NonZeroUsize::new(1).unwrap();
+    let config = UpstreamConfig { request_buffer: ByteSize(4), connections, ..config() };
+    let upstream = Upstream::new(app.address(), &config);
+    for (method, body) in [("GET", Body::Empty), ("POST", "in a file".into()), ("PUT", "in a file".into())] {
+        assert_eq!(text(upstream.forward(request(method, "/", &[], body)).await).await, (200, "hello".into()));
+    }
+    assert_eq!((app.connections(), app.requests().len()), (3, 3));
+    for _ in 0..2 {
+        soon(hung_up.recv()).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
     let (sender, mut hung_up) = mpsc::unbounded_channel();
     let app = App::new(move |mut connection| {

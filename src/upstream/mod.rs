@@ -297,8 +297,10 @@ impl Upstream {
     ) -> Result<(Box<Exchange>, Head, InUse), Failure> {
         let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
+        // An idle connection may be closed while the request is on its way: what cannot be sent again takes none.
+        let may_be_idle = !self.speaks_uwsgi() && body.is_here();
         let mut idle = match &chosen {
-            Some(chosen) if !self.speaks_uwsgi() => self.pool.take(chosen.server.number, started),
+            Some(chosen) if may_be_idle => self.pool.take(chosen.server.number, started),
             _ => None,
         };
         loop {
@@ -353,9 +355,7 @@ impl Upstream {
         first: Option<InUse>,
         asked: Set,
     ) -> Result<(Box<Exchange>, InUse), Failure> {
-        if self.servers.only().is_none() {
-            self.pool.make_room();
-        }
+        self.pool.make_room();
         let (in_use, socket) = Box::pin(self.hold.connect(&self.servers, first, request.address, asked)).await?;
         Ok((Exchange::new(socket, self.servers.protocol(), &self.config), in_use))
     }

@@ -1,8 +1,7 @@
 //! How many connections to the application there are, who may have one, and which stay open.
 //!
-//! A permit stands for a connection in use. Idle connections need none: a new one is opened only when no idle one is
-//! left, or, with several servers, after those that are too many have been closed, so both together never exceed the
-//! number of permits.
+//! A permit stands for a connection in use. Idle connections need none: before a new one is opened, those that are too
+//! many are closed, so that both together never exceed the number of permits.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,8 +83,8 @@ impl Pool {
         }
     }
 
-    /// Closes the oldest idle connections, as many as must go before a fresh one is opened: those to one server are of
-    /// no use to another.
+    /// Closes the oldest idle connections, as many as must go before a fresh one is opened, since not every request can
+    /// use every one: those to one server are of no use to another.
     pub(super) fn make_room(&self) {
         let in_use = self.connections.saturating_sub(self.permits.available_permits());
         let mut shelf = self.shelf();
