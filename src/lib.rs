@@ -68,7 +68,7 @@
 //!    - Connections live on `serve::workers`, a runtime for each core. Tasks are spawned in `serve` (listeners and
 //!      connections; `http2`, for an answer that takes time; signals; `releases`; `linger`, for what is left
 //!      of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to
-//!      close what stays idle; `checks`, one for each server) only. The connection to the application has none:
+//!      close what stays idle; `shared_room`, to give memory back; `checks`, one for each server) only. The connection to the application has none:
 //!      whoever waits for something on it drives it.
 //!    - Blocking work on files is handed to tokio's threads where a file is read (`assets::respond`, `files::respond`,
 //!      `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and `releases` and `fresh` in it), and
@@ -82,8 +82,8 @@
 //! 8. Every wait on a peer has a deadline, and its name is in the configuration, but for three that nobody needs to
 //!    change: `serve::http2::SILENCE`, and `LAST_REQUEST` and `LAST_PIECES` in `serve::accept`.
 //! 9. No other program is run, but for `collect --django`: then one Python, before all else, with a deadline.
-//! 10. Code that the compiler cannot vouch for (`unsafe`) is in `assets::sealed` and `upstream::consumed` only, and in each
-//!     it is one call.
+//! 10. Code that the compiler cannot vouch for (`unsafe`) is in `assets::sealed`, `upstream::consumed` and
+//!     [`upstream::shared_room`] only, and in each it is a call or two.
 //!
 //! `tests/house.rs` holds the table of who may import whom.
 

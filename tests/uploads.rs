@@ -1,13 +1,15 @@
 //! Uploads that stall, and those who want to post beside them.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc};
 
 use crate::support::app::{App, HELLO};
 use crate::support::client::{Answer, Connection};
 use crate::support::server::TestServer;
-use crate::support::until;
+use crate::support::{soon, until};
 
 /// How many stall at once.
 const STALLED: usize = 60;
@@ -119,5 +121,51 @@ async fn an_answer_that_comes_before_the_upload_has_ended_is_heard_at_once() {
             let answer = client.answer().await.expect("an answer");
             assert_eq!((answer.status, answer.text()), (403, "no"), "with {sent} bytes sent, and {fields:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_the_application_reads_late_is_not_changed_by_those_after_it() {
+    let (sender, mut read) = mpsc::unbounded_channel();
+    let late = Arc::new(Notify::new());
+    let app = App::new({
+        let late = Arc::clone(&late);
+        move |mut connection| {
+            let (sender, late) = (sender.clone(), Arc::clone(&late));
+            async move {
+                if connection.head().await.is_some_and(|head| head.starts_with("POST /late ")) {
+                    connection.send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n").await;
+                    late.notified().await;
+                    let mut all = String::new();
+                    while let piece = connection.bytes().await
+                        && !piece.is_empty()
+                    {
+                        all += &piece;
+                    }
+                    sender.send(all).unwrap();
+                } else {
+                    connection.request().await;
+                    connection.send(HELLO).await;
+                }
+            }
+        }
+    })
+    .await;
+    let server = TestServer::start(&format!("[upstream]\naddress = \"{}\"\n", app.address())).await;
+    let upload = async |path: &str, letter: &str| {
+        let mut connection = Connection::open(server.address()).await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n");
+        connection.send(head + &letter.repeat(1_000_000)).await;
+        connection.answer().await.expect("an answer").status
+    };
+    for letter in ["a", "b", "c", "d"] {
+        assert_eq!(upload("/late", letter).await, 413);
+        for _ in 0..3 {
+            assert_eq!(upload("/now", "x").await, 200);
+        }
+        late.notify_one();
+        let all = soon(read.recv()).await.unwrap();
+        let (_, body) = all.split_once("\r\n\r\n").unwrap();
+        assert!(body.len() > 100_000 && body.chars().all(|found| letter.contains(found)), "{} bytes", body.len());
     }
 }

@@ -21,7 +21,7 @@
 //!   connection, which it gave back when it rested: between what stays, what was given back left holes. With 10,000 clients
 //!   that came within two seconds, 9.7 KB an idle connection in the clear became 3.0, of which 2.4 are in use; no change of
 //!   the time, but with the access log, whose records hold the buffer for a while, 1.06 and 1.08 of the time without became
-//!   1.13 and 1.13.
+//!   1.13 and 1.13. 64 of them in turn, which come free as the log is written: 1.02, beside 1.06 with one (four rounds each).
 //! - The release build linked as one unit in place of thin link-time optimisation: 0.96 of the time for 4 KB over
 //!   HTTP/1.1, 1.01 for 304, 0.92 over HTTP/2 (five alternating rounds of both, single rounds 0.8 to 1.2).
 //! - Of a 304, three quarters are in the kernel, nearly all of it for one read and one write; a write of one buffer is
@@ -52,8 +52,12 @@
 //!   was read is in the cache: 1.01.
 //! - The body of a POST held back until its head was read: 0.99 of the time for 1 MB (nine rounds), which is no change.
 //! - Of such an upload nearly all is two copies. A loop in C that reads 1 MB from TCP and writes it to a unix socket (a
-//!   program for this alone) took 441 to 483 µs in minutes when we took 451 and nginx 459. With the same read into memory
-//!   that the system shares, and sent from there by `sendfile`, it took 361 to 429; not built.
+//!   program for this alone) took 441 to 483 µs in minutes when we took 451 and nginx 459.
+//! - Such an upload read into memory that the system shares, and sent from there by `sendfile`
+//!   ([`upstream::shared_room`](crate::upstream::shared_room)): 591 → 501 µs (six alternating rounds; nginx 550). While
+//!   rooms beyond 64 lost their pages as they came free it took 1.5 of the time. With a client's bytes awaited until there
+//!   are 192 KiB (`SO_RCVLOWAT`): 0.96; left out, since it would make who sends slowly look like one who sends nothing.
+//! - What the compiler makes of a profile of the same workloads (PGO): 0.94 to 1.03 of the time; left out.
 //! - The rest of a head that comes slowly awaited by the loop: such a client costs 12.3 KB in place of 21.8.
 //! - Long answers of the application read into one buffer for each thread, while their clients keep up: at 64 of 1 MB the
 //!   process holds 5.5 MiB in place of 18.8; no clear change of the time.

@@ -21,16 +21,27 @@ pub(super) fn poll_consumed(socket: &UnixStream, cx: &mut Context<'_>) -> Poll<(
         if ready!(socket.poll_write_ready(cx)).is_err() {
             return Poll::Ready(());
         }
-        let asked = socket.try_io(Interest::WRITABLE, || match system::unread(socket) {
-            // It says so before the last byte is taken off the account (`sock_wfree` in the kernel's net/core/sock.c),
-            // and nothing that lies there counts as little as one.
-            Ok(..=1) | Err(_) => Ok(()),
-            Ok(_) => Err(io::ErrorKind::WouldBlock.into()),
+        let asked = socket.try_io(Interest::WRITABLE, || match is_consumed(socket) {
+            Some(false) => Err(io::ErrorKind::WouldBlock.into()),
+            Some(true) | None => Ok(()),
         });
         if asked.is_ok() {
             return Poll::Ready(());
         }
     }
+}
+
+/// Whether nothing lies in the system any more; `None` where it does not tell.
+#[cfg(target_os = "linux")]
+pub(super) fn is_consumed(socket: &UnixStream) -> Option<bool> {
+    // It says that the socket can be written to before the last byte is taken off the account (`sock_wfree` in the
+    // kernel's net/core/sock.c), and nothing that lies there counts as little as one.
+    system::unread(socket).ok().map(|unread| unread <= 1)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_consumed(_socket: &UnixStream) -> Option<bool> {
+    None
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -155,7 +155,7 @@ impl Exchange {
         self.sent.begin(head);
         let mut sending = Sending { exchange: self, body: Some(body) };
         if !(waits && matches!(sending.exchange.socket, Socket::Left(_))) {
-            sending.follow();
+            sending.follow(true);
         }
         if !reused {
             sending.exchange.write_at_once();
@@ -172,7 +172,7 @@ impl Exchange {
                 return Poll::Ready(result);
             }
             if exchange.sent.awaits_body() && exchange.poll_head_read(cx).is_ready() {
-                sending.follow();
+                sending.follow(true);
                 sending.exchange.poll_write(cx);
             }
             match sending.exchange.sent.phase() {
@@ -249,6 +249,8 @@ impl Exchange {
     /// Gives memory back that is not needed while it is idle.
     pub(super) fn shrink(&mut self) {
         self.buffer = BytesMut::new();
+        self.take_back_lent();
+        self.sent.forget_lent();
     }
 
     /// The bare connection after 101, and what the application sent already of the new protocol.
@@ -268,12 +270,12 @@ impl Exchange {
     }
 
     /// Lets the body come after the head.
-    fn follow(&mut self, body: Outgoing) {
+    fn follow(&mut self, body: Outgoing, may_lend: bool) {
         // What is shorter finds enough room as it is.
         if body.is_announced_longer(UNTAKEN as u64 / 2) {
             self.widen();
         }
-        self.sent.follow(body);
+        self.sent.follow(body, may_lend && matches!(self.socket, Socket::Left(_)));
     }
 
     /// Ready when the application has read the head. All that had come from it was read before this is asked.
@@ -319,6 +321,7 @@ impl Exchange {
                     continue;
                 }
                 self.keeps_alive &= answer_head::keeps_alive(&head);
+                self.take_back_lent();
                 return Poll::Ready(Ok(head));
             }
             match ready!(self.poll_read(cx)) {
@@ -329,6 +332,17 @@ impl Exchange {
                     return Poll::Ready(Err(self.closed(Some(error), reused)));
                 }
             }
+        }
+    }
+
+    /// Holds what was lent no longer, if the application has read it, as it mostly has when it answers.
+    fn take_back_lent(&mut self) {
+        if self.sent.has_lent()
+            && self.sent.is_done()
+            && let Socket::Left(socket) = &self.socket
+            && consumed::is_consumed(socket) == Some(true)
+        {
+            self.sent.was_read();
         }
     }
 
@@ -371,9 +385,9 @@ struct Sending<'s> {
 }
 
 impl Sending<'_> {
-    fn follow(&mut self) {
+    fn follow(&mut self, may_lend: bool) {
         if let Some(body) = self.body.take() {
-            self.exchange.follow(body);
+            self.exchange.follow(body, may_lend);
         }
     }
 }
@@ -384,7 +398,8 @@ impl Drop for Sending<'_> {
     /// it follows now, as far as the system takes it; what is longer is cut, as it is when it is on its way.
     fn drop(&mut self) {
         if self.exchange.sent.awaits_body() && !self.exchange.is_closed {
-            self.follow();
+            // Nothing is lent, because nothing is when it is written at once.
+            self.follow(false);
             self.exchange.write_at_once();
         }
     }
@@ -447,6 +462,7 @@ mod tests {
 
     use super::*;
     use crate::upstream::gather::{Front, Gathered};
+    use crate::upstream::storage::Storage;
 
     /// How a request fails of which the application takes all, if this comes for an answer, and then the end.
     async fn failure_after(answer: &str) -> Failure {
@@ -639,12 +655,94 @@ mod tests {
             let narrow = sockopt::socket_send_buffer_size(&ours).unwrap();
             let mut exchange = exchange(ours);
             exchange.sent.begin(Bytes::from_static(b"<head>"));
-            exchange.follow(Outgoing::streamed(crate::http::body::Body::Empty, Some(announced)));
+            exchange.follow(Outgoing::streamed(crate::http::body::Body::Empty, Some(announced)), true);
             let wide = sockopt::socket_send_buffer_size(descriptor(&exchange.socket)).unwrap();
             let has_much = narrow >= 2 * UNTAKEN;
             assert_eq!(wide > narrow, is_wide && !has_much, "{announced}: {narrow} became {wide}");
             assert_eq!(exchange.is_wide, is_wide, "{announced}");
         }
+    }
+
+    /// A body in shared rooms, all of one letter.
+    #[cfg(target_os = "linux")]
+    fn in_shared_rooms(letter: u8, pieces: usize) -> Outgoing {
+        use crate::upstream::shared_room::SharedRoom;
+        let pieces: Vec<_> = (0..pieces)
+            .map(|_| {
+                let mut room = SharedRoom::take().unwrap();
+                room.spare().fill(letter);
+                room.advance(room.left());
+                room.split()
+            })
+            .collect();
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let front = Front { pieces, memory: Some(Storage::both(&UpstreamConfig::default()).0.memory.share().into()) };
+        Outgoing::gathered(Gathered { front, rest: None, length: Some(length) }, None)
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_is_lent_to_the_application_is_held_until_it_was_read_or_the_exchange_is_over() {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        for reads_first in [true, false] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut exchange = exchange(ours);
+            let sending = exchange.send(Bytes::from_static(b"<head>"), in_shared_rooms(b'a', 1), A_PAGE, MINUTE);
+            let mut body = vec![0; crate::upstream::shared_room::SIZE];
+            let answering = async {
+                theirs.read_exact(&mut [0; 6]).await.unwrap();
+                if reads_first {
+                    theirs.read_exact(&mut body).await.unwrap();
+                }
+                theirs.write_all(ANSWER).await.unwrap();
+            };
+            tokio::join!(sending, answering).0.unwrap();
+            assert!(exchange.sent.is_done() && exchange.is_reusable());
+            assert_eq!((exchange.sent.has_lent(), exchange.sent.holds_memory()), (!reads_first, !reads_first));
+            exchange.shrink();
+            assert!(!exchange.sent.has_lent() && !exchange.sent.holds_memory());
+            drop(in_shared_rooms(b'b', 4));
+            if !reads_first {
+                theirs.read_exact(&mut body).await.unwrap();
+            }
+            assert!(body.iter().all(|byte| *byte == b'a'), "reads first: {reads_first}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_long_body_in_shared_rooms_arrives_whole_after_its_head() {
+        for is_unique in [true, false] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let mut exchange = exchange(ours);
+            let asked = Asked { is_unique, ..A_PAGE };
+            let sending = exchange.send(Bytes::from_static(b"<head>"), in_shared_rooms(b'a', 9), asked, MINUTE);
+            let answering = async {
+                let mut request = vec![0; 6 + 9 * crate::upstream::shared_room::SIZE];
+                theirs.read_exact(&mut request).await.unwrap();
+                theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+                assert!(request.starts_with(b"<head>a") && request[6..].iter().all(|byte| *byte == b'a'));
+            };
+            tokio::join!(sending, answering).0.unwrap();
+            assert!(exchange.is_reusable() && !exchange.sent.has_lent());
+        }
+    }
+
+    /// It goes out as its client leaves, with nobody there any more to hold what is lent.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn nothing_is_lent_of_a_body_that_follows_as_its_client_leaves() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut exchange = exchange(ours);
+        let asked = Asked { is_unique: true, ..A_PAGE };
+        let body = in_shared_rooms(b'a', 1);
+        assert!(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE).now_or_never().is_none());
+        assert!(!exchange.sent.has_lent());
+        drop((exchange, in_shared_rooms(b'b', 4)));
+        let mut request = Vec::new();
+        theirs.read_to_end(&mut request).await.unwrap();
+        assert_eq!(request.len(), 6 + crate::upstream::shared_room::SIZE);
+        assert!(request[6..].iter().all(|byte| *byte == b'a'));
     }
 
     #[tokio::test]

@@ -4,8 +4,9 @@
 //! `standing` what is known of each, `checks` what asks them whether they are well.
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them: `sent` is the request on its way, `consumed` whether the
-//! application has read what was written of it, `answer_head` and `framing` read the answer, `received` is its body. `gather` is what comes before: the whole body of a request, in
-//! memory or in a file (`storage`).
+//! application has read what was written of it, `answer_head` and `framing` read the answer, `received` is its body.
+//! `gather` is what comes before: the whole body of a request, in memory (of which a [`shared_room`] need not be copied) or
+//! in a file (`storage`).
 //! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
 //! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
@@ -35,6 +36,7 @@ mod response;
 pub mod routes;
 mod sent;
 mod servers;
+pub mod shared_room;
 mod spool;
 mod standing;
 mod storage;

@@ -13,10 +13,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http_body::Body as _;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, Interest};
 
+use super::connect::Socket;
 use super::failure::ClientFault;
 use super::gather::{Front, Gathered};
+use super::shared_room::{self, Lent};
 use super::storage::Share;
 use crate::http::body::{Body, BodyError};
 
@@ -65,6 +67,30 @@ pub(super) struct Sent {
     written: usize,
     /// The application reads no more.
     is_deaf: bool,
+    /// What is in shared rooms is sent from there.
+    lends: bool,
+    lent: Lent,
+}
+
+/// What a request is written to.
+pub(super) trait Outlet: AsyncWrite + Unpin {
+    /// Sends a piece from where it lies, as far as possible; `None` if it has to be written.
+    fn poll_lend(&mut self, _: &mut Context<'_>, _piece: &Bytes, _lent: &mut Lent) -> Poll<io::Result<Option<usize>>> {
+        Poll::Ready(Ok(None))
+    }
+}
+
+impl Outlet for Socket {
+    fn poll_lend(&mut self, cx: &mut Context<'_>, piece: &Bytes, lent: &mut Lent) -> Poll<io::Result<Option<usize>>> {
+        let Self::Left(socket) = self else { return Poll::Ready(Ok(None)) };
+        loop {
+            ready!(socket.poll_write_ready(cx))?;
+            match socket.try_io(Interest::WRITABLE, || shared_room::lend(socket, piece, lent)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Poll::Ready(result),
+            }
+        }
+    }
 }
 
 impl Sent {
@@ -83,6 +109,8 @@ impl Sent {
             writes: 0,
             written: 0,
             is_deaf: false,
+            lends: false,
+            lent: Lent::default(),
         }
     }
 
@@ -94,8 +122,10 @@ impl Sent {
         self.ready.push_back(head);
     }
 
-    /// Goes on with its body.
-    pub(super) fn follow(&mut self, body: Outgoing) {
+    /// Goes on with its body, of which large pieces may be lent, if it is all there: what streams would not end, and what
+    /// was lent is held until the answer comes.
+    pub(super) fn follow(&mut self, body: Outgoing, may_lend: bool) {
+        self.lends = may_lend && body.is_here();
         let Outgoing { length, content } = body;
         self.length = length;
         self.lacks_body = false;
@@ -115,6 +145,28 @@ impl Sent {
     /// Whether the head is written, and nothing else is to be done before the body comes.
     pub(super) fn awaits_body(&self) -> bool {
         self.lacks_body && self.ready.is_empty() && !self.is_deaf
+    }
+
+    /// Whether pieces were lent, of which it is not known that they were read.
+    pub(super) fn has_lent(&self) -> bool {
+        !self.lent.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn holds_memory(&self) -> bool {
+        self.memory.is_some()
+    }
+
+    /// Says that all that was written was read.
+    pub(super) fn was_read(&mut self) {
+        self.lent.were_read();
+        self.free_memory();
+    }
+
+    /// Holds no longer what was lent.
+    pub(super) fn forget_lent(&mut self) {
+        self.lent = Lent::default();
+        self.free_memory();
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -152,7 +204,7 @@ impl Sent {
     /// An application that answers an upload early, with 413 or a redirect to the login page, closes its connection
     /// while we still write. That write's error must not hide the answer, which lies ready to be read; so it only ends
     /// the writing, and what can be read decides. `Ready(true)` says that the connection was reset.
-    pub(super) fn poll_write<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<bool> {
+    pub(super) fn poll_write<S: Outlet>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<bool> {
         loop {
             while !self.ready.is_empty() {
                 if let Err(error) = ready!(self.poll_write_once(socket, cx)) {
@@ -174,7 +226,13 @@ impl Sent {
         }
     }
 
-    fn poll_write_once<S: AsyncWrite + Unpin>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_write_once<S: Outlet>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_to_lend(&self.ready[0]) {
+            match ready!(socket.poll_lend(cx, &self.ready[0], &mut self.lent))? {
+                Some(sent) => return Poll::Ready(self.note(sent)),
+                None => self.lends = false,
+            }
+        }
         let socket = Pin::new(socket);
         let written = match self.ready.len() {
             1 => ready!(socket.poll_write(cx, &self.ready[0])),
@@ -183,54 +241,64 @@ impl Sent {
                 ready!(socket.poll_write_vectored(cx, &slices[..count]))
             }
         };
-        self.writes += 1;
-        match written? {
-            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-            written => self.note(written),
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(self.note(written?))
     }
 
     /// Writes what a fresh connection takes, without the runtime: it would first have to be told by the system that it can
-    /// be written to, in a turn of its own. What cannot be written now, or never, the next write tells.
+    /// be written to, in a turn of its own. What cannot be written now, or never, the next write tells; what is to be lent
+    /// is left to it.
     pub(super) fn write_at_once(&mut self, socket: BorrowedFd<'_>) {
-        while !self.ready.is_empty() {
+        loop {
             let (slices, count) = self.slices();
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            match sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags) {
-                Ok(written) => {
-                    self.writes += 1;
-                    self.note(written);
-                }
-                Err(_) => break,
+            if count == 0 {
+                break;
+            }
+            let written = sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags);
+            if written.map_err(io::Error::from).and_then(|written| self.note(written)).is_err() {
+                break;
             }
         }
     }
 
-    /// What is to be written next, and in how many pieces.
+    /// What is to be written next, up to what is to be lent, and in how many pieces.
     fn slices(&self) -> ([IoSlice<'_>; MOST_SLICES], usize) {
         let mut slices = [IoSlice::new(&[]); MOST_SLICES];
         let mut count = 0;
         for (slice, bytes) in slices.iter_mut().zip(&self.ready) {
+            if self.is_to_lend(bytes) {
+                break;
+            }
             *slice = IoSlice::new(bytes);
             count += 1;
         }
         (slices, count)
     }
 
-    /// Notes how much was written.
-    fn note(&mut self, mut written: usize) {
+    fn is_to_lend(&self, piece: &Bytes) -> bool {
+        self.lends && shared_room::can_lend(piece)
+    }
+
+    /// Notes that something was written, and how much.
+    fn note(&mut self, mut written: usize) -> io::Result<()> {
+        self.writes += 1;
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         self.written += written;
         while written > 0 {
             let first = &mut self.ready[0];
             if first.len() > written {
                 first.advance(written);
-                self.phase = Phase::Reading(self.writes);
                 break;
             }
             written -= first.len();
             self.ready.pop_front();
         }
+        if !self.ready.is_empty() {
+            self.phase = Phase::Reading(self.writes);
+        }
+        Ok(())
     }
 
     /// Asks the client's body for more.
@@ -284,8 +352,14 @@ impl Sent {
     /// Gives back at once what the body holds of memory and disk.
     fn end_body(&mut self) {
         self.rest = Body::Empty;
-        self.memory = None;
         self.has_rest = false;
+        self.free_memory();
+    }
+
+    fn free_memory(&mut self) {
+        if !self.has_rest && self.lent.is_empty() {
+            self.memory = None;
+        }
     }
 
     /// Nothing more is written.
@@ -389,8 +463,11 @@ mod tests {
     use futures_util::stream;
     use http_body::Frame;
     use http_body_util::StreamBody;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
     use tokio::net::UnixStream;
+
+    impl Outlet for DuplexStream {}
+    impl Outlet for UnixStream {}
 
     fn pieces(pieces: &[&'static str]) -> Body {
         let frames: Vec<_> =
@@ -407,7 +484,7 @@ mod tests {
     fn begun(body: Outgoing) -> Sent {
         let mut sent = Sent::nothing();
         sent.begin(Bytes::from_static(b"<head>"));
-        sent.follow(body);
+        sent.follow(body, false);
         sent
     }
 

@@ -9,17 +9,17 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::poll_read_buf;
 
+use super::body_room::BodyRoom;
 use crate::http::body::{BodyError, Place};
-use crate::http::room;
 use crate::serve::client_stream::ClientStream;
+use crate::upstream::shared_room;
 
 /// The most that is read at once of a body that comes fast.
-const LARGEST: usize = 256 * 1024;
+const LARGEST: usize = shared_room::SIZE;
 /// How much is read at once of a body that comes slowly. Of such there may be many for long, so that no buffer waits for
 /// them.
 const SLOW: usize = 8 * 1024;
@@ -62,7 +62,7 @@ impl<T> Line<T> {
             Self::Lent(_) | Self::Gone => None,
         };
         // Who sends much at once sends more.
-        let (room, is_fast) = (BytesMut::new(), begun.len() >= SLOW / 2);
+        let (room, is_fast) = (BodyRoom::none(), begun.len() >= SLOW / 2);
         let (has_reader, is_cut, waiter) = (true, false, None);
         let lent = Lent { stream, begun, missing, room, came_fast: 0, is_fast, has_reader, is_cut, waiter };
         let lent = Arc::new(Mutex::new(lent));
@@ -109,7 +109,7 @@ impl<T> Line<T> {
     pub(super) fn shrink(&mut self) {
         if let Self::Lent(lent) = self {
             let mut lent = lock(&lent.0);
-            (lent.room, lent.came_fast) = (BytesMut::new(), 0);
+            (lent.room, lent.came_fast) = (BodyRoom::none(), 0);
         }
     }
 
@@ -193,7 +193,7 @@ pub(super) struct Lent<T> {
     /// How much is to be read.
     missing: u64,
     /// Where it is read. It is used again when nobody holds what was read.
-    room: BytesMut,
+    room: BodyRoom,
     /// How much of it came fast, as far as that decides how large the next room is.
     came_fast: usize,
     /// The piece before was a large one.
@@ -261,29 +261,32 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
     ///
     /// Only the pieces are counted, and each holds all of the room that it lies in. So a room is no larger than what came
     /// before it, or what is there to be read (which may be much less once it is decrypted), or two pieces that come
-    /// slowly; and it is used up, but for less than [`SLOW`], by however many pieces, before there is another.
+    /// slowly (one that is shared, less than twice as large); and it is used up, but for less than [`SLOW`], by however
+    /// many pieces, before there is another.
     fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let remaining = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
         let Some(stream) = &mut self.stream else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
         let room = &mut self.room;
-        if room.capacity() < remaining.min(SLOW) {
-            let come = self.begun.len() + self.came_fast.max(stream.waiting());
-            room::clear(room, remaining.min(come.clamp(2 * SLOW, LARGEST)));
+        if room.left() < remaining.min(SLOW) {
+            let most = remaining.min(LARGEST);
+            // The system is asked only if that may make a difference.
+            let come = if self.came_fast >= most { most } else { self.came_fast.max(stream.waiting()) };
+            room.renew(most.min((self.begun.len() + come).max(2 * SLOW)));
         }
-        room.extend_from_slice(&std::mem::take(&mut self.begun));
-        while self.missing > 0 && room.len() < room.capacity() {
-            let most = usize::try_from(self.missing).unwrap_or(usize::MAX).min(room.capacity() - room.len());
-            match poll_read_buf(Pin::new(&mut *stream), cx, &mut (&mut *room).limit(most)) {
+        room.add(&std::mem::take(&mut self.begun));
+        while self.missing > 0 && room.left() > 0 {
+            let most = usize::try_from(self.missing).unwrap_or(usize::MAX).min(room.left());
+            match room.poll_read(stream, cx, most) {
                 Poll::Ready(Ok(read)) if read > 0 => self.missing -= read as u64,
                 // What has come goes first.
-                _ if !room.is_empty() => break,
+                _ if room.filled() > 0 => break,
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(_)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             }
         }
-        self.came_fast = (self.came_fast + room.len()).min(LARGEST);
-        Poll::Ready(Ok(room.split().freeze()))
+        self.came_fast = (self.came_fast + room.filled()).min(LARGEST);
+        Poll::Ready(Ok(room.split()))
     }
 }
 
@@ -441,7 +444,7 @@ mod tests {
         mebibytes.dedup();
         assert!(mebibytes.len() <= 5, "{mebibytes:x?}");
         line.shrink();
-        assert_eq!(lock(&incoming.0).room.capacity(), 0);
+        assert_eq!(lock(&incoming.0).room.left(), 0);
     }
 
     #[tokio::test]
@@ -508,7 +511,7 @@ mod tests {
         let mut incoming = line.lend(Bytes::from_static(&[b'x'; SLOW]), 8 << 20);
         client.write_all(b"x").await.unwrap();
         while incoming.frame().now_or_never().is_some() {}
-        let room = lock(&incoming.0).room.capacity();
+        let room = lock(&incoming.0).room.left();
         assert!((LARGEST - 2 * SLOW..=LARGEST + 64).contains(&room), "{room}");
     }
 
@@ -521,7 +524,7 @@ mod tests {
                 client.write_all(&vec![b'x'; piece]).await.unwrap();
                 let _held = incoming.frame().await.unwrap().unwrap();
                 let lent = lock(&incoming.0);
-                let (room, came) = (lent.room.capacity(), lent.came_fast);
+                let (room, came) = (lent.room.left(), lent.came_fast);
                 assert!(room <= came.max(2 * SLOW) + 64, "{room} bytes beside {came}");
             }
             line.shrink();
