@@ -1,5 +1,6 @@
 //! The command line as a contract: flags, exit codes, standard output and standard error.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::channel;
@@ -106,6 +107,30 @@ fn a_folder_for_what_waits_that_takes_no_files_is_refused_with_its_key() {
     );
     let report = vestibule(&["check", "--config", "v.toml"], folder.path());
     assert!(text(&report.stdout).contains("wrong   v.toml:5:1: cannot make a file in absent"), "{report:?}");
+}
+
+#[test]
+fn a_limit_of_open_files_that_lets_nobody_in_is_refused_and_a_low_one_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "[listen]\nhttp = [\"127.0.0.1:0\"]\n[limits]\nthreads = 1\nconnections = 1000\n";
+    fs_err::write(folder.path().join("v.toml"), config).unwrap();
+    let limited = |limit: &str| {
+        let mut command = Command::new("sh");
+        let script = "ulimit -n $1 && shift && exec \"$@\"";
+        command.args(["-c", script, "sh", limit, env!("CARGO_BIN_EXE_vestibule"), "serve", "--config", "v.toml"]);
+        command.current_dir(&folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let output = finished(&mut limited("24"));
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("only 24 files and connections") && told.contains("LimitNOFILE=65536"), "{told}");
+    let mut running = limited("300").spawn().unwrap();
+    let mut lines = BufReader::new(running.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let told = lines.by_ref().take_while(|line| !line.contains("listening on")).collect::<Vec<_>>().join("\n");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(told.contains("only 300 files and connections may be open at once"), "{told}");
 }
 
 #[test]

@@ -85,6 +85,7 @@ mod http1;
 pub mod http2;
 pub mod linger;
 pub mod listen;
+pub mod open_files;
 pub mod proxy_protocol;
 pub mod releases;
 pub mod signals;
@@ -98,11 +99,10 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use self::accept::{Beginning, Door, Security};
 use self::listen::Listener;
@@ -152,6 +152,9 @@ pub enum ServeError {
     /// The threads that are to serve do not start.
     #[error("cannot start the threads that serve")]
     Workers(#[source] io::Error),
+    /// Too few files may be open.
+    #[error(transparent)]
+    OpenFiles(#[from] open_files::TooFew),
     /// The folder for what waits takes no files.
     #[error("[upstream] buffer_directory: cannot make a file in {}", directory.display())]
     BufferDirectory {
@@ -174,6 +177,7 @@ impl ServeError {
             | Self::Gate(_)
             | Self::ErrorPages(_)
             | Self::Bind { .. }
+            | Self::OpenFiles(_)
             | Self::BufferDirectory { .. } => true,
             Self::Assets(error) => error.is_operators_mistake(),
             Self::Files(error) => error.is_operators_mistake(),
@@ -199,6 +203,11 @@ impl ServeError {
                 _ => None,
             },
             Self::Workers(_) => Some("lower [limits] threads, or allow more of them (TasksMax, LimitNPROC)".into()),
+            Self::OpenFiles(_) => Some(
+                "raise the limit: LimitNOFILE=65536 in the systemd unit, `ulimit -n 65536` in a shell, \
+                 `--ulimit nofile=65536` with docker run"
+                    .into(),
+            ),
             Self::BufferDirectory { .. } => {
                 Some("name a folder that is there and that this user may write to, or leave the key out".into())
             }
@@ -248,13 +257,15 @@ impl Server {
     /// # Errors
     /// Everything that can be known to be wrong before the first request.
     pub async fn bind(loaded: Loaded, reread: Reread) -> Result<Self, ServeError> {
-        allow_many_files();
+        open_files::allow_many();
         keep_what_is_freed();
         let tickets = Tickets::default();
         let site = Site::prepare(loaded.config.clone(), None, &tickets)?;
         let listeners = listeners(&loaded).await?;
         let workers = Workers::start(loaded.config.limits.threads).map_err(ServeError::Workers)?;
         let (log, writer) = AccessLog::start(loaded.config.log.access).map_err(ServeError::AccessLog)?;
+        // Each thread opens each listener for itself.
+        open_files::are_enough(&loaded.config, workers.threads().count() * listeners.len())?;
         announce(&site, &loaded);
         Ok(Self { live: Arc::new(Live::new(site)), listeners, workers, tickets, log, writer, reread })
     }
@@ -313,16 +324,6 @@ impl Server {
         workers.end();
         writer.finish();
         ending
-    }
-}
-
-/// Raises the number of files that may be open to what the system allows: the usual 1,024 is for
-/// programs that wait with `select`, and fewer than the connections that the configuration permits.
-fn allow_many_files() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        debug!(%error, "the limit of open files stays as it is");
     }
 }
 
