@@ -37,8 +37,8 @@
 //!   -> upstream: routes (which application) -> gather (the whole body; storage)
 //!        -> request (http::forwarded, hop_by_hop; uwsgi) -> pool -> servers (balance, standing, checks)
 //!        -> hold (while nobody is there) -> connect
-//!        -> exchange (sent: the request; answer_head, framing: the answer) -> response (received: the answer's body;
-//!           tunnel: after 101)
+//!        -> exchange (sent: the request, of which the system sends what lies in a shared_room; answer_head, framing:
+//!           the answer) -> response (received: the answer's body; tunnel: after 101)
 //!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
 //!        what the application says before its answer -> http::early_hints -> http2
@@ -66,13 +66,14 @@
 //! 3. [`http`] has no state, but for what a request and its answer carry, and reads no clock; times are passed in.
 //! 4. Who does what at the same time:
 //!    - Connections live on `serve::workers`, a runtime for each core. Tasks are spawned in `serve` (listeners and
-//!      connections; `http2`, for an answer that takes time; signals; `releases`; `linger`, for what is left
-//!      of a body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to
-//!      close what stays idle; `shared_room`, to give memory back; `checks`, one for each server) only. The connection to the application has none:
-//!      whoever waits for something on it drives it.
+//!      connections; `http2`, for an answer that takes time; signals; `releases`; `linger`, for what is left of a
+//!      body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to close
+//!      what stays idle; `shared_room`, to give memory back; `checks`, one for each server) only. The connection to
+//!      the application has none: whoever waits for something on it drives it.
 //!    - Blocking work on files is handed to tokio's threads where a file is read (`assets::respond`, `files::respond`,
-//!      `http::body`) or written (`upstream::storage`) and for a reload (`serve`, and `releases` and `fresh` in it), and
-//!      so is bcrypt (`gate`). The page of `gate::maintenance` is read where it is looked for, once a second at most.
+//!      `http::body`) or written (`upstream::storage`), where memory is given back (`upstream::shared_room`) and for a
+//!      reload (`serve`, and `releases` and `fresh` in it), and so is bcrypt (`gate`). The page of `gate::maintenance` is
+//!      read where it is looked for, once a second at most.
 //!    - The access log and standard error have a thread each. `collect`, [`audit`] and [`assets`], at start, have
 //!      rayon's threads; `collect` a few of its own that end where they begin.
 //! 5. The environment is read in `environment` only; whether to print in colour is asked where it is printed.

@@ -18,6 +18,7 @@ use vestibule::http::body::{Body, BodyError};
 use vestibule::http::forwarded::RequestStart;
 use vestibule::http::{Client, Request, RequestId, Response, Scheme, UpstreamTime};
 use vestibule::upstream::failure::Failure;
+use vestibule::upstream::shared_room::{SIZE, SharedRoom, prepare};
 use vestibule::upstream::tunnel::Tunnels;
 
 use crate::support::app::{App, HELLO};
@@ -357,6 +358,33 @@ async fn what_cannot_be_sent_again_takes_no_idle_connection_and_closes_one_that_
     for _ in 0..2 {
         soon(hung_up.recv()).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn an_upload_that_is_answered_before_it_is_read_holds_no_memory_while_the_answer_lasts() {
+    let app = App::new(async |mut connection| {
+        connection.head().await;
+        connection.send("HTTP/1.1 200 OK\r\n\r\nhello").await;
+        connection.hung_up().await;
+    })
+    .await;
+    let config = UpstreamConfig {
+        request_buffer_memory: ByteSize(SIZE as u64 + 1),
+        request_buffer_share: 1.0,
+        request_buffer_reserve: ByteSize(0),
+        buffer_disk: ByteSize(0),
+        ..config()
+    };
+    let upstream = Upstream::new(app.address(), &config);
+    prepare();
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let mut room = SharedRoom::take().unwrap();
+        room.spare().fill(b'x');
+        room.advance(SIZE);
+        answers.push(upstream.forward(request("PUT", "/", &[], room.split().into())).await);
+    }
+    assert!(answers.iter().all(|answer| answer.status() == 200), "{answers:?}");
 }
 
 #[tokio::test]

@@ -13,6 +13,10 @@ use bytes::Bytes;
 
 use super::contents::Content;
 use crate::http::body::Place;
+use crate::http::memory_file;
+
+/// What `/proc` calls the file.
+const NAME: &str = "vestibule-static";
 
 /// A file that is still written.
 #[derive(Debug)]
@@ -32,7 +36,7 @@ impl Unsealed {
     /// # Errors
     /// Where the system has no such files, or does not give this one.
     pub(super) fn new(size: u64) -> io::Result<Self> {
-        system::create(size).map(Self)
+        memory_file::create(NAME, size).map(Self)
     }
 
     /// Writes a body to its place.
@@ -68,23 +72,7 @@ mod system {
     use std::io;
 
     use memmap2::{Mmap, MmapOptions};
-    use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
-    use rustix::process::{Resource, getrlimit};
-
-    /// What `/proc` calls it.
-    const NAME: &str = "vestibule-static";
-
-    pub(super) fn create(size: u64) -> io::Result<File> {
-        // Who tries it all the same is killed.
-        if getrlimit(Resource::Fsize).current.is_some_and(|most| most < size) {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        // Linux 6.3 and later may insist that it is no program; before that nobody knows the flag.
-        let file = memfd_create(NAME, flags | MemfdFlags::NOEXEC_SEAL).or_else(|_| memfd_create(NAME, flags))?;
-        ftruncate(&file, size)?;
-        Ok(file.into())
-    }
+    use rustix::fs::{SealFlags, fcntl_add_seals};
 
     /// Forbids everybody to change the file, and maps it.
     #[expect(unsafe_code, reason = "that what is mapped does not change only the system can promise")]
@@ -101,10 +89,6 @@ mod system {
 mod system {
     use std::fs::File;
     use std::io;
-
-    pub(super) fn create(_size: u64) -> io::Result<File> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
 
     pub(super) fn seal(_file: &File) -> io::Result<memmap2::Mmap> {
         Err(io::ErrorKind::Unsupported.into())

@@ -12,6 +12,9 @@ use super::values::{AccessLog, ByteSize, HumanDuration, LogFormat, LogLevel};
 pub struct LimitsConfig {
     /// Client connections open at once. Default: 10000; 1,000,000 at most. Further ones wait in the
     /// kernel's queue. Changes at a restart only.
+    ///
+    /// Each takes one of the files that the system lets be open (`LimitNOFILE`), and one more while the application is
+    /// asked.
     pub connections: NonZeroUsize,
     /// Largest request head in bytes: request line and all header fields. Default: 32 KiB; 8 KiB to
     /// 16 MiB. Then 431.
@@ -29,8 +32,8 @@ pub struct LimitsConfig {
     /// So a client may send as many slow bodies as it has connections, and `http2_streams` on each over HTTP/2. What came
     /// of them is bounded all together, and for one client by `upstream.request_buffer_share`; a worker waits for none of
     /// them, but for those in `upstream.stream_requests`, of which there are `upstream.connections` at most. Besides, each
-    /// costs some 9 KiB for as long as it may last, and over HTTP/1.1 as much again as came of it fast, up to 256 KiB:
-    /// lower `http2_streams` or `connections` where memory is short.
+    /// costs some 9 KiB for as long as it may last, and over HTTP/1.1 up to twice as much again as came of it fast, 256 KiB at
+    /// most: lower `http2_streams` or `connections` where memory is short.
     pub body_rate: ByteSize,
     /// Requests at once on one HTTP/2 connection. Default: 100; at least 1.
     ///

@@ -92,7 +92,8 @@ pub struct UpstreamConfig {
     pub queue: usize,
     /// How long a request may wait for one. Default: 30 seconds. Then 503.
     pub queue_timeout: HumanDuration,
-    /// How many idle connections to keep for later requests. Default: 32.
+    /// How many idle connections to keep for later requests. Default: 32. One whose body streams or lies in a file takes
+    /// a fresh one.
     pub keepalive_connections: usize,
     /// How long to keep one. Default: 1 second.
     ///
@@ -106,7 +107,7 @@ pub struct UpstreamConfig {
     /// one goes to a file meanwhile (`buffer_disk`).
     pub request_buffer: ByteSize,
     /// How much to hold in memory of such bodies at once, of all requests together. Default: 64 MiB. What comes
-    /// then goes to a file, however short.
+    /// then goes to a file, however short. What comes fast over HTTP/1.1 counts as shared memory of the system.
     pub request_buffer_memory: ByteSize,
     /// How much of that memory, of `request_buffer_reserve` and of `buffer_disk` the bodies of one client may take, an
     /// IPv4 address or an IPv6 /64, as a part of the whole. Default: 0.5; more than 0, and 1 at most.

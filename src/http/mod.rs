@@ -18,6 +18,7 @@ pub mod hop_by_hop;
 pub mod lines;
 pub mod links;
 pub mod media_type;
+pub mod memory_file;
 pub mod multipart;
 pub mod navigation;
 pub mod path;

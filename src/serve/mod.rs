@@ -17,7 +17,7 @@
 //!   clear no change (15.8 → 16.3).
 //! - The empty buffer that hyper hands back when a connection rests, let go of: it held 8 KiB. In the clear 9.3 → 4.3 with
 //!   5,000 clients that came within 15 to 19 seconds, 12.4 → 6.3 within 3 to 7.
-//! - One buffer a thread for what is read of requests over HTTP/1.1, and for the heads of answers, in place of one a
+//! - Buffers of a thread, one at first, for what is read of requests over HTTP/1.1, and for the heads of answers, in place of one a
 //!   connection, which it gave back when it rested: between what stays, what was given back left holes. With 10,000 clients
 //!   that came within two seconds, 9.7 KB an idle connection in the clear became 3.0, of which 2.4 are in use; no change of
 //!   the time, but with the access log, whose records hold the buffer for a while, 1.06 and 1.08 of the time without became
@@ -99,6 +99,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -116,6 +117,7 @@ use crate::files::FilesError;
 use crate::gate::GateError;
 use crate::layers::access_log::{AccessLog, Writer};
 use crate::tls::{Tickets, TlsError, certificates};
+use crate::upstream::shared_room;
 
 /// Why the server does not start, or does not change over.
 #[derive(Debug, thiserror::Error)]
@@ -169,6 +171,10 @@ pub enum ServeError {
     AccessLog(#[source] io::Error),
 }
 
+/// What to do about a low limit of open files.
+const MORE_FILES: &str = "raise the limit: LimitNOFILE=65536 in the systemd unit, `ulimit -n 65536` in a shell, \
+                          `--ulimit nofile=65536` with docker run";
+
 impl ServeError {
     /// Whether the operator can mend it by writing something else, as opposed to what the system refuses.
     pub fn is_operators_mistake(&self) -> bool {
@@ -202,12 +208,11 @@ impl ServeError {
                 }
                 _ => None,
             },
+            Self::OpenFiles(_) => Some(MORE_FILES.into()),
+            Self::Workers(cause) if cause.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
+                Some(MORE_FILES.into())
+            }
             Self::Workers(_) => Some("lower [limits] threads, or allow more of them (TasksMax, LimitNPROC)".into()),
-            Self::OpenFiles(_) => Some(
-                "raise the limit: LimitNOFILE=65536 in the systemd unit, `ulimit -n 65536` in a shell, \
-                 `--ulimit nofile=65536` with docker run"
-                    .into(),
-            ),
             Self::BufferDirectory { .. } => {
                 Some("name a folder that is there and that this user may write to, or leave the key out".into())
             }
@@ -264,8 +269,9 @@ impl Server {
         let listeners = listeners(&loaded).await?;
         let workers = Workers::start(loaded.config.limits.threads).map_err(ServeError::Workers)?;
         let (log, writer) = AccessLog::start(loaded.config.log.access).map_err(ServeError::AccessLog)?;
-        // Each thread opens each listener for itself.
-        open_files::are_enough(&loaded.config, workers.threads().count() * listeners.len())?;
+        shared_room::prepare();
+        // Last, because it counts what is open. Each thread opens each listener for itself.
+        open_files::require(&loaded.config, workers.threads().count() * listeners.len())?;
         announce(&site, &loaded);
         Ok(Self { live: Arc::new(Live::new(site)), listeners, workers, tickets, log, writer, reread })
     }

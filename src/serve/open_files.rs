@@ -28,26 +28,83 @@ pub(super) fn allow_many() {
     }
 }
 
-/// Looks whether there are enough, when so many are still to be opened before the first client comes.
+/// Looks whether enough may be open, when everything is but for so many that are opened before the first client comes.
 ///
 /// # Errors
 /// If there are too few to serve anybody. Too few for all whom the configuration lets in are worth a warning.
-pub(super) fn are_enough(config: &Config, still_to_open: usize) -> Result<(), TooFew> {
+pub(super) fn require(config: &Config, still_to_open: usize) -> Result<(), TooFew> {
     // Without a limit, or where nobody tells how many are open, it is as it is.
     let (Some(limit), Ok(open)) = (getrlimit(Resource::Nofile).current, std::fs::read_dir("/proc/self/fd")) else {
         return Ok(());
     };
     let needed = (open.count() + still_to_open) as u64 + LEAST;
-    if limit < needed {
-        return Err(TooFew { limit, needed });
-    }
-    let application = if config.has_application() { config.upstream.connections.get() } else { 0 };
-    let most = needed + (config.limits.connections.get() + application) as u64;
-    if limit < most {
-        warn!(
-            "only {limit} files and connections may be open at once, and the configuration permits {most}: raise the limit \
-             (LimitNOFILE=), or lower [limits] connections"
-        );
+    match judge(limit, needed, permitted(config)) {
+        Verdict::TooFew => return Err(TooFew { limit, needed }),
+        Verdict::Few(most) => warn!(
+            "only {limit} files and connections may be open at once, and the configuration permits {most} at least: raise \
+             the limit (LimitNOFILE=), or lower `connections` in [limits] and [upstream]"
+        ),
+        Verdict::Enough => {}
     }
     Ok(())
+}
+
+/// How many connections there may be, to clients and to all applications.
+fn permitted(config: &Config) -> u64 {
+    let upstream = config.upstream.connections;
+    let main = config.has_application().then_some(upstream);
+    let others = config.applications.iter().map(|application| application.connections.unwrap_or(upstream));
+    main.into_iter().chain(others).chain([config.limits.connections]).map(|number| number.get() as u64).sum()
+}
+
+/// Whether so many files are enough.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    TooFew,
+    /// Not for so many.
+    Few(u64),
+    Enough,
+}
+
+fn judge(limit: u64, needed: u64, permitted: u64) -> Verdict {
+    match needed + permitted {
+        _ if limit < needed => Verdict::TooFew,
+        most if limit < most => Verdict::Few(most),
+        _ => Verdict::Enough,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_are_told_and_too_few_refused() {
+        for (limit, expected) in [
+            (29, Verdict::TooFew),
+            (30, Verdict::Few(1030)),
+            (1029, Verdict::Few(1030)),
+            (1030, Verdict::Enough),
+            (1 << 20, Verdict::Enough),
+        ] {
+            assert_eq!(judge(limit, 30, 1000), expected, "{limit}");
+        }
+    }
+
+    #[test]
+    fn each_application_has_its_connections() {
+        for (text, expected) in [
+            ("", 10_000),
+            ("[upstream]\naddress = \"unix:a\"", 10_256),
+            ("[upstream]\naddress = \"unix:a\"\nconnections = 5\n[limits]\nconnections = 7", 12),
+            (
+                "[upstream]\naddress = \"unix:a\"\nconnections = 5\n[limits]\nconnections = 7\n\
+                 [[applications]]\nname = \"b\"\naddress = \"unix:b\"\n\
+                 [[applications]]\nname = \"c\"\naddress = \"unix:c\"\nconnections = 1",
+                18,
+            ),
+        ] {
+            assert_eq!(permitted(&toml::from_str(text).unwrap()), expected, "for {text:?}");
+        }
+    }
 }

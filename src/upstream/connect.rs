@@ -5,17 +5,53 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
+use tokio::io::{AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::either::Either;
 
 use super::failure::Failure;
+use super::shared_room::{self, Outstanding};
 use crate::config::values::Endpoint;
 
 /// A connection to the application.
 pub(super) type Socket = Either<UnixStream, TcpStream>;
+
+/// What a request can be written to.
+pub(super) trait Outlet: AsyncWrite + Unpin {
+    /// Sends a piece from where it lies, as far as possible; `None` if it has to be written.
+    fn poll_send_in_place(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _piece: &Bytes,
+        _outstanding: &mut Outstanding,
+    ) -> Poll<io::Result<Option<usize>>> {
+        Poll::Ready(Ok(None))
+    }
+}
+
+/// Only over a unix socket it is known when a piece was read.
+impl Outlet for Socket {
+    fn poll_send_in_place(
+        &mut self,
+        cx: &mut Context<'_>,
+        piece: &Bytes,
+        outstanding: &mut Outstanding,
+    ) -> Poll<io::Result<Option<usize>>> {
+        let Self::Left(socket) = self else { return Poll::Ready(Ok(None)) };
+        loop {
+            ready!(socket.poll_write_ready(cx))?;
+            let sent = socket.try_io(Interest::WRITABLE, || shared_room::send_in_place(socket, piece, outstanding));
+            if !sent.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+                return Poll::Ready(sent);
+            }
+        }
+    }
+}
 
 /// Opens a connection, or says why that cannot be done within `limit`. Of the addresses that a name has, `turn` says
 /// which comes first.

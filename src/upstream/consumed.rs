@@ -31,11 +31,12 @@ pub(super) fn poll_consumed(socket: &UnixStream, cx: &mut Context<'_>) -> Poll<(
     }
 }
 
-/// Whether nothing lies in the system any more; `None` where it does not tell.
+/// Whether nothing lies in the system any more: all of it was read, or thrown away as the other side was closed. `None`
+/// where the system does not tell.
 #[cfg(target_os = "linux")]
 pub(super) fn is_consumed(socket: &UnixStream) -> Option<bool> {
-    // It says that the socket can be written to before the last byte is taken off the account (`sock_wfree` in the
-    // kernel's net/core/sock.c), and nothing that lies there counts as little as one.
+    // Linux wakes who waits to write before it takes the last byte off the account (`sock_wfree` in its
+    // net/core/sock.c), and nothing that lies there counts as little as one.
     system::unread(socket).ok().map(|unread| unread <= 1)
 }
 

@@ -155,7 +155,7 @@ impl Exchange {
         self.sent.begin(head);
         let mut sending = Sending { exchange: self, body: Some(body) };
         if !(waits && matches!(sending.exchange.socket, Socket::Left(_))) {
-            sending.follow(true);
+            sending.follow();
         }
         if !reused {
             sending.exchange.write_at_once();
@@ -172,7 +172,7 @@ impl Exchange {
                 return Poll::Ready(result);
             }
             if exchange.sent.awaits_body() && exchange.poll_head_read(cx).is_ready() {
-                sending.follow(true);
+                sending.follow();
                 sending.exchange.poll_write(cx);
             }
             match sending.exchange.sent.phase() {
@@ -249,8 +249,26 @@ impl Exchange {
     /// Gives memory back that is not needed while it is idle.
     pub(super) fn shrink(&mut self) {
         self.buffer = BytesMut::new();
-        self.take_back_lent();
-        self.sent.forget_lent();
+    }
+
+    /// Lets go of what was sent in place: of all that was read, so that it can be used again, if the answer has ended as
+    /// well, and of the rest.
+    pub(super) fn let_go(&mut self) {
+        if self.sent.has_outstanding()
+            && self.sent.is_done()
+            && self.has_ended()
+            && let Socket::Left(socket) = &self.socket
+            && consumed::is_consumed(socket) == Some(true)
+        {
+            self.sent.release_outstanding();
+        }
+        self.sent.forsake_outstanding();
+    }
+
+    /// Holds nothing of the request that is written, from here on.
+    pub(super) fn hold_nothing(&mut self) {
+        self.let_go();
+        self.sent.copy_all();
     }
 
     /// The bare connection after 101, and what the application sent already of the new protocol.
@@ -270,12 +288,12 @@ impl Exchange {
     }
 
     /// Lets the body come after the head.
-    fn follow(&mut self, body: Outgoing, may_lend: bool) {
+    fn follow(&mut self, body: Outgoing) {
         // What is shorter finds enough room as it is.
         if body.is_announced_longer(UNTAKEN as u64 / 2) {
             self.widen();
         }
-        self.sent.follow(body, may_lend && matches!(self.socket, Socket::Left(_)));
+        self.sent.follow(body);
     }
 
     /// Ready when the application has read the head. All that had come from it was read before this is asked.
@@ -321,7 +339,6 @@ impl Exchange {
                     continue;
                 }
                 self.keeps_alive &= answer_head::keeps_alive(&head);
-                self.take_back_lent();
                 return Poll::Ready(Ok(head));
             }
             match ready!(self.poll_read(cx)) {
@@ -332,17 +349,6 @@ impl Exchange {
                     return Poll::Ready(Err(self.closed(Some(error), reused)));
                 }
             }
-        }
-    }
-
-    /// Holds what was lent no longer, if the application has read it, as it mostly has when it answers.
-    fn take_back_lent(&mut self) {
-        if self.sent.has_lent()
-            && self.sent.is_done()
-            && let Socket::Left(socket) = &self.socket
-            && consumed::is_consumed(socket) == Some(true)
-        {
-            self.sent.was_read();
         }
     }
 
@@ -385,9 +391,9 @@ struct Sending<'s> {
 }
 
 impl Sending<'_> {
-    fn follow(&mut self, may_lend: bool) {
+    fn follow(&mut self) {
         if let Some(body) = self.body.take() {
-            self.exchange.follow(body, may_lend);
+            self.exchange.follow(body);
         }
     }
 }
@@ -398,8 +404,9 @@ impl Drop for Sending<'_> {
     /// it follows now, as far as the system takes it; what is longer is cut, as it is when it is on its way.
     fn drop(&mut self) {
         if self.exchange.sent.awaits_body() && !self.exchange.is_closed {
-            // Nothing is lent, because nothing is when it is written at once.
-            self.follow(false);
+            self.follow();
+            // Nobody comes to send the rest.
+            self.exchange.sent.copy_all();
             self.exchange.write_at_once();
         }
     }
@@ -462,6 +469,7 @@ mod tests {
 
     use super::*;
     use crate::upstream::gather::{Front, Gathered};
+    use crate::upstream::shared_room::{self, SharedRoom};
     use crate::upstream::storage::Storage;
 
     /// How a request fails of which the application takes all, if this comes for an answer, and then the end.
@@ -655,7 +663,7 @@ mod tests {
             let narrow = sockopt::socket_send_buffer_size(&ours).unwrap();
             let mut exchange = exchange(ours);
             exchange.sent.begin(Bytes::from_static(b"<head>"));
-            exchange.follow(Outgoing::streamed(crate::http::body::Body::Empty, Some(announced)), true);
+            exchange.follow(Outgoing::streamed(crate::http::body::Body::Empty, Some(announced)));
             let wide = sockopt::socket_send_buffer_size(descriptor(&exchange.socket)).unwrap();
             let has_much = narrow >= 2 * UNTAKEN;
             assert_eq!(wide > narrow, is_wide && !has_much, "{announced}: {narrow} became {wide}");
@@ -663,45 +671,47 @@ mod tests {
         }
     }
 
-    /// A body in shared rooms, all of one letter.
+    /// A body in so many shared rooms, and where the first begins.
     #[cfg(target_os = "linux")]
-    fn in_shared_rooms(letter: u8, pieces: usize) -> Outgoing {
-        use crate::upstream::shared_room::SharedRoom;
-        let pieces: Vec<_> = (0..pieces)
+    fn in_shared_rooms(rooms: usize) -> (Outgoing, *const u8) {
+        shared_room::prepare();
+        let pieces: Vec<_> = (0..rooms)
             .map(|_| {
                 let mut room = SharedRoom::take().unwrap();
-                room.spare().fill(letter);
+                room.spare().fill(b'a');
                 room.advance(room.left());
                 room.split()
             })
             .collect();
-        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        let (place, length) = (pieces[0].as_ptr(), pieces.iter().map(|piece| piece.len() as u64).sum());
         let front = Front { pieces, memory: Some(Storage::both(&UpstreamConfig::default()).0.memory.share().into()) };
-        Outgoing::gathered(Gathered { front, rest: None, length: Some(length) }, None)
+        (Outgoing::gathered(Gathered { front, rest: None, length: Some(length) }, None), place)
     }
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn what_is_lent_to_the_application_is_held_until_it_was_read_or_the_exchange_is_over() {
-        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        for reads_first in [true, false] {
+    async fn what_is_sent_in_place_is_held_until_the_exchange_is_over_and_stays_as_it_is_for_who_reads_late() {
+        let _alone = shared_room::ALONE.lock().await;
+        for (answer, reads_first) in
+            [("Content-Length: 0\r\n\r\n", true), ("Content-Length: 0\r\n\r\n", false), ("\r\n", true)]
+        {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let mut exchange = exchange(ours);
-            let sending = exchange.send(Bytes::from_static(b"<head>"), in_shared_rooms(b'a', 1), A_PAGE, MINUTE);
-            let mut body = vec![0; crate::upstream::shared_room::SIZE];
+            let (body, place) = in_shared_rooms(1);
+            let sending = exchange.send(Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
+            let mut body = vec![0; shared_room::SIZE];
             let answering = async {
                 theirs.read_exact(&mut [0; 6]).await.unwrap();
                 if reads_first {
                     theirs.read_exact(&mut body).await.unwrap();
                 }
-                theirs.write_all(ANSWER).await.unwrap();
+                theirs.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
             };
             tokio::join!(sending, answering).0.unwrap();
-            assert!(exchange.sent.is_done() && exchange.is_reusable());
-            assert_eq!((exchange.sent.has_lent(), exchange.sent.holds_memory()), (!reads_first, !reads_first));
-            exchange.shrink();
-            assert!(!exchange.sent.has_lent() && !exchange.sent.holds_memory());
-            drop(in_shared_rooms(b'b', 4));
+            assert!(exchange.sent.is_done() && exchange.sent.has_outstanding() && exchange.sent.holds_memory());
+            exchange.let_go();
+            assert!(!exchange.sent.has_outstanding() && !exchange.sent.holds_memory());
+            shared_room::fill_again(place, b'b');
             if !reads_first {
                 theirs.read_exact(&mut body).await.unwrap();
             }
@@ -712,36 +722,45 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_long_body_in_shared_rooms_arrives_whole_after_its_head() {
+        let _alone = shared_room::ALONE.lock().await;
         for is_unique in [true, false] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let mut exchange = exchange(ours);
             let asked = Asked { is_unique, ..A_PAGE };
-            let sending = exchange.send(Bytes::from_static(b"<head>"), in_shared_rooms(b'a', 9), asked, MINUTE);
-            let answering = async {
-                let mut request = vec![0; 6 + 9 * crate::upstream::shared_room::SIZE];
-                theirs.read_exact(&mut request).await.unwrap();
+            let mut request = vec![0; 6 + 9 * shared_room::SIZE];
+            {
+                let (body, _) = in_shared_rooms(9);
+                let mut sending = Box::pin(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE));
+                let reading = theirs.read_exact(&mut request);
+                tokio::select! {
+                    biased;
+                    _ = &mut sending => panic!("there is no answer yet"),
+                    read = reading => read.unwrap(),
+                };
                 theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-                assert!(request.starts_with(b"<head>a") && request[6..].iter().all(|byte| *byte == b'a'));
-            };
-            tokio::join!(sending, answering).0.unwrap();
-            assert!(exchange.is_reusable() && !exchange.sent.has_lent());
+                sending.await.unwrap();
+            }
+            assert!(request.starts_with(b"<head>a") && request[6..].iter().all(|byte| *byte == b'a'));
+            assert!(exchange.is_reusable() && exchange.sent.has_outstanding());
         }
     }
 
-    /// It goes out as its client leaves, with nobody there any more to hold what is lent.
+    /// Nobody is there any more to send the rest.
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn nothing_is_lent_of_a_body_that_follows_as_its_client_leaves() {
+    async fn a_body_that_follows_as_its_client_leaves_is_copied() {
+        let _alone = shared_room::ALONE.lock().await;
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut exchange = exchange(ours);
         let asked = Asked { is_unique: true, ..A_PAGE };
-        let body = in_shared_rooms(b'a', 1);
+        let (body, place) = in_shared_rooms(1);
         assert!(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE).now_or_never().is_none());
-        assert!(!exchange.sent.has_lent());
-        drop((exchange, in_shared_rooms(b'b', 4)));
+        assert!(!exchange.sent.has_outstanding());
+        drop(exchange);
+        shared_room::fill_again(place, b'b');
         let mut request = Vec::new();
         theirs.read_to_end(&mut request).await.unwrap();
-        assert_eq!(request.len(), 6 + crate::upstream::shared_room::SIZE);
+        assert_eq!(request.len(), 6 + shared_room::SIZE);
         assert!(request[6..].iter().all(|byte| *byte == b'a'));
     }
 

@@ -5,8 +5,8 @@
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
 //! connections, `exchange` sends one request on one of them: `sent` is the request on its way, `consumed` whether the
 //! application has read what was written of it, `answer_head` and `framing` read the answer, `received` is its body.
-//! `gather` is what comes before: the whole body of a request, in memory (of which a [`shared_room`] need not be copied) or
-//! in a file (`storage`).
+//! `gather` is what comes before: the whole body of a request, in memory (large pieces of it in a [`shared_room`], from
+//! which they are sent without a copy) or in a file (`storage`).
 //! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
 //! `tunnel` is what follows a 101, `failure` is all that can go wrong.
 //!
@@ -288,7 +288,7 @@ impl Upstream {
         }
     }
 
-    /// Sends the request: on an idle connection if there is one, else on a fresh one; and again, as
+    /// Sends the request: on an idle connection if there is one and all of the body is in memory, else on a fresh one; and again, as
     /// [`Upstream::may_send_again`] allows, to another server if there is one.
     async fn attempt(
         &self,
@@ -300,9 +300,9 @@ impl Upstream {
         let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         // An idle connection may be closed while the request is on its way: what cannot be sent again takes none.
-        let may_be_idle = !self.speaks_uwsgi() && body.is_here();
+        let takes_idle = !self.speaks_uwsgi() && body.is_here();
         let mut idle = match &chosen {
-            Some(chosen) if may_be_idle => self.pool.take(chosen.server.number, started),
+            Some(chosen) if takes_idle => self.pool.take(chosen.server.number, started),
             _ => None,
         };
         loop {
@@ -384,6 +384,10 @@ impl Upstream {
         let head = response::for_client(head);
         // A file takes the place of this body: it is dropped, and some applications announce a length and send nothing.
         let is_live = is_live || head.extensions.get::<HandedOver>().is_some();
+        if is_live || lease.exchange.remaining().is_none() {
+            // This may take long, and what is sent in place would be held meanwhile.
+            lease.exchange.hold_nothing();
+        }
         if lease.exchange.has_ended() {
             // Some applications send a body where there can be none, and it would be taken for the next answer.
             if request.method != Method::HEAD && response::may_have_body(head.status) {

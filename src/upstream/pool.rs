@@ -84,7 +84,7 @@ impl Pool {
     }
 
     /// Closes the oldest idle connections, as many as must go before a fresh one is opened, since not every request can
-    /// use every one: those to one server are of no use to another.
+    /// use every one: those to one server are of no use to another, and none is to what cannot be sent again.
     pub(super) fn make_room(&self) {
         let in_use = self.connections.saturating_sub(self.permits.available_permits());
         let mut shelf = self.shelf();

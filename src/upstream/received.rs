@@ -34,7 +34,8 @@ pub(super) struct Lease {
 
 impl Lease {
     /// Gives the connection back after a whole answer.
-    pub(super) fn release(self) {
+    pub(super) fn release(mut self) {
+        self.exchange.let_go();
         self.pool.put(self.exchange, self.in_use.server.number);
         drop((self.permit, self.in_use));
     }

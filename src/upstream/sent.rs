@@ -13,12 +13,11 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http_body::Body as _;
 use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
-use tokio::io::{AsyncWrite, Interest};
 
-use super::connect::Socket;
+use super::connect::Outlet;
 use super::failure::ClientFault;
 use super::gather::{Front, Gathered};
-use super::shared_room::{self, Lent};
+use super::shared_room::{self, Outstanding};
 use super::storage::Share;
 use crate::http::body::{Body, BodyError};
 
@@ -67,30 +66,9 @@ pub(super) struct Sent {
     written: usize,
     /// The application reads no more.
     is_deaf: bool,
-    /// What is in shared rooms is sent from there.
-    lends: bool,
-    lent: Lent,
-}
-
-/// What a request is written to.
-pub(super) trait Outlet: AsyncWrite + Unpin {
-    /// Sends a piece from where it lies, as far as possible; `None` if it has to be written.
-    fn poll_lend(&mut self, _: &mut Context<'_>, _piece: &Bytes, _lent: &mut Lent) -> Poll<io::Result<Option<usize>>> {
-        Poll::Ready(Ok(None))
-    }
-}
-
-impl Outlet for Socket {
-    fn poll_lend(&mut self, cx: &mut Context<'_>, piece: &Bytes, lent: &mut Lent) -> Poll<io::Result<Option<usize>>> {
-        let Self::Left(socket) = self else { return Poll::Ready(Ok(None)) };
-        loop {
-            ready!(socket.poll_write_ready(cx))?;
-            match socket.try_io(Interest::WRITABLE, || shared_room::lend(socket, piece, lent)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return Poll::Ready(result),
-            }
-        }
-    }
+    /// What lies in shared rooms is sent from there.
+    sends_in_place: bool,
+    outstanding: Outstanding,
 }
 
 impl Sent {
@@ -109,8 +87,8 @@ impl Sent {
             writes: 0,
             written: 0,
             is_deaf: false,
-            lends: false,
-            lent: Lent::default(),
+            sends_in_place: false,
+            outstanding: Outstanding::default(),
         }
     }
 
@@ -122,10 +100,11 @@ impl Sent {
         self.ready.push_back(head);
     }
 
-    /// Goes on with its body, of which large pieces may be lent, if it is all there: what streams would not end, and what
-    /// was lent is held until the answer comes.
-    pub(super) fn follow(&mut self, body: Outgoing, may_lend: bool) {
-        self.lends = may_lend && body.is_here();
+    /// Goes on with its body. Of one that is all here large pieces may be sent in place: they, and the body's share of
+    /// memory, are held until they are known to be read, or else until the exchange is over. Of one that streams that could
+    /// be any number.
+    pub(super) fn follow(&mut self, body: Outgoing) {
+        self.sends_in_place = body.is_here();
         let Outgoing { length, content } = body;
         self.length = length;
         self.lacks_body = false;
@@ -147,26 +126,31 @@ impl Sent {
         self.lacks_body && self.ready.is_empty() && !self.is_deaf
     }
 
-    /// Whether pieces were lent, of which it is not known that they were read.
-    pub(super) fn has_lent(&self) -> bool {
-        !self.lent.is_empty()
+    /// From here on all is copied.
+    pub(super) fn copy_all(&mut self) {
+        self.sends_in_place = false;
+    }
+
+    /// Whether pieces were sent in place, of which it is not known that they were read.
+    pub(super) fn has_outstanding(&self) -> bool {
+        !self.outstanding.is_empty()
+    }
+
+    /// Lets go of what was sent in place: it was read.
+    pub(super) fn release_outstanding(&mut self) {
+        self.outstanding.release();
+        self.free_memory();
+    }
+
+    /// Lets go of it although it may still be read.
+    pub(super) fn forsake_outstanding(&mut self) {
+        self.outstanding = Outstanding::default();
+        self.free_memory();
     }
 
     #[cfg(test)]
     pub(super) fn holds_memory(&self) -> bool {
         self.memory.is_some()
-    }
-
-    /// Says that all that was written was read.
-    pub(super) fn was_read(&mut self) {
-        self.lent.were_read();
-        self.free_memory();
-    }
-
-    /// Holds no longer what was lent.
-    pub(super) fn forget_lent(&mut self) {
-        self.lent = Lent::default();
-        self.free_memory();
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -227,33 +211,28 @@ impl Sent {
     }
 
     fn poll_write_once<S: Outlet>(&mut self, socket: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.is_to_lend(&self.ready[0]) {
-            match ready!(socket.poll_lend(cx, &self.ready[0], &mut self.lent))? {
+        if self.is_in_place(&self.ready[0]) {
+            match ready!(socket.poll_send_in_place(cx, &self.ready[0], &mut self.outstanding))? {
                 Some(sent) => return Poll::Ready(self.note(sent)),
-                None => self.lends = false,
+                None => self.copy_all(),
             }
         }
         let socket = Pin::new(socket);
-        let written = match self.ready.len() {
-            1 => ready!(socket.poll_write(cx, &self.ready[0])),
-            _ => {
-                let (slices, count) = self.slices();
-                ready!(socket.poll_write_vectored(cx, &slices[..count]))
-            }
+        // The first is no piece to send in place, so there is one at least.
+        let (slices, count) = self.slices();
+        let written = match &slices[..count] {
+            [one] => ready!(socket.poll_write(cx, one)),
+            several => ready!(socket.poll_write_vectored(cx, several)),
         };
         Poll::Ready(self.note(written?))
     }
 
     /// Writes what a fresh connection takes, without the runtime: it would first have to be told by the system that it can
-    /// be written to, in a turn of its own. What cannot be written now, or never, the next write tells; what is to be lent
-    /// is left to it.
+    /// be written to, in a turn of its own. What cannot be written now, or never, the next write tells; what is to be sent
+    /// in place is left to it.
     pub(super) fn write_at_once(&mut self, socket: BorrowedFd<'_>) {
-        loop {
-            let (slices, count) = self.slices();
-            let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            if count == 0 {
-                break;
-            }
+        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+        while let (slices, count @ 1..) = self.slices() {
             let written = sendmsg(socket, &slices[..count], &mut SendAncillaryBuffer::default(), flags);
             if written.map_err(io::Error::from).and_then(|written| self.note(written)).is_err() {
                 break;
@@ -261,12 +240,12 @@ impl Sent {
         }
     }
 
-    /// What is to be written next, up to what is to be lent, and in how many pieces.
+    /// What is to be written next, up to what is to be sent in place, and in how many pieces.
     fn slices(&self) -> ([IoSlice<'_>; MOST_SLICES], usize) {
         let mut slices = [IoSlice::new(&[]); MOST_SLICES];
         let mut count = 0;
         for (slice, bytes) in slices.iter_mut().zip(&self.ready) {
-            if self.is_to_lend(bytes) {
+            if self.is_in_place(bytes) {
                 break;
             }
             *slice = IoSlice::new(bytes);
@@ -275,11 +254,14 @@ impl Sent {
         (slices, count)
     }
 
-    fn is_to_lend(&self, piece: &Bytes) -> bool {
-        self.lends && shared_room::can_lend(piece)
+    fn is_in_place(&self, piece: &Bytes) -> bool {
+        self.sends_in_place && shared_room::can_send_in_place(piece)
     }
 
-    /// Notes that something was written, and how much.
+    /// Notes how much was written.
+    ///
+    /// # Errors
+    /// If it was nothing.
     fn note(&mut self, mut written: usize) -> io::Result<()> {
         self.writes += 1;
         if written == 0 {
@@ -349,7 +331,7 @@ impl Sent {
         self.phase = Phase::Broken(fault);
     }
 
-    /// Gives back at once what the body holds of memory and disk.
+    /// Gives back what the body holds: of disk at once, of memory when nothing of it is outstanding any more.
     fn end_body(&mut self) {
         self.rest = Body::Empty;
         self.has_rest = false;
@@ -357,7 +339,7 @@ impl Sent {
     }
 
     fn free_memory(&mut self) {
-        if !self.has_rest && self.lent.is_empty() {
+        if !self.has_rest && self.outstanding.is_empty() {
             self.memory = None;
         }
     }
@@ -484,7 +466,7 @@ mod tests {
     fn begun(body: Outgoing) -> Sent {
         let mut sent = Sent::nothing();
         sent.begin(Bytes::from_static(b"<head>"));
-        sent.follow(body, false);
+        sent.follow(body);
         sent
     }
 

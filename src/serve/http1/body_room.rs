@@ -41,22 +41,27 @@ impl BodyRoom {
         }
     }
 
-    /// Makes a room for so much of it; what was read is handed on. One that is shared is always as large as they are.
+    /// Goes on with an empty room for so many bytes. What was read before must have been handed on. For more than half of
+    /// [`shared_room::SIZE`] it is a shared one, which has that size, as long as there are any.
     pub(super) fn renew(&mut self, size: usize) {
-        let shared = if size > shared_room::SIZE / 2 { SharedRoom::take() } else { None };
-        match (shared, &mut *self) {
-            (Some(shared), _) => *self = Self::Shared(shared),
-            (None, Self::Own(room)) => room::clear(room, size),
-            (None, Self::Shared(_)) => {
-                let mut own = BytesMut::new();
-                room::clear(&mut own, size);
-                *self = Self::Own(own);
+        debug_assert_eq!(self.filled(), 0, "it would be lost");
+        if let Self::Shared(_) = self {
+            // It comes free first: it may be the next one, and is in the cache.
+            *self = Self::none();
+        }
+        match (size > shared_room::SIZE / 2).then(SharedRoom::take).flatten() {
+            Some(room) => *self = Self::Shared(room),
+            None => {
+                if let Self::Own(room) = self {
+                    room::clear(room, size);
+                }
             }
         }
     }
 
     /// Adds what was read elsewhere. There must be place for it.
     pub(super) fn add(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= self.left(), "there must be place for it");
         match self {
             Self::Own(room) => room.extend_from_slice(bytes),
             Self::Shared(room) => {
@@ -91,5 +96,56 @@ impl BodyRoom {
             Self::Own(room) => room.split().freeze(),
             Self::Shared(room) => room.split(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::task::noop_waker_ref;
+
+    use super::*;
+
+    /// A room for so many bytes, to which two are added, and into which two of six are read.
+    fn read(room: &mut BodyRoom, size: usize) -> Bytes {
+        room.renew(size);
+        assert!(room.filled() == 0 && room.left() >= size);
+        room.add(b"ab");
+        let mut stream = &b"cdefgh"[..];
+        let mut poll = |room: &mut BodyRoom| {
+            let read = room.poll_read(&mut stream, &mut Context::from_waker(noop_waker_ref()), 2);
+            assert!(matches!(read, Poll::Ready(Ok(2))));
+        };
+        poll(room);
+        let left = room.left();
+        let first = room.split();
+        poll(room);
+        assert_eq!((room.filled(), room.left()), (2, left - 2));
+        assert_eq!((first, room.split()), ("abcd".into(), "ef".into()));
+        room.split()
+    }
+
+    #[test]
+    fn a_room_is_shared_if_it_is_large_and_one_is_left() {
+        let _alone = shared_room::ALONE.blocking_lock();
+        shared_room::prepare();
+        let mut room = BodyRoom::none();
+        assert_eq!((room.filled(), room.left()), (0, 0));
+        for (size, is_shared) in [(100, false), (shared_room::SIZE / 2, false), (shared_room::SIZE / 2 + 1, true)] {
+            read(&mut room, size);
+            assert_eq!(matches!(room, BodyRoom::Shared(_)), is_shared && cfg!(target_os = "linux"), "{size}");
+        }
+        let others: Vec<_> = std::iter::from_fn(SharedRoom::take).collect();
+        let held = room.split();
+        if let BodyRoom::Shared(shared) = &mut room {
+            let filled = shared.left();
+            shared.advance(filled);
+            let kept = shared.split();
+            read(&mut room, shared_room::SIZE);
+            assert!(matches!(room, BodyRoom::Own(_)), "none is left");
+            drop(kept);
+        }
+        drop((held, others));
+        read(&mut room, shared_room::SIZE);
+        assert_eq!(matches!(room, BodyRoom::Shared(_)), cfg!(target_os = "linux"));
     }
 }

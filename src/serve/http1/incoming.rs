@@ -192,7 +192,7 @@ pub(super) struct Lent<T> {
     begun: Bytes,
     /// How much is to be read.
     missing: u64,
-    /// Where it is read. It is used again when nobody holds what was read.
+    /// Where it is read while it comes fast.
     room: BodyRoom,
     /// How much of it came fast, as far as that decides how large the next room is.
     came_fast: usize,
@@ -261,7 +261,7 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
     ///
     /// Only the pieces are counted, and each holds all of the room that it lies in. So a room is no larger than what came
     /// before it, or what is there to be read (which may be much less once it is decrypted), or two pieces that come
-    /// slowly (one that is shared, less than twice as large); and it is used up, but for less than [`SLOW`], by however
+    /// slowly (a shared one is less than twice as large as that); and it is used up, but for less than [`SLOW`], by however
     /// many pieces, before there is another.
     fn poll_fast(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
         let remaining = usize::try_from(self.remaining()).unwrap_or(usize::MAX);
@@ -273,6 +273,7 @@ impl<T: AsyncRead + ClientStream + Unpin> Lent<T> {
             let come = if self.came_fast >= most { most } else { self.came_fast.max(stream.waiting()) };
             room.renew(most.min((self.begun.len() + come).max(2 * SLOW)));
         }
+        // There is some at the first piece only, for which the room is new.
         room.add(&std::mem::take(&mut self.begun));
         while self.missing > 0 && room.left() > 0 {
             let most = usize::try_from(self.missing).unwrap_or(usize::MAX).min(room.left());
@@ -434,11 +435,11 @@ mod tests {
                 places.push(piece.as_ptr());
                 read += piece.len();
                 drop(piece);
-                // It would get the place of a room that was given back.
+                // It would get the place of one that was freed.
                 taken.push(vec![0_u8; MUCH]);
             }
         }
-        // Those that grow have half a MiB, and then there is one of a quarter; all that was read has 6.
+        // Those that grow have a quarter of a MiB; all that was read has 6.
         let mut mebibytes: Vec<_> = places.iter().map(|place| place.addr() >> 20).collect();
         mebibytes.sort_unstable();
         mebibytes.dedup();

@@ -2,7 +2,7 @@
 //!
 //! hyper serves whatever HTTP/1.1 there is, and is ready for chunks, upgrades and much else at every step. Most requests
 //! need none of that, and are answered here: in one read and one write, if all of the request is there when it is read. A
-//! longer body is read by whoever wants it ([`incoming`], into a [`body_room`]), all else into memory that a thread's
+//! longer body is read by whoever wants it ([`incoming`]; what comes fast into a [`body_room`]), all else into memory that a thread's
 //! connections share ([`rooms`]). Whatever else comes is left as it is ([`head::take`]), and hyper takes the connection
 //! over from its first byte, until the connection rests.
 

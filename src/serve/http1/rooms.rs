@@ -14,7 +14,7 @@ const LARGEST_SPARE: usize = 4 * 1024;
 /// How many such buffers a thread keeps.
 const MOST_SPARES: usize = 64;
 /// How many rooms a thread keeps: what waits for the thread that writes the access log holds those that it lies in, and
-/// they come free in their turn.
+/// they come free in their turn. Half a MiB.
 const MOST_ROOMS: usize = 64;
 
 thread_local! {
@@ -29,12 +29,12 @@ struct Rooms {
 }
 
 impl Rooms {
-    /// The room whose turn it is: the one before, as long as there is place in it.
+    /// The room that was read into last, as long as there is place in it, or else the next.
     fn current(&mut self) -> &mut BytesMut {
-        if !has_place(&mut self.rooms[self.turn]) {
+        if !make_place(&mut self.rooms[self.turn]) {
             self.turn = (self.turn + 1) % MOST_ROOMS;
             let next = &mut self.rooms[self.turn];
-            if !has_place(next) {
+            if !make_place(next) {
                 *next = BytesMut::with_capacity(READ);
             }
         }
@@ -48,9 +48,9 @@ impl Default for Rooms {
     }
 }
 
-/// Whether there is place for [`READ`] bytes, since nobody holds what was read before, or for half of that: requests whose
-/// answers take their time lie in a room side by side.
-fn has_place(room: &mut BytesMut) -> bool {
+/// Makes place for [`READ`] bytes, unless somebody holds what was read before. Whether there is place for half of that at
+/// least: requests whose answers take their time lie in a room side by side.
+fn make_place(room: &mut BytesMut) -> bool {
     room.try_reclaim(READ) || room.capacity() >= READ / 2
 }
 
