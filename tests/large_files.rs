@@ -61,11 +61,11 @@ fn start(folder: &Path, other: &Path, limit: &str) -> (Process, SocketAddr, Sock
     (process, plain, tls)
 }
 
-/// How many files in memory a program holds.
+/// How many files in memory a program holds for static ones.
 fn places(process: &Process) -> usize {
     let descriptors = fs_err::read_dir(format!("/proc/{}/fd", process.id())).unwrap();
     let links = descriptors.filter_map(|entry| fs_err::read_link(entry.ok()?.path()).ok());
-    links.filter(|link| link.to_string_lossy().contains("memfd:vestibule")).count()
+    links.filter(|link| link.to_string_lossy().contains("memfd:vestibule-static")).count()
 }
 
 /// A client that has the head of an answer, and whose system takes little more in advance.
