@@ -17,11 +17,11 @@
 //!   clear no change (15.8 → 16.3).
 //! - The empty buffer that hyper hands back when a connection rests, let go of: it held 8 KiB. In the clear 9.3 → 4.3 with
 //!   5,000 clients that came within 15 to 19 seconds, 12.4 → 6.3 within 3 to 7.
-//! - Buffers of a thread, one at first, for what is read of requests over HTTP/1.1, and for the heads of answers, in place of one a
+//! - One buffer a thread for what is read of requests over HTTP/1.1, and for the heads of answers, in place of one a
 //!   connection, which it gave back when it rested: between what stays, what was given back left holes. With 10,000 clients
 //!   that came within two seconds, 9.7 KB an idle connection in the clear became 3.0, of which 2.4 are in use; no change of
-//!   the time, but with the access log, whose records hold the buffer for a while, 1.06 and 1.08 of the time without became
-//!   1.13 and 1.13. 64 of them in turn, which come free as the log is written: 1.02, beside 1.06 with one (four rounds each).
+//!   the time, with the access log, whose records hold the buffer for a while, neither (1.09 and 1.10 of the time without
+//!   the log, ten alternating rounds). 64 such buffers in turn: 1.09; left out.
 //! - The release build linked as one unit in place of thin link-time optimisation: 0.96 of the time for 4 KB over
 //!   HTTP/1.1, 1.01 for 304, 0.92 over HTTP/2 (five alternating rounds of both, single rounds 0.8 to 1.2).
 //! - Of a 304, three quarters are in the kernel, nearly all of it for one read and one write; a write of one buffer is

@@ -13,51 +13,19 @@ pub(super) const READ: usize = 8 * 1024;
 const LARGEST_SPARE: usize = 4 * 1024;
 /// How many such buffers a thread keeps.
 const MOST_SPARES: usize = 64;
-/// How many rooms a thread keeps: what waits for the thread that writes the access log holds those that it lies in, and
-/// they come free in their turn. Half a MiB.
-const MOST_ROOMS: usize = 64;
 
 thread_local! {
-    static ROOMS: RefCell<Rooms> = RefCell::default();
+    static ROOM: RefCell<BytesMut> = RefCell::default();
     static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Rooms {
-    rooms: [BytesMut; MOST_ROOMS],
-    /// Which of them is read into.
-    turn: usize,
-}
-
-impl Rooms {
-    /// The room that was read into last, as long as there is place in it, or else the next.
-    fn current(&mut self) -> &mut BytesMut {
-        if !make_place(&mut self.rooms[self.turn]) {
-            self.turn = (self.turn + 1) % MOST_ROOMS;
-            let next = &mut self.rooms[self.turn];
-            if !make_place(next) {
-                *next = BytesMut::with_capacity(READ);
-            }
-        }
-        &mut self.rooms[self.turn]
-    }
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        Self { rooms: std::array::from_fn(|_| BytesMut::new()), turn: 0 }
-    }
-}
-
-/// Makes place for [`READ`] bytes, unless somebody holds what was read before. Whether there is place for half of that at
-/// least: requests whose answers take their time lie in a room side by side.
-fn make_place(room: &mut BytesMut) -> bool {
-    room.try_reclaim(READ) || room.capacity() >= READ / 2
-}
-
-/// What was read into a room, in which there is place for [`READ`] bytes, or half of that.
+/// What was read into the room, in which there is place for [`READ`] bytes, or half of that: requests whose answers take
+/// their time hold the room, and lie in it side by side.
 pub(super) fn read<R>(read: impl FnOnce(&mut BytesMut) -> R) -> (R, Bytes) {
-    ROOMS.with_borrow_mut(|rooms| {
-        let room = rooms.current();
+    ROOM.with_borrow_mut(|room| {
+        if !room.try_reclaim(READ) && room.capacity() < READ / 2 {
+            *room = BytesMut::with_capacity(READ);
+        }
         let result = read(room);
         let what = if room.is_empty() { Bytes::new() } else { room.split().freeze() };
         (result, what)
@@ -81,8 +49,6 @@ pub(super) fn keep_spare(mut spare: Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{HashSet, VecDeque};
-
     use super::*;
 
     fn fill(with: &[u8]) -> Bytes {
@@ -101,21 +67,6 @@ mod tests {
         let place = other.as_ptr();
         drop((held, other));
         assert!(["d", "e"].iter().all(|next| std::ptr::eq(fill(next.as_bytes()).as_ptr(), place)));
-    }
-
-    #[test]
-    fn rooms_that_come_free_are_used_again_and_never_before() {
-        let full = [b'x'; READ / 2 + 1];
-        let mut held: VecDeque<_> = (0..MOST_ROOMS).map(|_| fill(&full)).collect();
-        let places: HashSet<_> = held.iter().map(|piece| piece.as_ptr()).collect();
-        assert_eq!(places.len(), MOST_ROOMS);
-        for _ in 0..3 * MOST_ROOMS {
-            held.pop_front();
-            held.push_back(fill(&full));
-            assert!(places.contains(&held[MOST_ROOMS - 1].as_ptr()), "the oldest had come free");
-        }
-        let others: Vec<_> = (0..=MOST_ROOMS).map(|_| fill(b"y")).collect();
-        assert!(held.iter().all(|piece| *piece == full[..]) && others.iter().all(|piece| piece == "y"));
     }
 
     #[test]
