@@ -288,8 +288,8 @@ impl Upstream {
         }
     }
 
-    /// Sends the request: on an idle connection if there is one and all of the body is in memory, else on a fresh one; and again, as
-    /// [`Upstream::may_send_again`] allows, to another server if there is one.
+    /// Sends the request: on an idle connection if there is one and all of the body is in memory, else on a fresh one; and
+    /// again, as [`Upstream::may_send_again`] allows, to another server if there is one.
     async fn attempt(
         &self,
         request: &Prepared,
