@@ -335,9 +335,9 @@ async fn a_post_is_never_sent_twice() {
     assert_eq!((app.connections(), app.requests().len()), (1, 2));
 }
 
-#[tokio::test]
-async fn what_cannot_be_sent_again_takes_no_idle_connection_and_closes_one_that_is_too_many() {
-    let (sender, mut hung_up) = mpsc::unbounded_channel();
+/// Serves one request on each connection, and tells when it is closed.
+async fn app_that_tells_who_hangs_up() -> (App, mpsc::UnboundedReceiver<()>) {
+    let (sender, hung_up) = mpsc::unbounded_channel();
     let app = App::new(move |mut connection| {
         let sender = sender.clone();
         async move {
@@ -348,6 +348,12 @@ async fn what_cannot_be_sent_again_takes_no_idle_connection_and_closes_one_that_
         }
     })
     .await;
+    (app, hung_up)
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_again_takes_no_idle_connection_and_closes_one_that_is_too_many() {
+    let (app, mut hung_up) = app_that_tells_who_hangs_up().await;
     let connections = std::num::NonZeroUsize::new(1).unwrap();
     let config = UpstreamConfig { request_buffer: ByteSize(4), connections, ..config() };
     let upstream = Upstream::new(app.address(), &config);
@@ -389,17 +395,7 @@ async fn an_upload_that_is_answered_before_it_is_read_holds_no_memory_while_the_
 
 #[tokio::test]
 async fn an_idle_connection_is_closed_in_time() {
-    let (sender, mut hung_up) = mpsc::unbounded_channel();
-    let app = App::new(move |mut connection| {
-        let sender = sender.clone();
-        async move {
-            connection.request().await;
-            connection.send(HELLO).await;
-            connection.hung_up().await;
-            sender.send(()).unwrap();
-        }
-    })
-    .await;
+    let (app, mut hung_up) = app_that_tells_who_hangs_up().await;
     let config = UpstreamConfig { keepalive_timeout: HumanDuration(Duration::from_millis(20)), ..config() };
     let upstream = Upstream::new(app.address(), &config);
     text(upstream.forward(get("/")).await).await;
