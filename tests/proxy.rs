@@ -366,6 +366,23 @@ async fn what_cannot_be_sent_again_takes_no_idle_connection_and_closes_one_that_
     }
 }
 
+/// Over TCP nobody knows what was read, so that a POST could not be sent again.
+#[tokio::test]
+async fn over_tcp_only_what_is_idempotent_takes_an_idle_connection() {
+    let app = App::tcp(async |mut connection| {
+        while connection.request().await.is_some() {
+            connection.send(HELLO).await;
+        }
+    })
+    .await;
+    let upstream = upstream(&app);
+    for (method, connections) in [("GET", 1), ("PUT", 1), ("POST", 2), ("GET", 2), ("PATCH", 3)] {
+        let sent = request(method, "/", &[], if method == "GET" { Body::Empty } else { "x".into() });
+        assert_eq!(text(upstream.forward(sent).await).await, (200, "hello".into()));
+        assert_eq!(app.connections(), connections, "after {method}");
+    }
+}
+
 #[tokio::test]
 async fn an_upload_that_is_answered_before_it_is_read_holds_no_memory_while_the_answer_lasts() {
     let app = App::new(async |mut connection| {

@@ -92,8 +92,10 @@ pub struct UpstreamConfig {
     pub queue: usize,
     /// How long a request may wait for one. Default: 30 seconds. Then 503.
     pub queue_timeout: HumanDuration,
-    /// How many idle connections to keep for later requests. Default: 32. One whose body streams or lies in a file takes
-    /// a fresh one.
+    /// How many idle connections to keep for later requests. Default: 32.
+    ///
+    /// One whose body streams or lies in a file takes a fresh one, since an idle one may just be closing and it cannot be
+    /// sent again; over TCP whatever is not idempotent, as a POST.
     pub keepalive_connections: usize,
     /// How long to keep one. Default: 1 second.
     ///

@@ -1,5 +1,6 @@
 //! How many files may be open at once, connections among them.
 
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::{debug, warn};
 
@@ -34,10 +35,13 @@ pub(super) fn allow_many() {
 /// If there are too few to serve anybody. Too few for all whom the configuration lets in are worth a warning.
 pub(super) fn require(config: &Config, still_to_open: usize) -> Result<(), TooFew> {
     // Without a limit, or where nobody tells how many are open, it is as it is.
-    let (Some(limit), Ok(open)) = (getrlimit(Resource::Nofile).current, std::fs::read_dir("/proc/self/fd")) else {
-        return Ok(());
+    let Some(limit) = getrlimit(Resource::Nofile).current else { return Ok(()) };
+    let open = match std::fs::read_dir("/proc/self/fd") {
+        Ok(open) => open.count() as u64,
+        Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => limit,
+        Err(_) => return Ok(()),
     };
-    let needed = (open.count() + still_to_open) as u64 + LEAST;
+    let needed = open + still_to_open as u64 + LEAST;
     match judge(limit, needed, permitted(config)) {
         Verdict::TooFew => return Err(TooFew { limit, needed }),
         Verdict::Few(most) => warn!(

@@ -77,7 +77,7 @@ use self::storage::Storage;
 use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
 use crate::config::header_rule;
-use crate::config::values::{HostName, UpstreamProtocol};
+use crate::config::values::{Endpoint, HostName, UpstreamProtocol};
 use crate::http::body::Body;
 use crate::http::early_hints::EarlyHints;
 use crate::http::path;
@@ -288,8 +288,8 @@ impl Upstream {
         }
     }
 
-    /// Sends the request: on an idle connection if there is one and all of the body is in memory, else on a fresh one; and
-    /// again, as [`Upstream::may_send_again`] allows, to another server if there is one.
+    /// Sends the request: on an idle connection if there is one that it may use, else on a fresh one; and again, as
+    /// [`Upstream::may_send_again`] allows, to another server if there is one.
     async fn attempt(
         &self,
         request: &Prepared,
@@ -299,10 +299,10 @@ impl Upstream {
     ) -> Result<(Box<Exchange>, Head, InUse), Failure> {
         let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
-        // An idle connection may be closed while the request is on its way: what cannot be sent again takes none.
-        let takes_idle = !self.speaks_uwsgi() && body.is_here();
         let mut idle = match &chosen {
-            Some(chosen) if takes_idle => self.pool.take(chosen.server.number, started),
+            Some(chosen) if self.may_use_idle(request, &body, &chosen.server) => {
+                self.pool.take(chosen.server.number, started)
+            }
             _ => None,
         };
         loop {
@@ -333,6 +333,13 @@ impl Upstream {
                 sleep(PAUSE).await;
             }
         }
+    }
+
+    /// An idle connection may be closed while a request is on its way: what could not be sent again then takes none.
+    fn may_use_idle(&self, request: &Prepared, body: &Outgoing, server: &Server) -> bool {
+        // Over TCP nobody knows what was read.
+        let is_known = matches!(server.address.endpoint, Endpoint::Unix(_)) || request.method.is_idempotent();
+        !self.speaks_uwsgi() && body.is_here() && is_known
     }
 
     /// What nobody has read may be sent as long as requests wait for the application, a few times at most, and once to
