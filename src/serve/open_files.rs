@@ -11,9 +11,7 @@ const LEAST: u64 = 16;
 
 /// Too few files may be open.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "only {limit} files and connections may be open at once, and {needed} are needed before the first client comes"
-)]
+#[error("only {limit} files and connections may be open at once, and {needed} are the least to serve anybody")]
 pub struct TooFew {
     limit: u64,
     needed: u64,
