@@ -284,14 +284,19 @@ async fn a_connection_serves_one_request_after_the_other() {
     assert_eq!(app.connections(), 1);
 }
 
-#[tokio::test]
-async fn tcp_works_as_a_unix_socket_does() {
-    let app = App::tcp(async |mut connection| {
+/// Serves one request after the other on each connection.
+async fn app_over_tcp() -> App {
+    App::tcp(async |mut connection| {
         while connection.request().await.is_some() {
             connection.send(HELLO).await;
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn tcp_works_as_a_unix_socket_does() {
+    let app = app_over_tcp().await;
     assert_eq!(text(upstream(&app).forward(get("/")).await).await, (200, "hello".into()));
 }
 
@@ -369,12 +374,7 @@ async fn what_cannot_be_sent_again_takes_no_idle_connection_and_closes_one_that_
 /// Over TCP nobody knows what was read, so that a POST could not be sent again.
 #[tokio::test]
 async fn over_tcp_only_what_is_idempotent_takes_an_idle_connection() {
-    let app = App::tcp(async |mut connection| {
-        while connection.request().await.is_some() {
-            connection.send(HELLO).await;
-        }
-    })
-    .await;
+    let app = app_over_tcp().await;
     let upstream = upstream(&app);
     for (method, connections) in [("GET", 1), ("PUT", 1), ("POST", 2), ("GET", 2), ("PATCH", 3)] {
         let sent = request(method, "/", &[], if method == "GET" { Body::Empty } else { "x".into() });

@@ -94,8 +94,8 @@ pub struct UpstreamConfig {
     pub queue_timeout: HumanDuration,
     /// How many idle connections to keep for later requests. Default: 32.
     ///
-    /// One whose body streams or lies in a file takes a fresh one, since an idle one may just be closing and it cannot be
-    /// sent again; over TCP whatever is not idempotent, as a POST.
+    /// A request whose body streams or lies in a file takes a fresh one, since an idle one may just be closing and it could
+    /// not be sent again; over TCP whatever is not idempotent, as a POST.
     pub keepalive_connections: usize,
     /// How long to keep one. Default: 1 second.
     ///
@@ -109,7 +109,8 @@ pub struct UpstreamConfig {
     /// one goes to a file meanwhile (`buffer_disk`).
     pub request_buffer: ByteSize,
     /// How much to hold in memory of such bodies at once, of all requests together. Default: 64 MiB. What comes
-    /// then goes to a file, however short. What comes fast over HTTP/1.1 counts as shared memory of the system.
+    /// then goes to a file, however short. What comes fast over HTTP/1.1 counts as shared memory of the
+    /// system, of which it takes 128 MiB at most.
     pub request_buffer_memory: ByteSize,
     /// How much of that memory, of `request_buffer_reserve` and of `buffer_disk` the bodies of one client may take, an
     /// IPv4 address or an IPv6 /64, as a part of the whole. Default: 0.5; more than 0, and 1 at most.
