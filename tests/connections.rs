@@ -62,11 +62,13 @@ async fn readiness_follows_the_application() {
 
 #[tokio::test]
 async fn another_host_is_refused_before_the_application() {
-    let server = TestServer::start("[hosts]\nallowed = [\".example.com\"]\n").await;
-    for (host, expected) in [("example.com", 404), ("www.EXAMPLE.com:8080", 404), ("evil.test", 400)] {
-        let mut connection = Connection::open(server.address()).await;
-        connection.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
-        assert_eq!(connection.answer().await.unwrap().status, expected, "for {host}");
+    for (setting, unknown) in [("", 400), ("unknown_status = 421\n", 421)] {
+        let server = TestServer::start(&format!("[hosts]\nallowed = [\".example.com\"]\n{setting}")).await;
+        for (host, expected) in [("example.com", 404), ("www.EXAMPLE.com:8080", 404), ("evil.test", unknown)] {
+            let mut connection = Connection::open(server.address()).await;
+            connection.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            assert_eq!(connection.answer().await.unwrap().status, expected, "for {host}");
+        }
     }
 }
 

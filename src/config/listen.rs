@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::values::{
     HostName, HostPattern, HumanDuration, ListenAddress, TlsVersion, TrustedHeader, TrustedPeer, UnixMode,
+    UnknownStatus,
 };
 
 /// `[listen]`
@@ -122,8 +123,13 @@ pub struct HostsConfig {
     /// The names this site answers to, as in Django's `ALLOWED_HOSTS`: `example.com`,
     /// `.example.com` for it and its subdomains, `*` for any. Default: none, which means any.
     ///
-    /// Another name gets 400 without waking the application.
+    /// Another name gets `unknown_status` without waking the application.
     pub allowed: Vec<HostPattern>,
+    /// What a name that is not in `allowed` gets: 400, as from Django, or 421. Default: 400.
+    ///
+    /// 421 (Misdirected Request) tells a browser to ask again on a connection of its own: it sends requests for all names
+    /// of a certificate over one HTTP/2 connection, and one of them may be served elsewhere.
+    pub unknown_status: UnknownStatus,
     /// The one name under which people shall find the site: what is asked for under another allowed one is redirected
     /// there (308). Default: none.
     ///

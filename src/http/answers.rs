@@ -41,6 +41,7 @@ pub fn status(status: StatusCode) -> Response {
         StatusCode::PRECONDITION_FAILED => "412 Precondition Failed\n",
         StatusCode::PAYLOAD_TOO_LARGE => "413 Content Too Large\n",
         StatusCode::RANGE_NOT_SATISFIABLE => "416 Range Not Satisfiable\n",
+        StatusCode::MISDIRECTED_REQUEST => "421 Misdirected Request\n",
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "431 Request Header Fields Too Large\n",
         StatusCode::BAD_GATEWAY => "502 Bad Gateway\n",
         StatusCode::SERVICE_UNAVAILABLE => "503 Service Unavailable\n",

@@ -114,7 +114,7 @@ fn decide(live: &Live, site: &Site, request: &mut Request, lines: Option<&mut Li
     let allowed = &site.config.hosts.allowed;
     if !allowed.is_empty() && !allowed.iter().any(|pattern| pattern.matches(&host)) {
         debug!(id = %request.id, client = ?request.client.address, %host, "the host is not in [hosts] allowed");
-        return Decision::Answer(answers::status(StatusCode::BAD_REQUEST));
+        return Decision::Answer(answers::status(site.config.hosts.unknown_status.0));
     }
     let name = site.config.hosts.canonical.as_ref().map_or(&*host, |name| &*name.0);
     if let (Scheme::Http, Some(port)) = (request.client.scheme, site.redirect_port) {

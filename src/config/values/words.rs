@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use http::StatusCode;
 use serde::{Deserialize, Deserializer, de};
 
 super::deserialize_from_str!(Realm);
@@ -65,6 +66,26 @@ impl<'de> Deserialize<'de> for RedirectStatus {
         match u16::deserialize(deserializer)? {
             status @ (301 | 302 | 303 | 307 | 308) => Ok(Self(status)),
             status => Err(de::Error::custom(format!("{status} is no redirect; write 301, 302, 303, 307 or 308"))),
+        }
+    }
+}
+
+/// The status for a name that is not this site's: 400, as Django answers, or 421 (RFC 9110, section 15.5.20).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownStatus(pub StatusCode);
+
+impl Default for UnknownStatus {
+    fn default() -> Self {
+        Self(StatusCode::BAD_REQUEST)
+    }
+}
+
+impl<'de> Deserialize<'de> for UnknownStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match u16::deserialize(deserializer)? {
+            400 => Ok(Self(StatusCode::BAD_REQUEST)),
+            421 => Ok(Self(StatusCode::MISDIRECTED_REQUEST)),
+            status => Err(de::Error::custom(format!("{status} does not tell of an unknown name; write 400 or 421"))),
         }
     }
 }
