@@ -62,15 +62,17 @@ async fn ask(
             connection = Connection::open(address).await;
         }
         let note = format!("{method}-{number}-{}", results.len());
-        let body = match method {
+        let (path, body) = match method {
             "POST" => {
-                // In one read of the application's, in several, and more than a unix socket takes by itself.
-                let length = [5, 20_000, 500_000][results.len() % 3];
-                format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length))
+                // In one read of the application's, in several, more than a unix socket takes by itself, in a file, and as
+                // it comes.
+                let (path, length) =
+                    [("/", 5), ("/", 20_000), ("/", 500_000), ("/", 2_000_000), ("/streamed", 100_000)][results.len() % 5];
+                (path, format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length)))
             }
-            _ => "\r\n".into(),
+            _ => ("/", "\r\n".into()),
         };
-        connection.send(format!("{method} /?note={note} HTTP/1.1\r\nHost: localhost\r\n{body}")).await;
+        connection.send(format!("{method} {path}?note={note} HTTP/1.1\r\nHost: localhost\r\n{body}")).await;
         let status = connection.answer().await.map_or(0, |answer| answer.status);
         results.push((note, status));
         answered.fetch_add(1, Ordering::Relaxed);
@@ -85,7 +87,9 @@ async fn pid(server: &TestServer) -> String {
 async fn no_client_notices_restarts(scheme: &str, flags: &[&'static str]) {
     let mut gunicorn = Gunicorn::start(flags);
     let address = format!("{scheme}{}", gunicorn.address());
-    let server = TestServer::start(&format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\n")).await;
+    let config =
+        format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\nstream_requests = [\"/streamed\"]\n");
+    let server = TestServer::start(&config).await;
     pid(&server).await;
     let load = Load::on(server.address());
     for _ in 0..3 {

@@ -15,7 +15,6 @@ use ::http::uri::PathAndQuery;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::exchange::Exchange;
 use super::failure::{Failure, innermost};
 use super::request::{More, Told};
 use super::sent::{Length, Outgoing};
@@ -90,8 +89,9 @@ impl Upstream {
         let (method, address) = (head.method, client.address);
         let request = Prepared { method, text, address, id, upgrade: None, early_hints: None };
         let socket = server.connect(self.config.check_timeout.0).await?;
-        let exchange = Exchange::new(socket, self.servers.protocol(), &self.config);
-        let (_exchange, answer) = self.send(exchange, &request, Outgoing::nothing(false)).await?;
+        let exchange = self.exchange(socket);
+        let sent = self.send(exchange, &request, Outgoing::nothing(false)).await;
+        let (_exchange, answer) = sent.map_err(|unanswered| unanswered.failure)?;
         Ok(answer.parts.status.as_u16())
     }
 }

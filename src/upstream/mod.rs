@@ -63,7 +63,8 @@ use tracing::debug;
 
 use self::answer_head::Head;
 use self::balance::Set;
-use self::exchange::{Asked, Deadlines, Exchange};
+use self::connect::Socket;
+use self::exchange::{Asked, Deadlines, Exchange, Unanswered};
 use self::failure::Failure;
 use self::gather::Gathering;
 use self::hold::Hold;
@@ -315,16 +316,16 @@ impl Upstream {
                 }
             };
             trace.server = Some(Arc::clone(&in_use.server));
-            let failure = match self.send(exchange, request, body).await {
+            let Unanswered { failure, body: unsent } = match self.send(exchange, request, body).await {
                 Ok((exchange, answer)) => {
                     self.servers.answered(&in_use.server);
                     return Ok((exchange, answer, in_use));
                 }
-                Err(failure) => failure,
+                Err(unanswered) => unanswered,
             };
             self.servers.failed(&in_use.server, &failure);
             attempts.asked.add(in_use.server.number);
-            body = match again {
+            body = match unsent.or(again) {
                 Some(again) if self.may_send_again(request, &failure, attempts) => again,
                 _ => return Err(failure),
             };
@@ -366,20 +367,23 @@ impl Upstream {
     ) -> Result<(Box<Exchange>, InUse), Failure> {
         self.pool.make_room();
         let (in_use, socket) = Box::pin(self.hold.connect(&self.servers, first, request.address, asked)).await?;
-        Ok((Exchange::new(socket, self.servers.protocol(), &self.config), in_use))
+        Ok((self.exchange(socket), in_use))
+    }
+
+    fn exchange(&self, socket: Socket) -> Box<Exchange> {
+        Exchange::new(socket, self.servers.protocol(), &self.config, self.tunnels.tasks())
     }
 
     async fn send(
         &self,
-        mut exchange: Box<Exchange>,
+        exchange: Box<Exchange>,
         request: &Prepared,
         body: Outgoing,
-    ) -> Result<(Box<Exchange>, Head), Failure> {
+    ) -> Result<(Box<Exchange>, Head), Unanswered> {
         let is_head = request.method == Method::HEAD;
         let is_unique = !request.method.is_idempotent();
         let asked = Asked { is_head, early_hints: request.early_hints.as_ref(), is_unique };
-        let head = exchange.send(request.text.clone(), body, asked, self.deadlines).await?;
-        Ok((exchange, head))
+        exchange.send(request.text.clone(), body, asked, self.deadlines).await
     }
 
     /// Turns what the application answered into what the client gets.

@@ -293,6 +293,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
     use tokio::task::yield_now;
+    use tokio_util::task::TaskTracker;
 
     use super::super::balance::Set;
     use super::super::connect::Socket;
@@ -322,12 +323,14 @@ mod tests {
     async fn received(framing: &str, here: &[u8]) -> (Received, UnixStream) {
         let config = UpstreamConfig { address: Some("unix:app.sock".parse().unwrap()), ..Default::default() };
         let (ours, mut application) = UnixStream::pair().unwrap();
-        let mut exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &config);
+        let tasks = TaskTracker::new();
+        let exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &config, &tasks);
         let head = [b"HTTP/1.1 200 OK\r\n", framing.as_bytes(), b"\r\n\r\n", here].concat();
         application.write_all(&head).await.unwrap();
         let (asked, minute) = (Asked { is_head: false, early_hints: None, is_unique: false }, Duration::from_secs(60));
         let deadlines = Deadlines { response: minute, idle: minute };
-        exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), asked, deadlines).await.unwrap();
+        let head = Bytes::from_static(b"<head>");
+        let (exchange, _) = exchange.send(head, Outgoing::nothing(false), asked, deadlines).await.unwrap();
         application.read_exact(&mut [0; 6]).await.unwrap();
         let pool = Arc::new(Pool::new(&config));
         let permit = pool.permit().await.unwrap();

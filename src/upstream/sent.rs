@@ -57,6 +57,8 @@ pub(super) struct Sent {
     /// How much of an announced length is still to come. Not every body knows its own end.
     remaining: Option<u64>,
     has_rest: bool,
+    /// What is to come of the body only the client has.
+    streams: bool,
     phase: Phase,
     /// The body has not been given yet.
     lacks_body: bool,
@@ -81,6 +83,7 @@ impl Sent {
             length: Length::None,
             remaining: None,
             has_rest: false,
+            streams: false,
             phase: Phase::Client,
             lacks_body: false,
             head_length: 0,
@@ -106,6 +109,7 @@ impl Sent {
     pub(super) fn follow(&mut self, body: Outgoing) {
         self.sends_in_place = body.is_here();
         let Outgoing { length, content } = body;
+        self.streams = content.as_ref().is_some_and(|content| content.streams);
         self.length = length;
         self.lacks_body = false;
         self.has_rest = length != Length::None;
@@ -124,6 +128,12 @@ impl Sent {
     /// Whether the head is written, and nothing else is to be done before the body comes.
     pub(super) fn awaits_body(&self) -> bool {
         self.lacks_body && self.ready.is_empty() && !self.is_deaf
+    }
+
+    /// Whether some of it is still to be written, and nobody is needed for that.
+    pub(super) fn is_cut_short(&self) -> bool {
+        let lacks_some = !self.ready.is_empty() || self.has_rest && self.remaining != Some(0);
+        lacks_some && self.written >= self.head_length && !self.lacks_body && !self.streams && !self.is_deaf
     }
 
     /// From here on all is copied.
@@ -387,6 +397,8 @@ pub(super) struct Outgoing {
 struct Content {
     front: Front,
     rest: Body,
+    /// `rest` is the client's own, and no file.
+    streams: bool,
 }
 
 /// How the end of a request's body is told to the application.
@@ -421,13 +433,16 @@ impl Outgoing {
     /// A body of which some was gathered, or all. One of known length is sent with it.
     pub(super) fn gathered(gathered: Gathered, announced: Option<u64>) -> Self {
         let Gathered { front, rest, length } = gathered;
+        let streams = length.is_none();
         let length = length.or(announced).map_or(Length::Chunked, Length::Known);
-        Self { length, content: Some(Box::new(Content { front, rest: rest.unwrap_or_default() })) }
+        Self { length, content: Some(Box::new(Content { front, rest: rest.unwrap_or_default(), streams })) }
     }
 
     /// The same body once more, if all of it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
-        let again = |content: &Content| Box::new(Content { front: content.front.clone(), rest: Body::Empty });
+        let again = |content: &Content| {
+            Box::new(Content { front: content.front.clone(), rest: Body::Empty, streams: content.streams })
+        };
         self.is_here().then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
     }
 
@@ -459,7 +474,7 @@ mod tests {
 
     fn outgoing(front: &'static str, rest: &[&'static str], length: Length) -> Outgoing {
         let front = front.split_inclusive(' ').map(|piece| Bytes::from_static(piece.as_bytes())).collect();
-        let content = Content { front: Front { pieces: front, memory: None }, rest: pieces(rest) };
+        let content = Content { front: Front { pieces: front, memory: None }, rest: pieces(rest), streams: false };
         Outgoing { length, content: Some(Box::new(content)) }
     }
 

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// The tunnels that are open. A clone stands for the same ones.
+/// The tunnels that are open, and what else is to be finished although nobody waits for it. A clone stands for the same
+/// ones.
 #[derive(Debug, Clone, Default)]
 pub struct Tunnels {
     tasks: TaskTracker,
@@ -39,6 +40,11 @@ impl Tunnels {
     /// Runs a tunnel, or what leads to one, beside everything else.
     pub(super) fn spawn(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn(tunnel);
+    }
+
+    /// Where runs what outlives its client, and is waited for when the server shuts down.
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
     }
 
     /// What tells a tunnel to end.

@@ -1,0 +1,427 @@
+use std::future::poll_fn;
+use std::time::Duration;
+
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use http_body::Frame;
+use http_body_util::StreamBody;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use super::*;
+use crate::http::body::{Body, BodyError};
+use crate::upstream::gather::{Front, Gathered};
+use crate::upstream::sent::{Outgoing, READ_AT_ONCE};
+use crate::upstream::shared_room::{self, SharedRoom};
+use crate::upstream::storage::Storage;
+
+/// How a request fails of which the application takes all, if this comes for an answer, and then the end.
+async fn failure_after(answer: &str) -> Failure {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
+    let answering = async move {
+        theirs.read_exact(&mut [0; 6]).await.unwrap();
+        theirs.write_all(answer.as_bytes()).await.unwrap();
+    };
+    tokio::join!(sending, answering).0.unwrap_err().failure
+}
+
+/// A body in memory.
+fn gathered(pieces: &[usize]) -> Outgoing {
+    let pieces: Vec<_> = pieces.iter().map(|length| Bytes::from(vec![b'x'; *length])).collect();
+    let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+    let front = Front { pieces, memory: None };
+    Outgoing::gathered(Gathered { front, rest: None, length: Some(length) }, None)
+}
+
+fn exchange(socket: UnixStream) -> Box<Exchange> {
+    speaking(UpstreamProtocol::Http, socket)
+}
+
+fn speaking(protocol: UpstreamProtocol, socket: UnixStream) -> Box<Exchange> {
+    Exchange::new(Socket::Left(socket), protocol, &UpstreamConfig::default(), &TaskTracker::new())
+}
+
+const MINUTE: Deadlines = Deadlines { response: Duration::from_secs(60), idle: Duration::from_secs(60) };
+const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None, is_unique: false };
+
+#[tokio::test]
+async fn the_first_request_is_written_without_a_turn_of_the_runtime() {
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let exchange = exchange(UnixStream::from_std(ours).unwrap());
+    let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
+    assert!(sending.now_or_never().is_none());
+    theirs.set_nonblocking(true).unwrap();
+    let mut arrived = [0; 9];
+    let length = io::Read::read(&mut &theirs, &mut arrived).unwrap();
+    assert_eq!(&arrived[..length], b"<head>");
+}
+
+#[tokio::test]
+async fn whatever_comes_on_an_idle_connection_makes_it_useless_at_once() {
+    for comes in ["", "X"] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let exchange = exchange(ours);
+        assert!(exchange.is_silent());
+        theirs.write_all(comes.as_bytes()).await.unwrap();
+        drop(theirs);
+        assert!(!exchange.is_silent(), "for {comes:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_idle_connection_says_as_it_closes_is_no_answer() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    let head = Bytes::from_static(b"<head>");
+    let sent = exchange.send(head.clone(), Outgoing::nothing(false), A_PAGE, MINUTE).await;
+    let (exchange, _) = sent.unwrap();
+    theirs.read_exact(&mut [0; 6]).await.unwrap();
+    theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+    drop(theirs);
+    let unanswered = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap_err();
+    assert!(unanswered.failure.is_unread(), "{unanswered:?}");
+}
+
+/// A body of such a length that is not in memory: of a file, or else of a client that sends it as we speak.
+fn elsewhere(length: usize, is_in_file: bool) -> Outgoing {
+    let (body, length) = (Body::from(Bytes::from(vec![b'x'; length])), length as u64);
+    match is_in_file {
+        true => Outgoing::gathered(
+            Gathered { front: Front::default(), rest: Some(Body::stream(body)), length: Some(length) },
+            None,
+        ),
+        false => Outgoing::streamed(Body::stream(body), Some(length)),
+    }
+}
+
+/// What becomes of a POST with a body of 5,000 bytes, wherever that is, to an application that does this with the
+/// connection: the answer's status, or whether nobody read it.
+async fn post(application: impl AsyncFn(UnixStream)) -> Result<StatusCode, bool> {
+    let mut results = Vec::new();
+    for body in [gathered(&[5000]), elsewhere(5000, true), elsewhere(5000, false)] {
+        let is_here = body.is_here();
+        let result = post_body(body, &application).await;
+        if let Err(Unanswered { failure, body }) = &result {
+            assert!(body.is_some() || is_here || !failure.is_unread(), "it cannot be sent again");
+        }
+        results.push(result.map_err(|unanswered| unanswered.failure.is_unread()));
+    }
+    assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
+    results.remove(0)
+}
+
+async fn post_body(body: Outgoing, application: &impl AsyncFn(UnixStream)) -> Result<StatusCode, Unanswered> {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let asked = Asked { is_unique: true, ..A_PAGE };
+    let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+    let (answer, ()) = tokio::join!(timeout(Duration::from_secs(10), sending), application(theirs));
+    answer.expect("it is answered, or fails").map(|(_, head)| head.parts.status)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_body_of_what_is_not_sent_twice_follows_when_the_head_was_read() {
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+    const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    const A_WHILE: Duration = Duration::from_millis(20);
+    let read = async |socket: &mut UnixStream, length: usize| {
+        socket.read_exact(&mut vec![0; length]).await.unwrap();
+    };
+    let well = async |mut socket: UnixStream| {
+        tokio::time::sleep(A_WHILE).await;
+        assert_eq!(socket.try_read(&mut [0; 20]).unwrap(), 6, "the head alone");
+        read(&mut socket, 5000).await;
+        socket.write_all(ANSWER).await.unwrap();
+    };
+    assert_eq!(post(well).await, Ok(StatusCode::OK));
+    let says_go_on = async |mut socket: UnixStream| {
+        socket.write_all(INTERIM).await.unwrap();
+        tokio::time::sleep(A_WHILE).await;
+        read(&mut socket, 5006).await;
+        socket.write_all(ANSWER).await.unwrap();
+    };
+    assert_eq!(post(says_go_on).await, Ok(StatusCode::OK));
+    let stopped = async |socket| drop::<UnixStream>(socket);
+    assert_eq!(post(stopped).await, Err(true));
+    let stopped_late = async |socket| {
+        tokio::time::sleep(A_WHILE).await;
+        drop::<UnixStream>(socket);
+    };
+    assert_eq!(post(stopped_late).await, Err(true));
+    let killed_in_the_head = async |mut socket: UnixStream| read(&mut socket, 5).await;
+    assert_eq!(post(killed_in_the_head).await, Err(true));
+    let killed_at_once = async |mut socket: UnixStream| read(&mut socket, 6).await;
+    assert_eq!(post(killed_at_once).await, Err(false));
+    let killed_before_the_body = async |mut socket: UnixStream| {
+        read(&mut socket, 6).await;
+        tokio::time::sleep(A_WHILE).await;
+    };
+    assert_eq!(post(killed_before_the_body).await, Err(false));
+    let killed_in_the_body = async |mut socket: UnixStream| read(&mut socket, 7).await;
+    assert_eq!(post(killed_in_the_body).await, Err(false));
+    let answers_unread = async |mut socket: UnixStream| socket.write_all(ANSWER).await.unwrap();
+    assert_eq!(post(answers_unread).await, Ok(StatusCode::OK));
+    for answer in [ANSWER, b""] {
+        let hangs_up_and_stays = async |mut socket: UnixStream| {
+            socket.write_all(answer).await.unwrap();
+            let socket = socket.into_std().unwrap();
+            socket.shutdown(std::net::Shutdown::Both).unwrap();
+            tokio::time::sleep(A_WHILE).await;
+        };
+        let expected = if answer.is_empty() { Err(false) } else { Ok(StatusCode::OK) };
+        assert_eq!(post(hangs_up_and_stays).await, expected);
+    }
+}
+
+/// However long it is.
+#[tokio::test]
+async fn what_may_still_be_read_has_its_body_although_nobody_waits_for_the_answer() {
+    const MUCH: usize = 3 << 20;
+    for (is_unique, is_here, length) in
+        [(true, true, 100_000), (false, true, 100_000), (true, true, MUCH), (false, true, MUCH), (true, false, MUCH)]
+    {
+        for reads_first in [0, 6, 7, 90_000] {
+            let (ours, mut theirs) = UnixStream::pair().unwrap();
+            let exchange = exchange(ours);
+            let (tasks, context) = (exchange.tasks.clone(), format!("{reads_first} of {length}, {is_unique}, {is_here}"));
+            let asked = Asked { is_unique, ..A_PAGE };
+            let body = if is_here { gathered(&[length]) } else { elsewhere(length, true) };
+            let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+            tokio::select! {
+                biased;
+                _ = sending => panic!("there is no answer"),
+                read = async {
+                    tokio::task::yield_now().await;
+                    theirs.read_exact(&mut vec![0; reads_first]).await
+                } => read.map(drop).unwrap(),
+            }
+            let mut came = Vec::new();
+            theirs.read_to_end(&mut came).await.unwrap();
+            assert_eq!(reads_first + came.len(), 6 + length, "{context}");
+            tasks.close();
+            timeout(Duration::from_secs(10), tasks.wait()).await.unwrap();
+        }
+    }
+}
+
+/// Only the client has the rest of it.
+#[tokio::test]
+async fn a_body_that_streams_ends_with_its_client() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let asked = Asked { is_unique: true, ..A_PAGE };
+    let first = stream::once(async { Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; 1000]))) });
+    let body = Body::stream(StreamBody::new(first.chain(stream::pending())));
+    let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::streamed(body, Some(9000)), asked, MINUTE);
+    let mut came = [0; 8];
+    tokio::select! {
+        biased;
+        _ = sending => panic!("there is no answer"),
+        read = theirs.read_exact(&mut came) => read.map(drop).unwrap(),
+    }
+    let mut rest = Vec::new();
+    timeout(Duration::from_secs(10), theirs.read_to_end(&mut rest)).await.unwrap().unwrap();
+    assert_eq!(rest.len(), 998);
+}
+
+#[tokio::test]
+async fn only_what_is_read_at_once_is_sent_at_once() {
+    for (protocol, body, is_whole) in [
+        (UpstreamProtocol::Http, gathered(&[READ_AT_ONCE - 6]), true),
+        (UpstreamProtocol::Http, gathered(&[READ_AT_ONCE - 5]), false),
+        (UpstreamProtocol::Uwsgi, gathered(&[1]), false),
+        (UpstreamProtocol::Http, elsewhere(9, false), false),
+        (UpstreamProtocol::Uwsgi, elsewhere(9, true), false),
+    ] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let exchange = speaking(protocol, ours);
+        let context = format!("{body:?} over {protocol:?}");
+        let asked = Asked { is_unique: true, ..A_PAGE };
+        let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+        let reading = async {
+            theirs.read_exact(&mut [0; 6]).await.unwrap();
+            theirs.try_read(&mut [0; READ_AT_ONCE]).is_ok()
+        };
+        let came = tokio::select! {
+            biased;
+            _ = sending => panic!("there is no answer"),
+            came = reading => came,
+        };
+        assert_eq!(came, is_whole || cfg!(not(target_os = "linux")), "{context}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_nobody_reads_has_the_time_of_an_answer() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let asked = Asked { is_unique: true, ..A_PAGE };
+    let deadlines = Deadlines { response: Duration::from_secs(5), ..MINUTE };
+    let head = Bytes::from_static(b"<head>");
+    let Unanswered { failure, .. } = exchange.send(head, gathered(&[5000]), asked, deadlines).await.unwrap_err();
+    assert!(matches!(failure, Failure::TooSlow { waited } if waited.as_secs() == 5), "{failure}");
+}
+
+#[tokio::test]
+async fn more_may_lie_in_a_unix_socket_of_a_long_upload_and_of_no_other() {
+    for (announced, is_wide) in [(0, false), (UNTAKEN as u64 / 2, false), (UNTAKEN as u64 / 2 + 1, true)] {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let narrow = sockopt::socket_send_buffer_size(&ours).unwrap();
+        let mut exchange = exchange(ours);
+        exchange.sent.begin(Bytes::from_static(b"<head>"));
+        exchange.follow(Outgoing::streamed(Body::Empty, Some(announced)));
+        let wide = sockopt::socket_send_buffer_size(descriptor(&exchange.socket)).unwrap();
+        let has_much = narrow >= 2 * UNTAKEN;
+        assert_eq!(wide > narrow, is_wide && !has_much, "{announced}: {narrow} became {wide}");
+        assert_eq!(exchange.is_wide, is_wide, "{announced}");
+    }
+}
+
+/// A body in so many shared rooms, and where the first begins.
+#[cfg(target_os = "linux")]
+fn in_shared_rooms(rooms: usize) -> (Outgoing, *const u8) {
+    shared_room::prepare();
+    let pieces: Vec<_> = (0..rooms)
+        .map(|_| {
+            let mut room = SharedRoom::take().unwrap();
+            room.spare().fill(b'a');
+            room.advance(room.left());
+            room.split()
+        })
+        .collect();
+    let (place, length) = (pieces[0].as_ptr(), pieces.iter().map(|piece| piece.len() as u64).sum());
+    let front = Front { pieces, memory: Some(Storage::both(&UpstreamConfig::default()).0.memory.share().into()) };
+    (Outgoing::gathered(Gathered { front, rest: None, length: Some(length) }, None), place)
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn what_is_sent_in_place_is_held_until_the_exchange_is_over_and_stays_as_it_is_for_who_reads_late() {
+    let _alone = shared_room::ALONE.lock().await;
+    for (answer, reads_first) in
+        [("Content-Length: 0\r\n\r\n", true), ("Content-Length: 0\r\n\r\n", false), ("\r\n", true)]
+    {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let exchange = exchange(ours);
+        let (body, place) = in_shared_rooms(1);
+        let sending = exchange.send(Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
+        let mut body = vec![0; shared_room::SIZE];
+        let answering = async {
+            theirs.read_exact(&mut [0; 6]).await.unwrap();
+            if reads_first {
+                theirs.read_exact(&mut body).await.unwrap();
+            }
+            theirs.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
+        };
+        let (mut exchange, _) = tokio::join!(sending, answering).0.unwrap();
+        assert!(exchange.sent.is_done() && exchange.sent.has_outstanding() && exchange.sent.holds_memory());
+        exchange.let_go();
+        assert!(!exchange.sent.has_outstanding() && !exchange.sent.holds_memory());
+        shared_room::fill_again(place, b'b');
+        if !reads_first {
+            theirs.read_exact(&mut body).await.unwrap();
+        }
+        assert!(body.iter().all(|byte| *byte == b'a'), "reads first: {reads_first}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_long_body_in_shared_rooms_arrives_whole_after_its_head() {
+    let _alone = shared_room::ALONE.lock().await;
+    for is_unique in [true, false] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let exchange = exchange(ours);
+        let asked = Asked { is_unique, ..A_PAGE };
+        let mut request = vec![0; 6 + 9 * shared_room::SIZE];
+        let (body, _) = in_shared_rooms(9);
+        let mut sending = Box::pin(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE));
+        let reading = theirs.read_exact(&mut request);
+        tokio::select! {
+            biased;
+            _ = &mut sending => panic!("there is no answer yet"),
+            read = reading => read.unwrap(),
+        };
+        theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        let (exchange, _) = sending.await.unwrap();
+        assert!(request.starts_with(b"<head>a") && request[6..].iter().all(|byte| *byte == b'a'));
+        assert!(exchange.is_reusable() && exchange.sent.has_outstanding());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_body_that_follows_as_its_client_leaves_arrives_as_it_was() {
+    let _alone = shared_room::ALONE.lock().await;
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let asked = Asked { is_unique: true, ..A_PAGE };
+    let (body, place) = in_shared_rooms(1);
+    assert!(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE).now_or_never().is_none());
+    shared_room::fill_again(place, b'b');
+    let mut request = Vec::new();
+    theirs.read_to_end(&mut request).await.unwrap();
+    assert_eq!(request.len(), 6 + shared_room::SIZE);
+    assert!(request[6..].iter().all(|byte| *byte == b'a'));
+}
+
+#[tokio::test]
+async fn a_body_is_whole_when_all_of_it_has_come() {
+    for (answer, whole, left) in [
+        ("Content-Length: 4\r\n\r\nbody", Some("body"), ""),
+        ("Content-Length: 4\r\n\r\nbody and more", Some("body"), " and more"),
+        ("Content-Length: 5\r\n\r\nbody", None, "body"),
+        ("\r\nbody", None, "body"), // who knows
+        ("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", None, "0\r\n\r\n"),
+    ] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let exchange = exchange(ours);
+        theirs.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
+        let head = Bytes::from_static(b"<head>");
+        let (mut exchange, _) = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+        let found = exchange.whole().map(|length| exchange.take_whole(length));
+        let context = format!("for {answer:?}");
+        assert_eq!(found.as_deref(), whole.map(str::as_bytes), "{context}");
+        assert_eq!((&*exchange.buffer, exchange.has_ended()), (left.as_bytes(), whole.is_some()), "{context}");
+    }
+}
+
+#[tokio::test]
+async fn the_room_is_held_by_what_fills_it_and_not_by_little() {
+    for (length, is_held) in [(1, false), (FILLS_THE_ROOM - 1, false), (FILLS_THE_ROOM, true)] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let exchange = exchange(ours);
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+        theirs.write_all(head.as_bytes()).await.unwrap();
+        let head = Bytes::from_static(b"<head>");
+        let (mut exchange, _) = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+        let body = vec![b'x'; length];
+        // All of it is there before it is read, as far as the system lets it.
+        let written = theirs.try_write(&body).unwrap();
+        assert_eq!(written, length, "the system lets less lie in a socket than it does as it comes");
+        let place = ROOM.with_borrow(|room| room.as_ptr());
+        let piece = poll_fn(|cx| exchange.poll_body(cx)).await.unwrap().unwrap();
+        assert_eq!((piece.len(), piece.as_ptr() == place), (length, is_held), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn how_much_of_an_answer_there_was_is_told() {
+    const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n";
+    for (answer, told, may_retry) in [
+        ("", "without an answer", true),
+        ("HTTP/1.1 200 OK\r\nContent-Le", "in the middle of its answer's head", false),
+        (HINTS, "after an interim answer (1xx), without the answer itself", false),
+        (&HINTS[..30], "in the middle of its answer's head", false),
+        (&format!("{HINTS}HTTP/1.1 2"), "in the middle of its answer's head", false),
+    ] {
+        let failure = failure_after(answer).await;
+        assert_eq!(failure.to_string(), format!("the application closed the connection {told}"), "for {answer:?}");
+        assert_eq!(failure.may_retry(), may_retry, "for {answer:?}");
+    }
+}
