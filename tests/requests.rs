@@ -343,6 +343,30 @@ async fn a_request_over_http2_reaches_the_application_as_one_over_http1() {
 }
 
 #[tokio::test]
+async fn a_strict_server_refuses_what_others_make_safe() {
+    let app = App::answering(HELLO).await;
+    let config = format!("[limits]\nstrict = true\n[upstream]\naddress = \"{}\"\n", app.address());
+    let server = TestServer::start(&config).await;
+    for raw in [
+        "GET / HTTP/1.1\r\nHost: a\r\nX_A: 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nX.A: 1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx",
+        "GET / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ] {
+        let mut client = Connection::open(server.address()).await;
+        client.send(raw).await;
+        assert_eq!(client.answer().await.unwrap().status, 400, "for {raw:?}");
+        assert!(client.is_closed().await, "for {raw:?}");
+    }
+    let (sender, body) = channel();
+    sender.send(Ok(Bytes::from_static(b"hello"))).unwrap();
+    drop(sender);
+    assert_eq!(over_http2(&server, http::Request::get("http://a/"), body).await, 400);
+    assert_eq!(app.connections(), 0);
+    assert_eq!(over_http2(&server, http::Request::get("http://a/"), Body::Empty).await, 200);
+}
+
+#[tokio::test]
 async fn a_host_that_differs_from_the_authority_is_refused_over_http2() {
     let app = App::answering(HELLO).await;
     let server = server(&app).await;

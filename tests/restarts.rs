@@ -67,7 +67,8 @@ async fn ask(
                 // In one read of the application's, in several, more than a unix socket takes by itself, in a file, and as
                 // it comes.
                 let (path, length) =
-                    [("/", 5), ("/", 20_000), ("/", 500_000), ("/", 2_000_000), ("/streamed", 100_000)][results.len() % 5];
+                    [("/", 5), ("/", 20_000), ("/", 500_000), ("/", 2_000_000), ("/streamed", 100_000)]
+                        [results.len() % 5];
                 (path, format!("Content-Length: {length}\r\n\r\n{}", "x".repeat(length)))
             }
             _ => ("/", "\r\n".into()),
@@ -87,8 +88,7 @@ async fn pid(server: &TestServer) -> String {
 async fn no_client_notices_restarts(scheme: &str, flags: &[&'static str]) {
     let mut gunicorn = Gunicorn::start(flags);
     let address = format!("{scheme}{}", gunicorn.address());
-    let config =
-        format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\nstream_requests = [\"/streamed\"]\n");
+    let config = format!("[upstream]\naddress = {address:?}\nhold = \"60s\"\nstream_requests = [\"/streamed\"]\n");
     let server = TestServer::start(&config).await;
     pid(&server).await;
     let load = Load::on(server.address());

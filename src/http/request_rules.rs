@@ -46,8 +46,8 @@ fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
 /// with a query, there is at most one `Host`, and at most one `Cookie`. Returns it with the host in lower case,
 /// without its port; `None` if the request names none: HTTP/1.0 has none, and the field may be empty.
 ///
-/// Fields with an underscore or a dot in their name are dropped, as nginx and Caddy do: to an
-/// application `X_Forwarded_For` and `X-Forwarded-For` are one and the same variable.
+/// Fields with an underscore or a dot in their name are dropped, as nginx and Caddy do
+/// ([`check_strictly`] refuses them): to an application `X_Forwarded_For` and `X-Forwarded-For` are one and the same variable.
 ///
 /// # Errors
 /// The rule that is broken.
@@ -66,6 +66,21 @@ pub fn admit(head: &mut Parts) -> Result<(&Parts, Option<Cow<'_, str>>), Refusal
     }
     let host = named_host(&head.headers)?;
     Ok((head, host))
+}
+
+/// What [`admit`] makes safe in its own way, and a strict server refuses: a name with an underscore or a dot, and a body
+/// of GET or HEAD, which "has no generally defined semantics" (RFC 9110, section 9.3.1).
+///
+/// # Errors
+/// The rule that is broken.
+pub fn check_strictly(head: &Parts, has_body: bool) -> Result<(), Refusal> {
+    if head.headers.keys().any(is_ambiguous) {
+        return bad("a name with an underscore or a dot ([limits] strict)");
+    }
+    if has_body && (head.method == Method::GET || head.method == Method::HEAD) {
+        return bad("a body of GET or HEAD ([limits] strict)");
+    }
+    Ok(())
 }
 
 /// Which fields there are. To look for each that is absent would cost more than one walk over those that are not.
@@ -415,6 +430,23 @@ mod tests {
     /// The host of a request, if it is admitted.
     fn admitted(head: &mut Parts) -> Result<Option<String>, Refusal> {
         admit(head).map(|(_, host)| host.map(Cow::into_owned))
+    }
+
+    #[test]
+    fn what_is_made_safe_is_refused_by_who_is_strict() {
+        for (method, name, has_body, is_refused) in [
+            ("GET", "x-a", false, false),
+            ("GET", "x-a", true, true),
+            ("HEAD", "x-a", true, true),
+            ("POST", "x-a", true, false),
+            ("DELETE", "x-a", true, false),
+            ("GET", "x_a", false, true),
+            ("POST", "x.a", true, true),
+        ] {
+            let mut head = head(Version::HTTP_11, method, "/", &[("host", "a"), (name, "1")]);
+            assert_eq!(check_strictly(&head, has_body).is_err(), is_refused, "for {method} with {name}");
+            assert!(admitted(&mut head).is_ok(), "for {method} with {name}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use ::http::header::{ACCEPT, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, VARY};
 use ::http::request::Parts;
 use ::http::{Method, StatusCode, Version};
+use http_body::Body as _;
 use tokio_util::either::Either;
 use tower::service_fn;
 use tracing::debug;
@@ -99,7 +100,11 @@ enum Whom {
 
 /// The steps from the outermost to the innermost, as far as they need no waiting.
 fn decide(live: &Live, site: &Site, request: &mut Request, lines: Option<&mut Lines>) -> Decision {
-    let (head, named) = match request_rules::admit(&mut request.head) {
+    let checked = match site.config.limits.strict {
+        true => request_rules::check_strictly(&request.head, !request.body.is_end_stream()),
+        false => Ok(()),
+    };
+    let (head, named) = match checked.and_then(|()| request_rules::admit(&mut request.head)) {
         Ok(admitted) => admitted,
         Err(refusal) => return refuse(site, request, refusal),
     };

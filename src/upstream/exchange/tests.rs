@@ -188,7 +188,8 @@ async fn what_may_still_be_read_has_its_body_although_nobody_waits_for_the_answe
         for reads_first in [0, 6, 7, 90_000] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
             let exchange = exchange(ours);
-            let (tasks, context) = (exchange.tasks.clone(), format!("{reads_first} of {length}, {is_unique}, {is_here}"));
+            let (tasks, context) =
+                (exchange.tasks.clone(), format!("{reads_first} of {length}, {is_unique}, {is_here}"));
             let asked = Asked { is_unique, ..A_PAGE };
             let body = if is_here { gathered(&[length]) } else { elsewhere(length, true) };
             let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
