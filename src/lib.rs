@@ -37,8 +37,8 @@
 //!   -> upstream: routes (which application) -> gather (the whole body; storage)
 //!        -> request (http::forwarded, hop_by_hop; uwsgi) -> pool -> servers (balance, standing, checks)
 //!        -> hold (while nobody is there) -> connect
-//!        -> exchange (sent: the request, of which the system sends what lies in a shared_room; answer_head, framing:
-//!           the answer) -> response (received: the answer's body; tunnel: after 101)
+//!        -> exchange (sending: until it is answered; sent: what is written, of which the system sends what lies in a
+//!           shared_room; answer_head, framing: the answer) -> response (received: the answer's body; tunnel: after 101)
 //!        -> pump (spool: what the client has not taken yet)
 //!        any failure -> failure
 //!        what the application says before its answer -> http::early_hints -> http2

@@ -3,7 +3,7 @@
 //! `routes` says which application a request is for, `servers` which of its servers is asked: `balance` is the choice,
 //! `standing` what is known of each, `checks` what asks them whether they are well.
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
-//! connections, `exchange` sends one request on one of them: `sent` is the request on its way, `consumed` whether the
+//! connections, `exchange` sends one request on one of them: `sent` is how much of it is written, `consumed` whether the
 //! application has read what was written of it, `answer_head` and `framing` read the answer, `received` is its body.
 //! `gather` is what comes before: the whole body of a request, in memory (large pieces of it in a [`shared_room`], from
 //! which they are sent without a copy) or in a file (`storage`).
@@ -13,8 +13,8 @@
 //! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
 //! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again only if
 //! it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
-//! accepted those that wait on its socket: so that this is known over a unix socket, its body stays here, if it is in
-//! memory, until the application has read the head. Nothing else is ever sent twice. With several servers it is another one
+//! accepted those that wait on its socket: so that this is known over a unix socket, its body stays here until the
+//! application has read the head. Nothing else is ever sent twice. With several servers it is another one
 //! that is asked next, if there is one.
 
 mod answer_head;

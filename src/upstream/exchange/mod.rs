@@ -1,10 +1,10 @@
 //! One request and its answer on one connection.
 //!
-//! Nothing runs here by itself: the connection is driven by whoever waits for something on it, here for the head of
-//! the answer, in `received` for its body. So no task of its own stands between the client and the application,
+//! Nothing runs here by itself: the connection is driven by whoever waits for something on it, in `sending` for the head
+//! of the answer, in `received` for its body. So no task of its own stands between the client and the application,
 //! and a client that goes away takes its connection to the application with it, because nobody else holds
 //! it: where an answer does not come whole at once, `pump` has a task that reads it while the client's connection is
-//! busy, and ends with the client.
+//! busy, and ends with the client, and what `sending` has left of a request when its client goes is sent by one.
 //!
 //! Why no client of a library: gunicorn's sync worker closes every connection, and hyper's makes for each of them what
 //! only pays where it is kept; it does not tell in which phase a request failed, which the deadlines, the blame and the
