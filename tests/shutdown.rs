@@ -55,6 +55,42 @@ async fn a_request_that_does_not_finish_is_cut_at_the_deadline() {
 }
 
 #[tokio::test]
+async fn an_upload_whose_client_has_left_reaches_the_application_whole() {
+    for length in [900_000, 3 << 20] {
+        let (server, mut request) = left_upload(length, "20s").await;
+        let (ending, came) = tokio::join!(server.ended(), arrived(&mut request));
+        assert_eq!((ending, came), (Ending::Drained, length));
+    }
+}
+
+#[tokio::test]
+async fn an_upload_whose_client_has_left_is_cut_at_the_deadline() {
+    let (server, mut request) = left_upload(3 << 20, "100ms").await;
+    assert_eq!(server.ended().await, Ending::DeadlinePassed);
+    assert!(arrived(&mut request).await < 3 << 20);
+}
+
+/// A server that has been told to stop while a body of this length waits for its application, and the client has gone.
+async fn left_upload(length: usize, shutdown: &str) -> (TestServer, UnixStream) {
+    let (server, application, _folder) = slow(shutdown).await;
+    let mut client = Connection::open(server.address()).await;
+    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).await;
+    client.send("x".repeat(length)).await;
+    let request = accept(&application).await;
+    drop(client);
+    server.order(Order::Stop).await;
+    until(|| async { TcpStream::connect(server.address()).await.is_err() }).await;
+    (server, request)
+}
+
+/// How much of its body the application gets.
+async fn arrived(request: &mut UnixStream) -> usize {
+    let mut came = Vec::new();
+    request.read_to_end(&mut came).await.unwrap();
+    came.len() - 4 - came.windows(4).position(|end| end == b"\r\n\r\n").unwrap()
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_the_wait() {
     let (server, application, _folder) = slow("1h").await;
     let mut client = Connection::open(server.address()).await;
