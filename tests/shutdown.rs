@@ -56,11 +56,9 @@ async fn a_request_that_does_not_finish_is_cut_at_the_deadline() {
 
 #[tokio::test]
 async fn an_upload_whose_client_has_left_reaches_the_application_whole() {
-    for length in [900_000, 3 << 20] {
-        let (server, mut request) = left_upload(length, "20s").await;
-        let (ending, came) = tokio::join!(server.ended(), arrived(&mut request));
-        assert_eq!((ending, came), (Ending::Drained, length));
-    }
+    let (server, mut request) = left_upload(3 << 20, "20s").await;
+    let (ending, came) = tokio::join!(server.ended(), arrived(&mut request));
+    assert_eq!((ending, came), (Ending::Drained, 3 << 20));
 }
 
 #[tokio::test]
@@ -73,11 +71,13 @@ async fn an_upload_whose_client_has_left_is_cut_at_the_deadline() {
 /// A server that has been told to stop while a body of this length waits for its application, and the client has gone.
 async fn left_upload(length: usize, shutdown: &str) -> (TestServer, UnixStream) {
     let (server, application, _folder) = slow(shutdown).await;
-    let mut client = Connection::open(server.address()).await;
-    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n")).await;
-    client.send("x".repeat(length)).await;
+    let mut client = TcpStream::connect(server.address()).await.unwrap();
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n");
+    client.write_all(&[head.as_bytes(), &vec![b'x'; length]].concat()).await.unwrap();
     let request = accept(&application).await;
     drop(client);
+    // It is noticed within a second. Who has not noticed it would send the rest as well.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
     server.order(Order::Stop).await;
     until(|| async { TcpStream::connect(server.address()).await.is_err() }).await;
     (server, request)
