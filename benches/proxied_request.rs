@@ -24,7 +24,7 @@ use vestibule::config::UpstreamConfig;
 use vestibule::http::body::Body;
 use vestibule::http::{Client, Request, RequestId, Scheme};
 use vestibule::upstream::Upstream;
-use vestibule::upstream::tunnel::Tunnels;
+use vestibule::upstream::background::Background;
 
 const REQUEST: &[u8] = b"GET /page HTTP/1.1\r\nhost: example.com\r\naccept: text/html\r\nuser-agent: bench\r\n\r\n";
 
@@ -116,7 +116,7 @@ async fn ask_upstream(upstream: &Upstream) -> usize {
 fn measure_upstream(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, path: &Path) {
     let address = format!("unix:{}", path.display()).parse().expect("a unix socket");
     let config = UpstreamConfig { address: Some(address), ..UpstreamConfig::default() };
-    let upstream = Upstream::new(&config, &Tunnels::default());
+    let upstream = Upstream::new(&config, &Background::default());
     group.bench_function("upstream", |bencher| {
         bencher.iter(|| runtime.block_on(async { black_box(ask_upstream(&upstream).await) }));
     });

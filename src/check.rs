@@ -17,9 +17,9 @@ use crate::serve::chain;
 use crate::serve::site;
 use crate::tls::certificates::{self, Description, Trouble};
 use crate::tls::{self, Tickets};
+use crate::upstream::background::Background;
 use crate::upstream::checks::Ailment;
 use crate::upstream::routes::Applications;
-use crate::upstream::tunnel::Tunnels;
 use crate::upstream::{Upstream, try_buffer_directory};
 
 /// One line of the report.
@@ -220,7 +220,7 @@ fn applications(reading: &Reading, runtime: &Runtime) -> Vec<Finding> {
         let notice = "application: none; name it with --upstream ([upstream] address)";
         return absent(reading, ("upstream", "address"), notice).into_iter().collect();
     }
-    let applications = Applications::new(config, None, &Tunnels::default());
+    let applications = Applications::new(config, None, &Background::default());
     let key = if config.upstream.servers.is_empty() { "address" } else { "servers" };
     let place = at(reading, "upstream", key);
     let mut findings = Vec::new();

@@ -67,9 +67,10 @@
 //! 4. Who does what at the same time:
 //!    - Connections live on `serve::workers`, a runtime for each core. Tasks are spawned in `serve` (listeners and
 //!      connections; `http2`, for an answer that takes time; signals; `releases`; `linger`, for what is left of a
-//!      body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `pool`, to close
-//!      what stays idle; `shared_room`, to give memory back; `checks`, one for each server) only. The connection to
-//!      the application has none: whoever waits for something on it drives it.
+//!      body) and `upstream` (tunnels; `pump`, for an answer that did not come whole with its head; `exchange`, for the
+//!      rest of an upload whose client has left; `pool`, to close what stays idle; `shared_room`, to give memory back;
+//!      `checks`, one for each server) only. Otherwise whoever waits for something on a connection to the application
+//!      drives it.
 //!    - Blocking work on files is handed to tokio's threads where a file is read (`assets::respond`, `files::respond`,
 //!      `http::body`) or written (`upstream::storage`), where memory is given back (`upstream::shared_room`) and for a
 //!      reload (`serve`, and `releases` and `fresh` in it), and so is bcrypt (`gate`). The page of `gate::maintenance` is

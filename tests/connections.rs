@@ -6,7 +6,9 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use vestibule::http::body::Body;
 
+use crate::requests::over_http2;
 use crate::support::app::{App, HELLO};
 use crate::support::client::{Connection, get};
 use crate::support::server::TestServer;
@@ -69,6 +71,8 @@ async fn another_host_is_refused_before_the_application() {
             connection.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
             assert_eq!(connection.answer().await.unwrap().status, expected, "for {host}");
         }
+        let request = http::Request::get("http://evil.test/");
+        assert_eq!(over_http2(&server, request, Body::Empty).await, unknown);
     }
 }
 

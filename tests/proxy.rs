@@ -17,9 +17,9 @@ use vestibule::config::values::{ByteSize, HumanDuration, UpstreamAddress};
 use vestibule::http::body::{Body, BodyError};
 use vestibule::http::forwarded::RequestStart;
 use vestibule::http::{Client, Request, RequestId, Response, Scheme, UpstreamTime};
+use vestibule::upstream::background::Background;
 use vestibule::upstream::failure::Failure;
 use vestibule::upstream::shared_room::{SIZE, SharedRoom, prepare};
-use vestibule::upstream::tunnel::Tunnels;
 
 use crate::support::app::{App, HELLO};
 use crate::support::{soon, until};
@@ -35,7 +35,7 @@ impl Upstream {
 
     /// The same with the address, or several servers, in the configuration.
     pub(crate) fn of(config: &UpstreamConfig) -> Self {
-        Self(vestibule::upstream::Upstream::new(config, &Tunnels::default()))
+        Self(vestibule::upstream::Upstream::new(config, &Background::default()))
     }
 
     pub(crate) async fn forward(&self, request: Request) -> Response {

@@ -315,7 +315,7 @@ async fn the_answer_to_an_upload_that_pauses_is_408() {
 }
 
 /// Sends one request over HTTP/2 in the clear, and returns the status.
-async fn over_http2(server: &TestServer, request: http::request::Builder, body: Body) -> u16 {
+pub(crate) async fn over_http2(server: &TestServer, request: http::request::Builder, body: Body) -> u16 {
     let stream = TcpStream::connect(server.address()).await.unwrap();
     let (mut sender, connection) =
         soon(hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))).await.unwrap();
@@ -343,9 +343,9 @@ async fn a_request_over_http2_reaches_the_application_as_one_over_http1() {
 }
 
 #[tokio::test]
-async fn a_strict_server_refuses_what_others_make_safe() {
+async fn ambiguous_requests_are_refused_where_that_is_wanted() {
     let app = App::answering(HELLO).await;
-    let config = format!("[limits]\nstrict = true\n[upstream]\naddress = \"{}\"\n", app.address());
+    let config = format!("[limits]\nrefuse_ambiguous = true\n[upstream]\naddress = \"{}\"\n", app.address());
     let server = TestServer::start(&config).await;
     for raw in [
         "GET / HTTP/1.1\r\nHost: a\r\nX_A: 1\r\n\r\n",
@@ -362,6 +362,7 @@ async fn a_strict_server_refuses_what_others_make_safe() {
     sender.send(Ok(Bytes::from_static(b"hello"))).unwrap();
     drop(sender);
     assert_eq!(over_http2(&server, http::Request::get("http://a/"), body).await, 400);
+    assert_eq!(over_http2(&server, http::Request::get("http://a/").header("x_a", "1"), Body::Empty).await, 400);
     assert_eq!(app.connections(), 0);
     assert_eq!(over_http2(&server, http::Request::get("http://a/"), Body::Empty).await, 200);
 }

@@ -1,4 +1,4 @@
-//! How much and how long; and the log.
+//! How much, how long, and what is refused; and the log.
 
 use std::num::NonZeroUsize;
 
@@ -21,12 +21,12 @@ pub struct LimitsConfig {
     pub header_size: ByteSize,
     /// Most header fields in one request. Default: 100; 10,000 at most. Then 431.
     pub header_count: NonZeroUsize,
-    /// Refuse requests (400) with a field name that has an underscore or a dot, and GET and HEAD with a body. Default:
-    /// false.
+    /// Refuse requests (400) with a field name that has an underscore or a dot, and GET and HEAD with a body, be it empty
+    /// chunks; those for `[health]` too. Default: false.
     ///
-    /// Otherwise such a field is dropped, as nginx and gunicorn do, and such a body is passed on, framed anew: some search
-    /// engines are asked that way.
-    pub strict: bool,
+    /// Otherwise such a field is dropped, as nginx does, and such a body is passed on with a `Content-Length` of our own, as
+    /// Elasticsearch is queried.
+    pub refuse_ambiguous: bool,
     /// Largest request body. Default: 100 MiB. Then 413. 0 means no limit.
     ///
     /// It is the outermost bound for uploads; Django's `DATA_UPLOAD_MAX_MEMORY_SIZE` still holds
@@ -69,7 +69,7 @@ impl Default for LimitsConfig {
             connections: NonZeroUsize::new(10_000).expect("10,000 is not zero"),
             header_size: ByteSize::kibibytes(32),
             header_count: NonZeroUsize::new(100).expect("100 is not zero"),
-            strict: false,
+            refuse_ambiguous: false,
             body_size: ByteSize::mebibytes(100),
             body_rate: ByteSize(100),
             http2_streams: 100,

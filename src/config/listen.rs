@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::values::{
     HostName, HostPattern, HumanDuration, ListenAddress, TlsVersion, TrustedHeader, TrustedPeer, UnixMode,
-    UnknownStatus,
+    UnknownHostStatus,
 };
 
 /// `[listen]`
@@ -127,9 +127,9 @@ pub struct HostsConfig {
     pub allowed: Vec<HostPattern>,
     /// What a name that is not in `allowed` gets: 400, as from Django, or 421. Default: 400.
     ///
-    /// 421 (Misdirected Request) tells a browser to ask again on a connection of its own: it sends requests for all names
-    /// of a certificate over one HTTP/2 connection, and one of them may be served elsewhere.
-    pub unknown_status: UnknownStatus,
+    /// 421 (Misdirected Request) is for certificates that also have names which other machines serve: browsers send requests
+    /// for those over this site's HTTP/2 connection, and 421 makes them open another.
+    pub unknown_status: UnknownHostStatus,
     /// The one name under which people shall find the site: what is asked for under another allowed one is redirected
     /// there (308). Default: none.
     ///

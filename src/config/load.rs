@@ -552,7 +552,7 @@ mod tests {
             ("[[redirects]]\nfrom = \"/old*\"\nto = \"https://new.example.com*\"", "[[redirects]] to: needs a slash"),
             (
                 "[hosts]\nunknown_status = 404",
-                "[hosts] unknown_status: 404 does not tell of an unknown name; write 400 or 421",
+                "[hosts] unknown_status: 404 is no status for an unknown host; write 400 or 421",
             ),
             ("[limits]\nbody_size = \"2 GiB\"", "[limits] body_size"),
             ("[upstream]\nstream_requests = [\"upload\"]", "\"upload\" fits no URL path"),

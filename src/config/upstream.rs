@@ -78,7 +78,8 @@ pub struct UpstreamConfig {
     ///
     /// Counted from the moment when the request was sent whole; so long, too, it may not begin to read one. Then 504.
     pub response_timeout: HumanDuration,
-    /// How long the application may pause within an answer, or not read on in a request. Default: 60 seconds.
+    /// How long the application may pause within an answer, or not read on in a request. Default: 60 seconds. It begins
+    /// anew when the client leaves while an upload is on its way.
     ///
     /// Raise it for server-sent events that are silent for longer.
     pub idle_timeout: HumanDuration,
@@ -87,6 +88,9 @@ pub struct UpstreamConfig {
     pub tunnel_idle_timeout: HumanDuration,
     /// How many connections to the application may be open at once, to all its servers together. Default: 256;
     /// 1,000,000 at most.
+    ///
+    /// Not counted are those on which only the rest of an upload is sent whose client has left; `request_buffer_memory` and
+    /// `buffer_disk` bound these.
     pub connections: NonZeroUsize,
     /// How many requests may wait for one of them. Default: 1024. The next one gets 503.
     pub queue: usize,
@@ -94,8 +98,8 @@ pub struct UpstreamConfig {
     pub queue_timeout: HumanDuration,
     /// How many idle connections to keep for later requests. Default: 32.
     ///
-    /// A request whose body streams or lies in a file takes a fresh one, since an idle one may just be closing and it could
-    /// not be sent again; over TCP whatever is not idempotent, as a POST.
+    /// A request whose body streams or lies in a file takes a fresh one, and over TCP whatever is not idempotent, as a POST,
+    /// since an idle one may just be closing and it could not be sent again.
     pub keepalive_connections: usize,
     /// How long to keep one. Default: 1 second.
     ///

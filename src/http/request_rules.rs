@@ -2,10 +2,9 @@
 //!
 //! A parser lets through what two readers can understand in two ways: two hosts, a length and a chunked
 //! body, a path that climbs. The application must never see another request than the one that the
-//! rules of this program were applied to, so such requests end here. It knows nothing of the
-//! configuration: which hosts are allowed is asked later.
+//! rules of this program were applied to, so such requests end here. Which hosts are allowed is asked later.
 //!
-//! A body is allowed with every method. RFC 9110 gives one on a GET no meaning, but Elasticsearch and
+//! A body is allowed with every method, unless [`check_strictly`] is asked first. RFC 9110 gives one on a GET no meaning, but Elasticsearch and
 //! others use it, and it is framed anew towards the application, so it cannot hide a second request.
 
 use std::borrow::Cow;
@@ -46,8 +45,7 @@ fn bad<T>(reason: &'static str) -> Result<T, Refusal> {
 /// with a query, there is at most one `Host`, and at most one `Cookie`. Returns it with the host in lower case,
 /// without its port; `None` if the request names none: HTTP/1.0 has none, and the field may be empty.
 ///
-/// Fields with an underscore or a dot in their name are dropped, as nginx and Caddy do
-/// ([`check_strictly`] refuses them): to an application `X_Forwarded_For` and `X-Forwarded-For` are one and the same variable.
+/// Fields with an underscore or a dot in their name are dropped, as nginx does: to an application `X_Forwarded_For` and `X-Forwarded-For` are one and the same variable.
 ///
 /// # Errors
 /// The rule that is broken.
@@ -68,17 +66,17 @@ pub fn admit(head: &mut Parts) -> Result<(&Parts, Option<Cow<'_, str>>), Refusal
     Ok((head, host))
 }
 
-/// What [`admit`] makes safe in its own way, and a strict server refuses: a name with an underscore or a dot, and a body
-/// of GET or HEAD, which "has no generally defined semantics" (RFC 9110, section 9.3.1).
+/// What [`admit`] makes safe in its own way is refused: a name with an underscore or a dot, and a body of GET or HEAD, which
+/// has no meaning that all agree on (RFC 9110, section 9.3.1). To be asked before `admit`, which drops such names.
 ///
 /// # Errors
 /// The rule that is broken.
 pub fn check_strictly(head: &Parts, has_body: bool) -> Result<(), Refusal> {
     if head.headers.keys().any(is_ambiguous) {
-        return bad("a name with an underscore or a dot ([limits] strict)");
+        return bad("a name with an underscore or a dot ([limits] refuse_ambiguous)");
     }
     if has_body && (head.method == Method::GET || head.method == Method::HEAD) {
-        return bad("a body of GET or HEAD ([limits] strict)");
+        return bad("a body of GET or HEAD ([limits] refuse_ambiguous)");
     }
     Ok(())
 }
@@ -433,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_safe_is_refused_by_who_is_strict() {
+    fn what_is_made_safe_is_refused_where_that_is_wanted() {
         for (method, name, has_body, is_refused) in [
             ("GET", "x-a", false, false),
             ("GET", "x-a", true, true),

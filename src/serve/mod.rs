@@ -467,15 +467,17 @@ async fn drain(
 ) -> Ending {
     let site = live.site();
     let deadline = site.config.timeouts.shutdown.0;
-    info!(open = connections.len(), "stopping: no new connections; running requests have {deadline:?} to finish");
+    // Upgraded connections, and uploads whose client has left, are none of a client's connections any more.
+    let open = || connections.len() + site.background.count();
+    info!(open = open(), "stopping: no new connections; running requests have {deadline:?} to finish");
     live.stop();
     stop.cancel();
-    site.tunnels.close();
+    site.background.close();
     let drained = async {
         accepting.wait().await;
         connections.close();
         connections.wait().await;
-        site.tunnels.closed().await;
+        site.background.closed().await;
     };
     let aborted = async {
         // A second signal means: now.
@@ -493,12 +495,12 @@ async fn drain(
                 Ending::Drained
             }
             Err(_) => {
-                warn!(cut = connections.len(), "stopped: the deadline passed, and open connections were cut");
+                warn!(cut = open(), "stopped: the deadline passed, and open connections were cut");
                 Ending::DeadlinePassed
             }
         },
         () = aborted => {
-            warn!(cut = connections.len(), "stopped: told a second time, and open connections were cut");
+            warn!(cut = open(), "stopped: told a second time, and open connections were cut");
             Ending::DeadlinePassed
         }
     }

@@ -24,9 +24,9 @@ use crate::http::header_rules::HeaderRules;
 use crate::layers::error_pages::ErrorPages;
 use crate::layers::redirects::Redirects;
 use crate::tls::{self, Tickets};
+use crate::upstream::background::Background;
 use crate::upstream::routes::Applications;
 use crate::upstream::try_buffer_directory;
-use crate::upstream::tunnel::Tunnels;
 
 /// What a connection keeps of the configuration that it began under. Not the whole [`Site`]: an idle
 /// connection must not hold the files of an old release in memory.
@@ -65,8 +65,8 @@ pub struct Site {
     pub send_file: Arc<SendFile>,
     /// The application, if there is one, and those that have a part of the site.
     pub applications: Arc<Applications>,
-    /// The upgraded connections, those that began under a site before this one included.
-    pub tunnels: Tunnels,
+    /// What outlives its request, that of a site before this one included.
+    pub background: Background,
     /// How TLS is spoken, if it is.
     pub tls: Option<Arc<ServerConfig>>,
     /// The value of `Strict-Transport-Security`, if it is sent.
@@ -96,11 +96,11 @@ impl Site {
             true => None,
             false => Some(tls::server_config(&config.tls, tickets)?),
         };
-        let tunnels = before.map(|before| before.tunnels.clone()).unwrap_or_default();
+        let background = before.map(|before| before.background.clone()).unwrap_or_default();
         if config.has_application() && before.is_none_or(|before| before.config.upstream != config.upstream) {
             try_buffers(&config.upstream)?;
         }
-        let applications = Applications::new(&config, before.map(|before| &*before.applications), &tunnels);
+        let applications = Applications::new(&config, before.map(|before| &*before.applications), &background);
         let applications = Arc::new(applications);
         // A preview is not the place to make browsers promise anything.
         let hsts = hsts(&config.https).filter(|_| !config.staging.enabled);
@@ -126,7 +126,7 @@ impl Site {
             media,
             send_file,
             applications,
-            tunnels,
+            background,
             tls,
             hsts,
             redirect_port,

@@ -100,9 +100,11 @@ enum Whom {
 
 /// The steps from the outermost to the innermost, as far as they need no waiting.
 fn decide(live: &Live, site: &Site, request: &mut Request, lines: Option<&mut Lines>) -> Decision {
-    let checked = match site.config.limits.strict {
-        true => request_rules::check_strictly(&request.head, !request.body.is_end_stream()),
-        false => Ok(()),
+    // Before the rules for all, which drop what this refuses.
+    let checked = if site.config.limits.refuse_ambiguous {
+        request_rules::check_strictly(&request.head, !request.body.is_end_stream())
+    } else {
+        Ok(())
     };
     let (head, named) = match checked.and_then(|()| request_rules::admit(&mut request.head)) {
         Ok(admitted) => admitted,

@@ -3,21 +3,23 @@
 //! `routes` says which application a request is for, `servers` which of its servers is asked: `balance` is the choice,
 //! `standing` what is known of each, `checks` what asks them whether they are well.
 //! `request` and `response` decide what each side gets to see, `connect` and `pool` provide
-//! connections, `exchange` sends one request on one of them: `sent` is how much of it is written, `consumed` whether the
-//! application has read what was written of it, `answer_head` and `framing` read the answer, `received` is its body.
+//! connections, `exchange` is one request and its answer on one of them: `exchange::sending` sends it, `sent` is what of it
+//! is written, `consumed` whether the application has read that, `answer_head` and `framing` read the answer, `received`
+//! is its body.
 //! `gather` is what comes before: the whole body of a request, in memory (large pieces of it in a [`shared_room`], from
 //! which they are sent without a copy) or in a file (`storage`).
 //! `pump` takes the whole answer at the application's pace, and `spool` holds what the client has not taken yet.
-//! `tunnel` is what follows a 101, `failure` is all that can go wrong.
+//! `tunnel` is what follows a 101, `background` what outlives its request, `failure` is all that can go wrong.
 //!
 //! While nobody listens, requests wait (`hold`). One that met a connection that closed without a word is sent again
-//! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again only if
-//! it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
-//! accepted those that wait on its socket: so that this is known over a unix socket, its body stays here until the
-//! application has read the head. Nothing else is ever sent twice. With several servers it is another one
-//! that is asked next, if there is one.
+//! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again
+//! only if it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
+//! accepted those that wait on its socket. So that this is known over a unix socket, bodies are held back until the
+//! application has read the head: all but those in memory of idempotent requests, and those that are read with the head at
+//! once. Nothing else is ever sent twice. With several servers it is another one that is asked next, if there is one.
 
 mod answer_head;
+pub mod background;
 mod balance;
 pub mod checks;
 mod connect;
@@ -62,6 +64,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use self::answer_head::Head;
+use self::background::Background;
 use self::balance::Set;
 use self::connect::Socket;
 use self::exchange::{Asked, Deadlines, Exchange, Unanswered};
@@ -75,7 +78,6 @@ use self::sent::{Length, Outgoing, READ_AT_ONCE};
 use self::servers::{InUse, Server, Servers};
 use self::standing::Checked;
 use self::storage::Storage;
-use self::tunnel::Tunnels;
 use crate::config::UpstreamConfig;
 use crate::config::header_rule;
 use crate::config::values::{Endpoint, HostName, UpstreamProtocol};
@@ -96,7 +98,7 @@ pub struct Upstream {
     streamed: GlobSet,
     buffers: Buffers,
     hold: Hold,
-    tunnels: Tunnels,
+    background: Background,
     /// When the application was last tried, and whether it could be reached.
     tried: Mutex<Option<(Instant, bool)>>,
     /// The name that health checks ask with.
@@ -161,14 +163,14 @@ const PAUSE: Duration = Duration::from_millis(20);
 const TRIED_LATELY: Duration = Duration::from_secs(1);
 
 impl Upstream {
-    /// Prepares to connect; nothing is opened yet. Upgraded connections become some of `tunnels`, which
-    /// outlive this value.
-    pub fn new(config: &UpstreamConfig, tunnels: &Tunnels) -> Self {
-        Self::build(config.clone(), Buffers::new(config), &[], tunnels)
+    /// Prepares to connect; nothing is opened yet. What outlives its request becomes part of `background`, which
+    /// outlives this value.
+    pub fn new(config: &UpstreamConfig, background: &Background) -> Self {
+        Self::build(config.clone(), Buffers::new(config), &[], background)
     }
 
     /// The same with room for bodies that it shares, and with what is `known` of servers that it may have too.
-    fn build(config: UpstreamConfig, buffers: Buffers, known: &[&Server], tunnels: &Tunnels) -> Self {
+    fn build(config: UpstreamConfig, buffers: Buffers, known: &[&Server], background: &Background) -> Self {
         Self {
             servers: Servers::new(&config, known),
             deadlines: Deadlines { response: config.response_timeout.0, idle: config.idle_timeout.0 },
@@ -180,7 +182,7 @@ impl Upstream {
             hold: Hold::new(&config),
             check_host: config.check_host.clone().unwrap_or_else(|| HostName("localhost".into())),
             config,
-            tunnels: tunnels.clone(),
+            background: background.clone(),
             tried: Mutex::default(),
             is_checked: AtomicBool::new(false),
         }
@@ -336,7 +338,8 @@ impl Upstream {
         }
     }
 
-    /// An idle connection may be closed while a request is on its way: what could not be sent again then takes none.
+    /// An idle connection may be closed while a request is on its way, and over TCP what cannot be sent again takes none.
+    /// What is not in memory takes none either: beside its length the time for a fresh one is nothing.
     fn may_use_idle(&self, request: &Prepared, body: &Outgoing, server: &Server) -> bool {
         // Over TCP nobody knows what was read.
         let is_known = matches!(server.address.endpoint, Endpoint::Unix(_)) || request.method.is_idempotent();
@@ -371,7 +374,7 @@ impl Upstream {
     }
 
     fn exchange(&self, socket: Socket) -> Box<Exchange> {
-        Exchange::new(socket, self.servers.protocol(), &self.config, self.tunnels.tasks())
+        Exchange::new(socket, self.servers.protocol(), &self.config, &self.background)
     }
 
     async fn send(
@@ -381,8 +384,8 @@ impl Upstream {
         body: Outgoing,
     ) -> Result<(Box<Exchange>, Head), Unanswered> {
         let is_head = request.method == Method::HEAD;
-        let is_unique = !request.method.is_idempotent();
-        let asked = Asked { is_head, early_hints: request.early_hints.as_ref(), is_unique };
+        let is_idempotent = request.method.is_idempotent();
+        let asked = Asked { is_head, early_hints: request.early_hints.as_ref(), is_idempotent };
         exchange.send(request.text.clone(), body, asked, self.deadlines).await
     }
 
@@ -429,8 +432,8 @@ impl Upstream {
         head.headers.remove(CONTENT_LENGTH);
         head.headers.insert(UPGRADE, protocol);
         head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        let (closing, idle_timeout, id) = (self.tunnels.closing(), self.config.tunnel_idle_timeout.0, request.id);
-        self.tunnels.spawn(async move {
+        let (closing, idle_timeout, id) = (self.background.closing(), self.config.tunnel_idle_timeout.0, request.id);
+        self.background.spawn(async move {
             let Lease { exchange, permit, in_use, .. } = lease;
             let (application, early): (_, Bytes) = exchange.into_upgraded();
             match client.await {

@@ -1,7 +1,8 @@
 //! How many connections to the application there are, who may have one, and which stay open.
 //!
 //! A permit stands for a connection in use. Idle connections need none: before a new one is opened, those that are too
-//! many are closed, so that both together never exceed the number of permits.
+//! many are closed, so that both together never exceed the number of permits. Those on which `exchange::sending` only
+//! sends the rest of an upload whose client has left are not counted: what is held of bodies bounds them.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,7 +85,7 @@ impl Pool {
     }
 
     /// Closes the oldest idle connections, as many as must go before a fresh one is opened, since not every request can
-    /// use every one: those to one server are of no use to another, and none is to what cannot be sent again.
+    /// use every one: those to one server are of no use to another, and what cannot be sent again, or is long, uses none.
     pub(super) fn make_room(&self) {
         let in_use = self.connections.saturating_sub(self.permits.available_permits());
         let mut shelf = self.shelf();

@@ -293,8 +293,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::UnixStream;
     use tokio::task::yield_now;
-    use tokio_util::task::TaskTracker;
 
+    use super::super::background::Background;
     use super::super::balance::Set;
     use super::super::connect::Socket;
     use super::super::exchange::{Asked, Deadlines};
@@ -323,11 +323,12 @@ mod tests {
     async fn received(framing: &str, here: &[u8]) -> (Received, UnixStream) {
         let config = UpstreamConfig { address: Some("unix:app.sock".parse().unwrap()), ..Default::default() };
         let (ours, mut application) = UnixStream::pair().unwrap();
-        let tasks = TaskTracker::new();
-        let exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &config, &tasks);
+        let background = Background::default();
+        let exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &config, &background);
         let head = [b"HTTP/1.1 200 OK\r\n", framing.as_bytes(), b"\r\n\r\n", here].concat();
         application.write_all(&head).await.unwrap();
-        let (asked, minute) = (Asked { is_head: false, early_hints: None, is_unique: false }, Duration::from_secs(60));
+        let (asked, minute) =
+            (Asked { is_head: false, early_hints: None, is_idempotent: true }, Duration::from_secs(60));
         let deadlines = Deadlines { response: minute, idle: minute };
         let head = Bytes::from_static(b"<head>");
         let (exchange, _) = exchange.send(head, Outgoing::nothing(false), asked, deadlines).await.unwrap();

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ::http::HeaderMap;
 use ::http::request::Parts;
 
+use super::background::Background;
 use super::servers::Server;
-use super::tunnel::Tunnels;
 use super::{Buffers, Upstream};
 use crate::config::values::{HostPattern, RouteTarget};
 use crate::config::{Config, RouteConfig, UpstreamConfig};
@@ -54,7 +54,7 @@ fn precedence(route: &RouteConfig) -> impl Ord + use<> {
 
 impl Applications {
     /// Prepares all of them; nothing is opened yet. `before` are those that these are going to follow.
-    pub fn new(config: &Config, before: Option<&Self>, tunnels: &Tunnels) -> Self {
+    pub fn new(config: &Config, before: Option<&Self>, background: &Background) -> Self {
         let kept = before.filter(|before| has_same_buffers(&before.buffers_of, &config.upstream));
         let buffers = kept.map_or_else(|| Buffers::new(&config.upstream), |before| before.buffers.clone());
         let candidates: Vec<_> = kept.into_iter().flat_map(Self::iter).collect();
@@ -68,7 +68,7 @@ impl Applications {
         let mut make = |mut wanted: UpstreamConfig| {
             wanted.check_host = wanted.check_host.or_else(|| config.check_host());
             let same = made.iter().chain(candidates.iter().copied()).find(|other| other.config == wanted).cloned();
-            let one = same.unwrap_or_else(|| Arc::new(Upstream::build(wanted, buffers.clone(), &known, tunnels)));
+            let one = same.unwrap_or_else(|| Arc::new(Upstream::build(wanted, buffers.clone(), &known, background)));
             made.push(Arc::clone(&one));
             one
         };
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     fn applications(text: &str, before: Option<&Applications>) -> Applications {
-        Applications::new(&toml::from_str(text).unwrap(), before, &Tunnels::default())
+        Applications::new(&toml::from_str(text).unwrap(), before, &Background::default())
     }
 
     fn found(applications: &Applications, host: &str, path: &str) -> String {

@@ -1,7 +1,8 @@
-//! A request on its way to the application: what of it is written, and what comes next.
+//! The bytes of a request: which of them are written, and which come next.
 //!
 //! It keeps account of who is to move next, the client or the application, because the deadlines
-//! depend on it: a slow client is no fault of the application's. It decides nothing about the head.
+//! depend on it: a slow client is no fault of the application's. It decides nothing about the head, waits for no answer,
+//! and leaves to `exchange::sending` when the body may follow.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -57,7 +58,7 @@ pub(super) struct Sent {
     /// How much of an announced length is still to come. Not every body knows its own end.
     remaining: Option<u64>,
     has_rest: bool,
-    /// What is to come of the body only the client has.
+    /// Only the client has what is still to come of the body.
     streams: bool,
     phase: Phase,
     /// The body has not been given yet.
@@ -130,8 +131,9 @@ impl Sent {
         self.lacks_body && self.ready.is_empty() && !self.is_deaf
     }
 
-    /// Whether some of it is still to be written, and nobody is needed for that.
-    pub(super) fn is_cut_short(&self) -> bool {
+    /// Whether its head is written and some of its body is not, and no client is needed for that. Of what has no whole head
+    /// nothing can come.
+    pub(super) fn can_be_finished_alone(&self) -> bool {
         let lacks_some = !self.ready.is_empty() || self.has_rest && self.remaining != Some(0);
         lacks_some && self.written >= self.head_length && !self.lacks_body && !self.streams && !self.is_deaf
     }
@@ -397,7 +399,7 @@ pub(super) struct Outgoing {
 struct Content {
     front: Front,
     rest: Body,
-    /// `rest` is the client's own, and no file.
+    /// `rest` comes from the client as it is sent; otherwise it is a file, or nothing.
     streams: bool,
 }
 
@@ -440,9 +442,8 @@ impl Outgoing {
 
     /// The same body once more, if all of it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
-        let again = |content: &Content| {
-            Box::new(Content { front: content.front.clone(), rest: Body::Empty, streams: content.streams })
-        };
+        let again =
+            |content: &Content| Box::new(Content { front: content.front.clone(), rest: Body::Empty, streams: false });
         self.is_here().then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
     }
 

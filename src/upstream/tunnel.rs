@@ -13,15 +13,6 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
-
-/// The tunnels that are open, and what else is to be finished although nobody waits for it. A clone stands for the same
-/// ones.
-#[derive(Debug, Clone, Default)]
-pub struct Tunnels {
-    tasks: TaskTracker,
-    closing: CancellationToken,
-}
 
 /// Why a tunnel ended.
 #[derive(Debug, thiserror::Error)]
@@ -34,34 +25,6 @@ pub(super) enum Ending {
     Idle,
     #[error("the server shuts down")]
     ShutDown,
-}
-
-impl Tunnels {
-    /// Runs a tunnel, or what leads to one, beside everything else.
-    pub(super) fn spawn(&self, tunnel: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(tunnel);
-    }
-
-    /// Where runs what outlives its client, and is waited for when the server shuts down.
-    pub(super) fn tasks(&self) -> &TaskTracker {
-        &self.tasks
-    }
-
-    /// What tells a tunnel to end.
-    pub(super) fn closing(&self) -> CancellationToken {
-        self.closing.clone()
-    }
-
-    /// Tells all tunnels to end, those to come included.
-    pub fn close(&self) {
-        self.closing.cancel();
-    }
-
-    /// Waits until no tunnel is left.
-    pub async fn closed(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
 }
 
 /// Copies both ways. `early` is what the application sent already.
@@ -158,6 +121,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<'_, S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::background::Background;
     use super::*;
     use tokio::io::{AsyncReadExt as _, duplex};
 
@@ -199,13 +163,13 @@ mod tests {
 
     #[tokio::test]
     async fn shutting_down_ends_all_tunnels() {
-        let tunnels = Tunnels::default();
+        let background = Background::default();
         let ((_browser, client), (application, _app)) = (duplex(64), duplex(64));
-        let closing = tunnels.closing();
-        tunnels.spawn(async move {
+        let closing = background.closing();
+        background.spawn(async move {
             run(client, application, Bytes::new(), Duration::from_secs(3600), closing).await;
         });
-        tunnels.close();
-        tunnels.closed().await;
+        background.close();
+        background.closed().await;
     }
 }

@@ -15,7 +15,7 @@ pub use self::upstreams::{
 };
 pub use self::words::{
     AccessLog, Counted, Encoding, LogFormat, LogLevel, Missing, Preload, Realm, RedirectStatus, Severities, Severity,
-    TlsVersion, UnknownStatus, UwsgiPath,
+    TlsVersion, UnknownHostStatus, UwsgiPath,
 };
 
 /// Lets a type that implements `FromStr` be read from a TOML string.

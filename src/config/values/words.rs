@@ -70,22 +70,22 @@ impl<'de> Deserialize<'de> for RedirectStatus {
     }
 }
 
-/// The status for a name that is not this site's: 400, as Django answers, or 421 (RFC 9110, section 15.5.20).
+/// The status for a host that is not this site's: 400, as Django answers, or 421 (RFC 9110, section 15.5.20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnknownStatus(pub StatusCode);
+pub struct UnknownHostStatus(pub StatusCode);
 
-impl Default for UnknownStatus {
+impl Default for UnknownHostStatus {
     fn default() -> Self {
         Self(StatusCode::BAD_REQUEST)
     }
 }
 
-impl<'de> Deserialize<'de> for UnknownStatus {
+impl<'de> Deserialize<'de> for UnknownHostStatus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match u16::deserialize(deserializer)? {
             400 => Ok(Self(StatusCode::BAD_REQUEST)),
             421 => Ok(Self(StatusCode::MISDIRECTED_REQUEST)),
-            status => Err(de::Error::custom(format!("{status} does not tell of an unknown name; write 400 or 421"))),
+            status => Err(de::Error::custom(format!("{status} is no status for an unknown host; write 400 or 421"))),
         }
     }
 }

@@ -1,10 +1,9 @@
 //! One request and its answer on one connection.
 //!
-//! Nothing runs here by itself: the connection is driven by whoever waits for something on it, in `sending` for the head
-//! of the answer, in `received` for its body. So no task of its own stands between the client and the application,
-//! and a client that goes away takes its connection to the application with it, because nobody else holds
-//! it: where an answer does not come whole at once, `pump` has a task that reads it while the client's connection is
-//! busy, and ends with the client, and what `sending` has left of a request when its client goes is sent by one.
+//! Whoever waits for something on the connection drives it: `sending` for the head of the answer, `received` for its
+//! body. So a client that goes away takes its connection to the application with it, because nobody else holds it. There
+//! are two exceptions, each with a task: `pump` reads an answer that did not come whole while the client's connection is
+//! busy, and ends with the client; and `sending` sends the rest of an upload whose client has left.
 //!
 //! Why no client of a library: gunicorn's sync worker closes every connection, and hyper's makes for each of them what
 //! only pays where it is kept; it does not tell in which phase a request failed, which the deadlines, the blame and the
@@ -23,18 +22,15 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, sockopt};
+use rustix::net::RecvFlags;
 use tokio_util::io::poll_read_buf;
-use tokio_util::task::TaskTracker;
 
-use super::answer_head::{self, Head};
+use super::background::Background;
 use super::connect::Socket;
 use super::consumed;
-use super::failure::{Answered, Failure};
 use super::framing::{BadFraming, Framing, Taken};
-use super::sent::{Sent, is_reset};
+use super::sent::Sent;
 use crate::config::UpstreamConfig;
 use crate::config::values::UpstreamProtocol;
 use crate::http::room;
@@ -42,16 +38,12 @@ use crate::http::room;
 pub(super) use self::sending::{Asked, Deadlines, Unanswered};
 
 /// How much is read at once: a little more than Linux lets lie in a unix socket as it comes (`net.core.wmem_default`), so
-/// that one read takes all that is there. Each read is a call of the system and a turn of the runtime, and so is each write of what it brought.
+/// that one read takes all that is there. Each read is a call of the system and a turn of the runtime, and so is each
+/// write of what it brought.
 const READ: usize = 256 * 1024;
 /// What fills less of it than this part is copied: it may be held for as long as its client reads, and all of the room
 /// with it.
 const FILLS_THE_ROOM: usize = READ / 2;
-
-/// How much of an upload may lie in a unix socket until the application takes it: the more, the less often it has to be
-/// woken. Linux counts its own records of it too and allows twice as much for both: 512 KiB, or twice `net.core.wmem_max` if
-/// that is less (416 KiB where nobody has raised it). By itself it allows 208 KiB.
-const UNTAKEN: usize = 256 * 1024;
 
 thread_local! {
     /// Where all connections of a thread read. While their clients keep up it is always the same memory, which stays in
@@ -82,10 +74,10 @@ pub(super) struct Exchange {
     head_limit: usize,
     /// Why the application may hang up without a word.
     hint: Option<&'static str>,
-    /// [`UNTAKEN`] may lie in it.
+    /// More may lie in it than the system allows by itself.
     is_wide: bool,
     /// What is to be finished although the client has gone.
-    tasks: TaskTracker,
+    background: Background,
 }
 
 /// Why an answer broke off.
@@ -105,7 +97,7 @@ impl Exchange {
         socket: Socket,
         protocol: UpstreamProtocol,
         config: &UpstreamConfig,
-        tasks: &TaskTracker,
+        background: &Background,
     ) -> Box<Self> {
         let speaks_uwsgi = protocol == UpstreamProtocol::Uwsgi;
         Box::new(Self {
@@ -122,7 +114,7 @@ impl Exchange {
             head_limit: config.response_header_size.as_usize(),
             hint: None,
             is_wide: false,
-            tasks: tasks.clone(),
+            background: background.clone(),
         })
     }
 
@@ -219,58 +211,9 @@ impl Exchange {
         (self.socket, self.buffer.freeze())
     }
 
-    /// Lets more lie in a unix socket, for good. TCP finds out by itself how much it shall be.
-    fn widen(&mut self) {
-        if let Socket::Left(socket) = &self.socket
-            && !std::mem::replace(&mut self.is_wide, true)
-        {
-            // It goes on with what it has, if that is more, or the system does not grant it.
-            let has_less = sockopt::socket_send_buffer_size(socket).is_ok_and(|size| size < 2 * UNTAKEN);
-            let _ = has_less.then(|| sockopt::set_socket_send_buffer_size(socket, UNTAKEN));
-        }
-    }
-
-    /// Whether something has come, if only the end. Then the next read tells what.
-    fn has_more_to_read(&mut self) -> bool {
-        let peeked = self.peek();
-        // This is told once only; what is left is the end.
-        self.was_reset |= peeked == Err(Errno::CONNRESET);
-        peeked != Err(Errno::AGAIN)
-    }
-
-    fn write_at_once(&mut self) {
-        self.sent.write_at_once(descriptor(&self.socket));
-    }
-
     fn poll_write(&mut self, cx: &mut Context<'_>) {
         if self.sent.poll_write(&mut self.socket, cx) == Poll::Ready(true) {
             self.was_reset = true;
-        }
-    }
-
-    fn poll_head(&mut self, cx: &mut Context<'_>, asked: Asked<'_>, reused: bool) -> Poll<Result<Head, Failure>> {
-        loop {
-            while let Some(head) = answer_head::take(&mut self.buffer, self.head_limit)? {
-                let framing = Framing::of(asked.is_head, &head);
-                self.framing = framing.map_err(|error| Failure::Malformed(error.to_string()))?;
-                let status = head.parts.status;
-                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-                    if let (StatusCode::EARLY_HINTS, Some(hints)) = (status, asked.early_hints) {
-                        hints.send(head.parts.headers);
-                    }
-                    continue;
-                }
-                self.keeps_alive &= answer_head::keeps_alive(&head);
-                return Poll::Ready(Ok(head));
-            }
-            match ready!(self.poll_read(cx)) {
-                Ok(0) => return Poll::Ready(Err(self.closed(None, reused))),
-                Ok(_) => self.has_answered = true,
-                Err(error) => {
-                    self.was_reset |= is_reset(&error);
-                    return Poll::Ready(Err(self.closed(Some(error), reused)));
-                }
-            }
         }
     }
 
@@ -290,19 +233,6 @@ impl Exchange {
             }
             Poll::Ready(Ok(read))
         })
-    }
-
-    fn closed(&mut self, source: Option<io::Error>, reused: bool) -> Failure {
-        self.is_closed = true;
-        // Over TCP that says nothing of what was read.
-        let was_reset = self.was_reset && matches!(self.socket, Socket::Left(_));
-        let answered = match () {
-            () if !self.buffer.is_empty() => Answered::InPart,
-            () if self.has_answered => Answered::Interim,
-            () if self.sent.is_unread(was_reset, !self.speaks_uwsgi) => Answered::Unread,
-            () => Answered::Nothing,
-        };
-        Failure::Closed { answered, reused, hint: self.hint, source }
     }
 }
 

@@ -1,24 +1,34 @@
-//! A request on its way: until the head of its answer has come or, if nobody waits for that any more, until the
-//! application has the whole of it.
+//! [`Exchange::send`], from the first byte of a request to the head of its answer: when the body may follow, how long
+//! each side may take, and what becomes of the rest when nobody waits any more.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
+use rustix::io::Errno;
+use rustix::net::sockopt;
 use scopeguard::ScopeGuard;
 use tokio::runtime::Handle;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::super::answer_head::Head;
+use super::super::answer_head::{self, Head};
 use super::super::connect::Socket;
-use super::super::failure::Failure;
-use super::super::sent::{Outgoing, Phase, READ_AT_ONCE};
+use super::super::failure::{Answered, Failure};
+use super::super::framing::Framing;
+use super::super::sent::{Outgoing, Phase, READ_AT_ONCE, is_reset};
 use super::super::{consumed, uwsgi};
-use super::Exchange;
+use super::{Exchange, descriptor};
 use crate::http::early_hints::EarlyHints;
+
+/// How much of an upload may lie in a unix socket until the application takes it: the more, the less often it has to be
+/// woken. Linux counts its own records of it too and allows twice as much for both: 512 KiB, or twice `net.core.wmem_max` if
+/// that is less (416 KiB where nobody has raised it). By itself it allows 208 KiB.
+pub(super) const UNTAKEN: usize = 256 * 1024;
 
 /// How long the application may take for what.
 #[derive(Debug, Clone, Copy)]
@@ -27,22 +37,22 @@ pub(in crate::upstream) struct Deadlines {
     pub(in crate::upstream) idle: Duration,
 }
 
-/// What of a request decides how its answer is read.
+/// What of a request decides how it is sent, and its answer read.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::upstream) struct Asked<'r> {
     /// The method is HEAD.
     pub(in crate::upstream) is_head: bool,
     /// Takes early hints to the client.
     pub(in crate::upstream) early_hints: Option<&'r EarlyHints>,
-    /// It is not sent a second time, once it may have been read.
-    pub(in crate::upstream) is_unique: bool,
+    /// It may be sent a second time although it may have been read (RFC 9110, section 9.2.2).
+    pub(in crate::upstream) is_idempotent: bool,
 }
 
 /// A request without an answer.
 #[derive(Debug)]
 pub(in crate::upstream) struct Unanswered {
     pub(in crate::upstream) failure: Failure,
-    /// Its body, if nothing of that was sent.
+    /// Its body, if the connection was closed before any of that was sent. Then it can be sent again.
     pub(in crate::upstream) body: Option<Outgoing>,
 }
 
@@ -50,12 +60,12 @@ impl Exchange {
     /// Sends a request, whose head is `head`, and waits for the head of the answer. Of what comes before that (1xx),
     /// early hints go on and all else is passed over.
     ///
-    /// Over a unix socket the body follows when the head was read, if it is in memory and the request is unique, or if it
-    /// is not in memory: until then it is certain that nothing has come of the request, and so that it may be sent again.
-    /// What is so short that head and body are read at once goes at once.
+    /// Over a unix socket the body is held back until the application has read the head: one that is not in memory always,
+    /// one that is in memory if the method is not idempotent, unless head and body together are so short that they are
+    /// read at once. Until then nothing can have come of the request, and it may be sent again.
     ///
-    /// When this is given up, the application still gets the whole of a body that was gathered: it may take what there is
-    /// for all of it.
+    /// When this is given up, or fails, the application still gets the whole of a body that was gathered, if it may already
+    /// read the request: it takes what there is of a body for all of it.
     pub(in crate::upstream) async fn send(
         self: Box<Self>,
         head: Bytes,
@@ -64,7 +74,8 @@ impl Exchange {
         deadlines: Deadlines,
     ) -> Result<(Box<Self>, Head), Unanswered> {
         let sending = Sending::begin(self, head, body, asked, deadlines);
-        let mut sending = scopeguard::guard(sending, Sending::leave);
+        // No `Drop`: what follows takes it apart.
+        let mut sending = scopeguard::guard(sending, Sending::finish_alone);
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| sending.poll_head(cx, alarm.as_mut())).await;
         let sending = ScopeGuard::into_inner(sending);
@@ -77,10 +88,21 @@ impl Exchange {
     /// Lets the body come after the head.
     pub(super) fn follow(&mut self, body: Outgoing) {
         // What is shorter finds enough room as it is.
-        if body.is_announced_longer(super::UNTAKEN as u64 / 2) {
+        if body.is_announced_longer(UNTAKEN as u64 / 2) {
             self.widen();
         }
         self.sent.follow(body);
+    }
+
+    /// Lets more lie in a unix socket, for good. TCP finds out by itself how much it shall be.
+    fn widen(&mut self) {
+        if let Socket::Left(socket) = &self.socket
+            && !std::mem::replace(&mut self.is_wide, true)
+        {
+            // It goes on with what it has, if that is more, or the system does not grant it.
+            let has_less = sockopt::socket_send_buffer_size(socket).is_ok_and(|size| size < 2 * UNTAKEN);
+            let _ = has_less.then(|| sockopt::set_socket_send_buffer_size(socket, UNTAKEN));
+        }
     }
 
     /// Ready when the application has read the head. All that had come from it was read before this is asked.
@@ -94,9 +116,60 @@ impl Exchange {
         // What is thrown away as the application goes was not read: but then the connection had ended before that.
         if self.has_more_to_read() { Poll::Pending } else { Poll::Ready(()) }
     }
+
+    /// Whether something has come, if only the end. Then the next read tells what.
+    fn has_more_to_read(&mut self) -> bool {
+        let peeked = self.peek();
+        // This is told once only; what is left is the end.
+        self.was_reset |= peeked == Err(Errno::CONNRESET);
+        peeked != Err(Errno::AGAIN)
+    }
+
+    fn write_at_once(&mut self) {
+        self.sent.write_at_once(descriptor(&self.socket));
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>, asked: Asked<'_>, reused: bool) -> Poll<Result<Head, Failure>> {
+        loop {
+            while let Some(head) = answer_head::take(&mut self.buffer, self.head_limit)? {
+                let framing = Framing::of(asked.is_head, &head);
+                self.framing = framing.map_err(|error| Failure::Malformed(error.to_string()))?;
+                let status = head.parts.status;
+                if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+                    if let (StatusCode::EARLY_HINTS, Some(hints)) = (status, asked.early_hints) {
+                        hints.send(head.parts.headers);
+                    }
+                    continue;
+                }
+                self.keeps_alive &= answer_head::keeps_alive(&head);
+                return Poll::Ready(Ok(head));
+            }
+            match ready!(self.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(Err(self.closed(None, reused))),
+                Ok(_) => self.has_answered = true,
+                Err(error) => {
+                    self.was_reset |= is_reset(&error);
+                    return Poll::Ready(Err(self.closed(Some(error), reused)));
+                }
+            }
+        }
+    }
+
+    fn closed(&mut self, source: Option<io::Error>, reused: bool) -> Failure {
+        self.is_closed = true;
+        // Over TCP that says nothing of what was read.
+        let was_reset = self.was_reset && matches!(self.socket, Socket::Left(_));
+        let answered = match () {
+            () if !self.buffer.is_empty() => Answered::InPart,
+            () if self.has_answered => Answered::Interim,
+            () if self.sent.is_unread(was_reset, !self.speaks_uwsgi) => Answered::Unread,
+            () => Answered::Nothing,
+        };
+        Failure::Closed { answered, reused, hint: self.hint, source }
+    }
 }
 
-/// A request on its way.
+/// An exchange whose answer is awaited.
 struct Sending<'r> {
     exchange: Box<Exchange>,
     /// While it waits for the head to be read.
@@ -113,7 +186,7 @@ impl<'r> Sending<'r> {
         exchange.hint = if exchange.speaks_uwsgi { uwsgi::hint(&head) } else { None };
         exchange.has_answered = false;
         let room = if exchange.speaks_uwsgi { 0 } else { READ_AT_ONCE.saturating_sub(head.len()) };
-        let waits = !body.is_here() || asked.is_unique && body.is_announced_longer(room as u64);
+        let waits = !body.is_here() || !asked.is_idempotent && body.is_announced_longer(room as u64);
         exchange.sent.begin(head);
         let mut sending = Self { exchange, body: Some(body), asked, deadlines, reused };
         if !(waits && matches!(sending.exchange.socket, Socket::Left(_))) {
@@ -161,40 +234,44 @@ impl<'r> Sending<'r> {
         let body = if self.exchange.is_closed { self.body.take() } else { None };
         // Who stopped reading has had time enough.
         if !matches!(failure, Failure::NotReading { .. }) {
-            self.leave();
+            self.finish_alone();
         }
         Unanswered { failure, body }
     }
 
-    /// Gives the application the body that waits, as far as the system takes it: whose head is there may be read.
+    /// Gives the application the body that is held back, as far as the system takes it.
     fn give_body(&mut self) {
         if self.exchange.sent.awaits_body() {
             self.follow();
-            // It is not known who is going to send the rest.
+            // From shared memory it would be sent only while somebody holds that until it was read.
             self.exchange.sent.copy_all();
             self.exchange.write_at_once();
         }
     }
 
-    /// Whose head is there may still be read, although nobody waits for the answer: as when the client leaves while all
-    /// workers are busy. Its body must not be missing then, or end too early, since gunicorn and Django take what there is
-    /// for all of it. Only the client has the rest of one that streams.
-    fn leave(mut self) {
+    /// Nobody waits for the answer any more: sends what is left of a body that is all here.
+    ///
+    /// The application may still read a request whose head was written: as when the client leaves while all workers are
+    /// busy. The body must not be missing then, or end too early, since gunicorn and Django take what there is for all of it.
+    /// The rest of one that streams only its client has, so it is cut.
+    fn finish_alone(mut self) {
         if self.exchange.is_closed {
             return;
         }
         self.give_body();
-        if self.exchange.sent.is_cut_short() && Handle::try_current().is_ok() {
-            let tasks = self.exchange.tasks.clone();
-            tasks.spawn(self.finish());
+        // There is no runtime when it is dropped after its own has ended, as that of a test.
+        if self.exchange.sent.can_be_finished_alone() && Handle::try_current().is_ok() {
+            let background = self.exchange.background.clone();
+            background.spawn(self.finish());
         }
     }
 
-    /// Sends the rest, within the same deadlines.
+    /// Sends the rest. The application has `idle_timeout` from now on, and anew with each write.
     fn finish(self) -> impl Future<Output = ()> + Send + 'static {
-        let Self { exchange, body, asked: Asked { is_head, is_unique, .. }, deadlines, reused } = self;
-        let asked = Asked { is_head, early_hints: None, is_unique };
-        let mut sending = Sending::<'static> { exchange, body, asked, deadlines, reused };
+        let Self { exchange, asked, deadlines, reused, .. } = self;
+        let asked = Asked { is_head: asked.is_head, early_hints: None, is_idempotent: asked.is_idempotent };
+        // `give_body` has given it.
+        let mut sending = Sending { exchange, body: None, asked, deadlines, reused };
         async move {
             let mut alarm = pin!(Alarm::default());
             poll_fn(|cx| {

@@ -1,15 +1,21 @@
+//! One request over a pair of sockets, whose other end does what applications do, and what they should not.
+
 use std::future::poll_fn;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use http::StatusCode;
 use http_body::Frame;
 use http_body_util::StreamBody;
+use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::sending::UNTAKEN;
 use super::*;
 use crate::http::body::{Body, BodyError};
+use crate::upstream::failure::Failure;
 use crate::upstream::gather::{Front, Gathered};
 use crate::upstream::sent::{Outgoing, READ_AT_ONCE};
 use crate::upstream::shared_room::{self, SharedRoom};
@@ -40,11 +46,15 @@ fn exchange(socket: UnixStream) -> Box<Exchange> {
 }
 
 fn speaking(protocol: UpstreamProtocol, socket: UnixStream) -> Box<Exchange> {
-    Exchange::new(Socket::Left(socket), protocol, &UpstreamConfig::default(), &TaskTracker::new())
+    over(Socket::Left(socket), protocol)
+}
+
+fn over(socket: Socket, protocol: UpstreamProtocol) -> Box<Exchange> {
+    Exchange::new(socket, protocol, &UpstreamConfig::default(), &Background::default())
 }
 
 const MINUTE: Deadlines = Deadlines { response: Duration::from_secs(60), idle: Duration::from_secs(60) };
-const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None, is_unique: false };
+const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None, is_idempotent: true };
 
 #[tokio::test]
 async fn the_first_request_is_written_without_a_turn_of_the_runtime() {
@@ -86,46 +96,48 @@ async fn what_an_idle_connection_says_as_it_closes_is_no_answer() {
     assert!(unanswered.failure.is_unread(), "{unanswered:?}");
 }
 
-/// A body of such a length that is not in memory: of a file, or else of a client that sends it as we speak.
-fn elsewhere(length: usize, is_in_file: bool) -> Outgoing {
-    let (body, length) = (Body::from(Bytes::from(vec![b'x'; length])), length as u64);
-    match is_in_file {
-        true => Outgoing::gathered(
-            Gathered { front: Front::default(), rest: Some(Body::stream(body)), length: Some(length) },
-            None,
-        ),
-        false => Outgoing::streamed(Body::stream(body), Some(length)),
-    }
+/// A body in a file.
+fn in_file(length: usize) -> Outgoing {
+    let body = Body::stream(Body::from(Bytes::from(vec![b'x'; length])));
+    let length = Some(length as u64);
+    Outgoing::gathered(Gathered { front: Front::default(), rest: Some(body), length }, None)
 }
 
-/// What becomes of a POST with a body of 5,000 bytes, wherever that is, to an application that does this with the
-/// connection: the answer's status, or whether nobody read it.
+/// A body that its client sends as we speak.
+fn streamed(length: usize) -> Outgoing {
+    Outgoing::streamed(Body::stream(Body::from(Bytes::from(vec![b'x'; length]))), Some(length as u64))
+}
+
+/// What becomes of a request with a body of 5,000 bytes that is held back, wherever that is, to an application that does
+/// this with the connection: the answer's status, or whether nobody read it.
 async fn post(application: impl AsyncFn(UnixStream)) -> Result<StatusCode, bool> {
     let mut results = Vec::new();
-    for body in [gathered(&[5000]), elsewhere(5000, true), elsewhere(5000, false)] {
-        let is_here = body.is_here();
-        let result = post_body(body, &application).await;
-        if let Err(Unanswered { failure, body }) = &result {
-            assert!(body.is_some() || is_here || !failure.is_unread(), "it cannot be sent again");
-        }
-        results.push(result.map_err(|unanswered| unanswered.failure.is_unread()));
+    for (is_idempotent, body) in [
+        (false, gathered(&[5000])),
+        (false, in_file(5000)),
+        (false, streamed(5000)),
+        (true, in_file(5000)),
+        (true, streamed(5000)),
+    ] {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let asked = Asked { is_idempotent, ..A_PAGE };
+        let sending = exchange(ours).send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+        let (result, ()) = tokio::join!(timeout(Duration::from_secs(10), sending), application(theirs));
+        results.push(match result.expect("it is answered, or fails") {
+            Ok((_, head)) => Ok(head.parts.status),
+            Err(Unanswered { failure, body }) => {
+                assert!(body.is_some() || !failure.is_unread(), "it cannot be sent again");
+                Err(failure.is_unread())
+            }
+        });
     }
     assert!(results.iter().all(|result| *result == results[0]), "{results:?}");
     results.remove(0)
 }
 
-async fn post_body(body: Outgoing, application: &impl AsyncFn(UnixStream)) -> Result<StatusCode, Unanswered> {
-    let (ours, theirs) = UnixStream::pair().unwrap();
-    let exchange = exchange(ours);
-    let asked = Asked { is_unique: true, ..A_PAGE };
-    let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
-    let (answer, ()) = tokio::join!(timeout(Duration::from_secs(10), sending), application(theirs));
-    answer.expect("it is answered, or fails").map(|(_, head)| head.parts.status)
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_body_of_what_is_not_sent_twice_follows_when_the_head_was_read() {
+async fn a_body_that_is_held_back_follows_when_the_head_was_read() {
     const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
     const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
     const A_WHILE: Duration = Duration::from_millis(20);
@@ -178,53 +190,101 @@ async fn the_body_of_what_is_not_sent_twice_follows_when_the_head_was_read() {
     }
 }
 
-/// However long it is.
 #[tokio::test]
 async fn what_may_still_be_read_has_its_body_although_nobody_waits_for_the_answer() {
     const MUCH: usize = 3 << 20;
-    for (is_unique, is_here, length) in
-        [(true, true, 100_000), (false, true, 100_000), (true, true, MUCH), (false, true, MUCH), (true, false, MUCH)]
-    {
+    let bodies: [(bool, &dyn Fn() -> Outgoing, usize); 5] = [
+        (false, &|| gathered(&[100_000]), 100_000),
+        (true, &|| gathered(&[100_000]), 100_000), // all of it lies in the socket already
+        (false, &|| gathered(&[MUCH]), MUCH),
+        (true, &|| gathered(&[MUCH]), MUCH),
+        (false, &|| in_file(MUCH), MUCH),
+    ];
+    for (is_idempotent, body, length) in bodies {
         for reads_first in [0, 6, 7, 90_000] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let exchange = exchange(ours);
-            let (tasks, context) =
-                (exchange.tasks.clone(), format!("{reads_first} of {length}, {is_unique}, {is_here}"));
-            let asked = Asked { is_unique, ..A_PAGE };
-            let body = if is_here { gathered(&[length]) } else { elsewhere(length, true) };
-            let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
-            tokio::select! {
-                biased;
-                _ = sending => panic!("there is no answer"),
-                read = async {
-                    tokio::task::yield_now().await;
-                    theirs.read_exact(&mut vec![0; reads_first]).await
-                } => read.map(drop).unwrap(),
-            }
+            let (exchange, context) = (exchange(ours), format!("{reads_first} of {length}, {is_idempotent}"));
+            let background = exchange.background.clone();
+            let asked = Asked { is_idempotent, ..A_PAGE };
+            let sending = exchange.send(Bytes::from_static(b"<head>"), body(), asked, MINUTE);
+            leave_after(sending, async {
+                tokio::task::yield_now().await;
+                theirs.read_exact(&mut vec![0; reads_first]).await.unwrap();
+            })
+            .await;
+            assert_eq!(background.count(), usize::from(length == MUCH), "{context}");
             let mut came = Vec::new();
             theirs.read_to_end(&mut came).await.unwrap();
             assert_eq!(reads_first + came.len(), 6 + length, "{context}");
-            tasks.close();
-            timeout(Duration::from_secs(10), tasks.wait()).await.unwrap();
+            timeout(Duration::from_secs(10), background.closed()).await.unwrap();
         }
     }
 }
 
-/// Only the client has the rest of it.
+/// Waits for this, and no longer for the answer.
+async fn leave_after<T: std::fmt::Debug>(sending: impl Future<Output = T>, until: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        answer = sending => panic!("there is no answer, and it was {answer:?}"),
+        () = until => {}
+    }
+}
+
+#[tokio::test]
+async fn over_tcp_too_a_body_is_sent_whole_although_nobody_waits_for_the_answer() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (mut theirs, _) = listener.accept().await.unwrap();
+    const MUCH: usize = 30 << 20;
+    let exchange = over(Socket::Right(ours), UpstreamProtocol::Http);
+    let sending = exchange.send(Bytes::from_static(b"<head>"), in_file(MUCH), A_PAGE, MINUTE);
+    leave_after(sending, theirs.read_exact(&mut [0; 8]).map(drop)).await;
+    let mut came = Vec::new();
+    theirs.read_to_end(&mut came).await.unwrap();
+    assert_eq!(came.len(), MUCH - 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_application_that_reads_nothing_has_a_last_deadline_when_the_client_has_left() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let background = exchange.background.clone();
+    let deadlines = Deadlines { idle: Duration::from_secs(5), ..MINUTE };
+    let sending = exchange.send(Bytes::from_static(b"<head>"), in_file(3 << 20), A_PAGE, deadlines);
+    leave_after(sending, tokio::time::sleep(Duration::from_secs(2))).await;
+    assert_eq!(background.count(), 1);
+    let left = tokio::time::Instant::now();
+    background.closed().await;
+    assert_eq!(left.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_too_slow_gets_its_body_and_who_stopped_reading_no_more() {
+    for (reads_first, idle, whole) in [(0, 60, true), (7, 2, false)] {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let exchange = exchange(ours);
+        let asked = Asked { is_idempotent: false, ..A_PAGE };
+        let deadlines = Deadlines { response: Duration::from_secs(5), idle: Duration::from_secs(idle) };
+        let sending = exchange.send(Bytes::from_static(b"<head>"), in_file(3 << 20), asked, deadlines);
+        let (result, ()) = tokio::join!(sending, async {
+            theirs.read_exact(&mut vec![0; reads_first]).await.unwrap();
+        });
+        let failure = result.unwrap_err().failure;
+        assert_eq!(matches!(failure, Failure::TooSlow { .. }), whole, "{failure}");
+        let mut came = Vec::new();
+        theirs.read_to_end(&mut came).await.unwrap();
+        assert_eq!(reads_first + came.len() == 6 + (3 << 20), whole, "{} came", came.len());
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_streams_ends_with_its_client() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let exchange = exchange(ours);
-    let asked = Asked { is_unique: true, ..A_PAGE };
+    let asked = Asked { is_idempotent: false, ..A_PAGE };
     let first = stream::once(async { Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; 1000]))) });
-    let body = Body::stream(StreamBody::new(first.chain(stream::pending())));
-    let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::streamed(body, Some(9000)), asked, MINUTE);
-    let mut came = [0; 8];
-    tokio::select! {
-        biased;
-        _ = sending => panic!("there is no answer"),
-        read = theirs.read_exact(&mut came) => read.map(drop).unwrap(),
-    }
+    let body = Outgoing::streamed(Body::stream(StreamBody::new(first.chain(stream::pending()))), Some(9000));
+    let sending = exchange(ours).send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+    leave_after(sending, theirs.read_exact(&mut [0; 8]).map(drop)).await;
     let mut rest = Vec::new();
     timeout(Duration::from_secs(10), theirs.read_to_end(&mut rest)).await.unwrap().unwrap();
     assert_eq!(rest.len(), 998);
@@ -236,13 +296,13 @@ async fn only_what_is_read_at_once_is_sent_at_once() {
         (UpstreamProtocol::Http, gathered(&[READ_AT_ONCE - 6]), true),
         (UpstreamProtocol::Http, gathered(&[READ_AT_ONCE - 5]), false),
         (UpstreamProtocol::Uwsgi, gathered(&[1]), false),
-        (UpstreamProtocol::Http, elsewhere(9, false), false),
-        (UpstreamProtocol::Uwsgi, elsewhere(9, true), false),
+        (UpstreamProtocol::Http, streamed(9), false),
+        (UpstreamProtocol::Uwsgi, in_file(9), false),
     ] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let exchange = speaking(protocol, ours);
         let context = format!("{body:?} over {protocol:?}");
-        let asked = Asked { is_unique: true, ..A_PAGE };
+        let asked = Asked { is_idempotent: false, ..A_PAGE };
         let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
         let reading = async {
             theirs.read_exact(&mut [0; 6]).await.unwrap();
@@ -261,7 +321,7 @@ async fn only_what_is_read_at_once_is_sent_at_once() {
 async fn a_head_that_nobody_reads_has_the_time_of_an_answer() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let exchange = exchange(ours);
-    let asked = Asked { is_unique: true, ..A_PAGE };
+    let asked = Asked { is_idempotent: false, ..A_PAGE };
     let deadlines = Deadlines { response: Duration::from_secs(5), ..MINUTE };
     let head = Bytes::from_static(b"<head>");
     let Unanswered { failure, .. } = exchange.send(head, gathered(&[5000]), asked, deadlines).await.unwrap_err();
@@ -335,10 +395,10 @@ async fn what_is_sent_in_place_is_held_until_the_exchange_is_over_and_stays_as_i
 #[tokio::test]
 async fn a_long_body_in_shared_rooms_arrives_whole_after_its_head() {
     let _alone = shared_room::ALONE.lock().await;
-    for is_unique in [true, false] {
+    for is_idempotent in [true, false] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let exchange = exchange(ours);
-        let asked = Asked { is_unique, ..A_PAGE };
+        let asked = Asked { is_idempotent, ..A_PAGE };
         let mut request = vec![0; 6 + 9 * shared_room::SIZE];
         let (body, _) = in_shared_rooms(9);
         let mut sending = Box::pin(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE));
@@ -361,7 +421,7 @@ async fn a_body_that_follows_as_its_client_leaves_arrives_as_it_was() {
     let _alone = shared_room::ALONE.lock().await;
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let exchange = exchange(ours);
-    let asked = Asked { is_unique: true, ..A_PAGE };
+    let asked = Asked { is_idempotent: false, ..A_PAGE };
     let (body, place) = in_shared_rooms(1);
     assert!(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE).now_or_never().is_none());
     shared_room::fill_again(place, b'b');
