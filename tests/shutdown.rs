@@ -184,3 +184,62 @@ async fn a_slow_download_is_finished_over_http2() {
     drop(sender);
     assert_eq!(server.ended().await, Ending::Drained);
 }
+
+/// One frame of HTTP/2: its type, its flags and what it has.
+async fn frame(stream: &mut TcpStream) -> (u8, u8, Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.expect("a frame");
+    let mut content = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+    stream.read_exact(&mut content).await.expect("all of the frame");
+    (head[3], head[4], content)
+}
+
+/// It says so in frames of its own, and a socket that is closed answers those with a reset.
+#[tokio::test]
+async fn an_http2_client_may_take_what_is_on_its_way_after_the_end() {
+    const LENGTH: usize = 200_000;
+    const ALL: u32 = 1 << 20;
+    let window_update = |stream: u8| [&[0, 0, 4, 8, 0, 0, 0, 0, stream][..], &ALL.to_be_bytes()].concat();
+    let (server, _content, _folder) = with_a_large_file().await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 * 1024).unwrap();
+    let mut client = socket.connect(server.address()).await.unwrap();
+    let range = format!("bytes=0-{}", LENGTH - 1);
+    // GET, http, and the names of path, authority and range, of the table of RFC 7541, appendix A.
+    let mut fields = vec![0x82, 0x86];
+    for (name, value) in [(&[0x04][..], "/static/large.bin"), (&[0x01], "localhost"), (&[0x0f, 0x23], &range)] {
+        fields.extend([name, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat());
+    }
+    let head = [&[0, 0, u8::try_from(fields.len()).unwrap(), 1, 0x05, 0, 0, 0, 1][..], &fields].concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    client.write_all(&[preface, head].concat()).await.unwrap();
+    let mut came = 0;
+    while came < 65_535 {
+        if let (0, _, content) = frame(&mut client).await {
+            came += content.len();
+        }
+    }
+    server.order(Order::Stop).await;
+    let ping = loop {
+        if let (6, 0, content) = frame(&mut client).await {
+            break content;
+        }
+    };
+    client.write_all(&[&[0, 0, 8, 6, 1, 0, 0, 0, 0][..], &ping].concat()).await.unwrap();
+    client.write_all(&[window_update(0), window_update(1)].concat()).await.unwrap();
+    // Now the server sends the rest, more than the client's socket takes, and has nothing more to say.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for _ in 0..3 {
+        client.write_all(&window_update(0)).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    while came < LENGTH {
+        if let (0, _, content) = frame(&mut client).await {
+            came += content.len();
+        }
+    }
+    let mut farewell = Vec::new();
+    client.read_to_end(&mut farewell).await.expect("an end that is no reset");
+    drop(client);
+    assert_eq!(server.ended().await, Ending::Drained);
+}

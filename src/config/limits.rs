@@ -102,7 +102,7 @@ pub struct TimeoutsConfig {
     /// How long a client may take nothing of an answer. Default: 60 seconds. Then it is cut off.
     pub send: HumanDuration,
     /// How long to go on reading a body after its request was answered, so that the client hears the
-    /// answer. Default: 10 seconds; no longer than `header`.
+    /// answer, and on an HTTP/2 connection that has ended. Default: 10 seconds; no longer than `header`.
     pub linger: HumanDuration,
     /// How long running requests get to finish after SIGTERM. Default: 30 seconds.
     pub shutdown: HumanDuration,

@@ -238,6 +238,8 @@ struct Met<T> {
 enum Left {
     /// It has ended.
     Nothing,
+    /// Its client was late, and is not waited for.
+    Cut,
     /// It is between two requests, and may be for long.
     Resting,
 }
@@ -425,7 +427,10 @@ impl<S: Stack> Door<S> {
                     http2::Connection::new(stream, self.stack.clone(), requests, &bounds, activity.clone());
                 let mut connection = Box::new(connection);
                 let ended = Box::pin(self.watch(&mut *connection, Heads::Untimed, &bounds.timeouts, &activity)).await;
-                ended.map(drop).map_err(|error| error.to_string())
+                if ended.map_err(|error| error.to_string())? == Left::Nothing {
+                    Box::pin(connection.linger(linger)).await;
+                }
+                Ok(())
             }
         }
     }
@@ -453,7 +458,7 @@ impl<S: Stack> Door<S> {
                             self.rest(stream, timeouts, activity).await;
                         }
                     }
-                    Ok(Left::Nothing) => match connection.leave() {
+                    Ok(Left::Nothing | Left::Cut) => match connection.leave() {
                         Some(left) => break left,
                         None => return Ok(()),
                     },
@@ -519,7 +524,7 @@ impl<S: Stack> Door<S> {
         let left = Box::pin(self.watch(&mut connection, Heads::Timed, timeouts, activity)).await?;
         let parts = match left {
             Left::Resting => connection.into_parts(),
-            Left::Nothing => None,
+            Left::Nothing | Left::Cut => None,
         };
         Ok(parts.map(|parts| {
             let mut stream = parts.io.into_inner();
@@ -604,7 +609,7 @@ impl<S: Stack> Door<S> {
                     Verdict::Wait(_) if stopping || finishing => {
                         // Who floods may not even answer the farewell, and is not waited for.
                         if finishing && (flooded || activity.is_idle()) {
-                            return Ok(Left::Nothing);
+                            return Ok(Left::Cut);
                         }
                         timer.as_mut().reset(Instant::now() + grace);
                         true
@@ -620,7 +625,7 @@ impl<S: Stack> Door<S> {
                     Verdict::Idle if !finishing => true,
                     verdict => {
                         debug!(?verdict, "a client was cut off");
-                        return Ok(Left::Nothing);
+                        return Ok(Left::Cut);
                     }
                 },
             };

@@ -9,6 +9,7 @@
 //! Reading pauses after a while, because the library reads on as long as there is something: see
 //! [`Gathered::end_turn`].
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,6 +103,22 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         if inner.waiting.is_empty() {
             inner.waiting = Vec::new();
         }
+    }
+}
+
+impl<T: AsyncRead + Unpin> Gathered<T> {
+    /// Reads to the end, and throws away what comes.
+    pub async fn drain(&self) {
+        let mut room = [0; 1024];
+        let mut read = async || {
+            poll_fn(|cx| {
+                let mut buffer = ReadBuf::new(&mut room);
+                ready!(Pin::new(&mut lock(&self.0).stream).poll_read(cx, &mut buffer))?;
+                Poll::Ready(Ok::<_, io::Error>(buffer.filled().len()))
+            })
+            .await
+        };
+        while let Ok(1..) = read().await {}
     }
 }
 

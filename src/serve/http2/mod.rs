@@ -22,7 +22,7 @@ use bytes::Bytes;
 use h2::server::{Builder, Handshake, SendResponse};
 use h2::{Ping, PingPong, Reason, RecvStream};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tracing::debug;
 
 use self::gather::{Gathered, Gathering, TURN, Turn, gather};
@@ -85,6 +85,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
             is_finishing: false,
             activity,
         }
+    }
+
+    /// Reads on when all is said, until the client has ended too. It still says how much it takes of what is on its way,
+    /// and a socket that is closed answers that with a reset, which cuts off what the client has not taken yet.
+    pub(super) async fn linger(self, time: Duration) {
+        drop(self.state);
+        let _ = timeout(time, self.gathered.drain()).await;
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
