@@ -88,9 +88,6 @@ pub struct UpstreamConfig {
     pub tunnel_idle_timeout: HumanDuration,
     /// How many connections to the application may be open at once, to all its servers together. Default: 256;
     /// 1,000,000 at most.
-    ///
-    /// Not counted are those on which only the rest of an upload is sent whose client has left; `request_buffer_memory` and
-    /// `buffer_disk` bound these.
     pub connections: NonZeroUsize,
     /// How many requests may wait for one of them. Default: 1024. The next one gets 503.
     pub queue: usize,
@@ -150,7 +147,7 @@ pub struct UpstreamConfig {
     /// Default: none.
     ///
     /// For uploads that are too large for the disk, or that the application wants to see as they come. Each holds
-    /// one of its workers.
+    /// one of its workers. Over the uwsgi protocol they need a `Content-Length`; without one they get 411.
     pub stream_requests: Vec<PathGlob>,
     /// How `PATH_INFO` is written in the uwsgi protocol: "decoded" as uWSGI wants it, or "encoded"
     /// as gunicorn wants it. Default: "decoded". It matters only for paths with an encoded `%`.

@@ -90,8 +90,8 @@ impl Upstream {
         let request = Prepared { method, text, address, id, upgrade: None, early_hints: None };
         let socket = server.connect(self.config.check_timeout.0).await?;
         let exchange = self.exchange(socket);
-        let sent = self.send(exchange, &request, Outgoing::nothing(false)).await;
-        let (_exchange, answer) = sent.map_err(|unanswered| unanswered.failure)?;
+        let sent = self.send(exchange, (), &request, Outgoing::nothing(false)).await;
+        let (_exchange, (), answer) = sent.map_err(|unanswered| unanswered.failure)?;
         Ok(answer.parts.status.as_u16())
     }
 }

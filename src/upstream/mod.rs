@@ -15,8 +15,7 @@
 //! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again
 //! only if it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
 //! accepted those that wait on its socket. So that this is known over a unix socket, bodies are held back until the
-//! application has read the head: all but those in memory of idempotent requests, and those that are read with the head at
-//! once. Nothing else is ever sent twice. With several servers it is another one that is asked next, if there is one.
+//! application has read the head, but for those that are read with it at once. Nothing else is ever sent twice. With several servers it is another one that is asked next, if there is one.
 
 mod answer_head;
 pub mod background;
@@ -59,7 +58,7 @@ use globset::GlobSet;
 use http_body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -133,6 +132,9 @@ struct Prepared {
     upgrade: Option<(HeaderValue, OnUpgrade)>,
     early_hints: Option<EarlyHints>,
 }
+
+/// What a connection to the application needs for as long as it is in use.
+type Keep = (OwnedSemaphorePermit, InUse);
 
 /// What was tried for one request.
 #[derive(Debug, Clone, Copy)]
@@ -241,7 +243,7 @@ impl Upstream {
         let permit = self.pool.permit().await?;
         let started = Instant::now();
         trace.started = Some(started);
-        let (exchange, answer, in_use) = self.attempt(&prepared, body, started, trace).await?;
+        let (exchange, (permit, in_use), answer) = self.attempt(&prepared, body, permit, started, trace).await?;
         let lease = Lease { exchange, pool: Arc::clone(&self.pool), permit, in_use };
         self.answer(prepared, answer, lease).await
     }
@@ -297,9 +299,10 @@ impl Upstream {
         &self,
         request: &Prepared,
         mut body: Outgoing,
+        mut permit: OwnedSemaphorePermit,
         started: Instant,
         trace: &mut Trace,
-    ) -> Result<(Box<Exchange>, Head, InUse), Failure> {
+    ) -> Result<(Box<Exchange>, Keep, Head), Failure> {
         let mut attempts = Attempts { started, fresh: 0, asked: Set::default() };
         let mut chosen = self.servers.choose(request.address, Set::default(), Set::default());
         let mut idle = match &chosen {
@@ -317,21 +320,22 @@ impl Upstream {
                     self.open(request, first, attempts.asked).await?
                 }
             };
-            trace.server = Some(Arc::clone(&in_use.server));
-            let Unanswered { failure, body: unsent } = match self.send(exchange, request, body).await {
-                Ok((exchange, answer)) => {
-                    self.servers.answered(&in_use.server);
-                    return Ok((exchange, answer, in_use));
+            let server = Arc::clone(&in_use.server);
+            trace.server = Some(Arc::clone(&server));
+            let Unanswered { failure, again: left } = match self.send(exchange, (permit, in_use), request, body).await {
+                Ok(answered) => {
+                    self.servers.answered(&server);
+                    return Ok(answered);
                 }
                 Err(unanswered) => unanswered,
             };
-            self.servers.failed(&in_use.server, &failure);
-            attempts.asked.add(in_use.server.number);
-            body = match unsent.or(again) {
-                Some(again) if self.may_send_again(request, &failure, attempts) => again,
+            self.servers.failed(&server, &failure);
+            attempts.asked.add(server.number);
+            (permit, body) = match left.map(|left| (left.keep, left.body.or(again))) {
+                Some(((permit, _), Some(body))) if self.may_send_again(request, &failure, attempts) => (permit, body),
                 _ => return Err(failure),
             };
-            debug!(socket = %in_use.server.address, id = %request.id, "{failure}");
+            debug!(socket = %server.address, id = %request.id, "{failure}");
             if failure.is_unread() && attempts.fresh > 0 && !self.servers.has_another(attempts.asked) {
                 sleep(PAUSE).await;
             }
@@ -377,16 +381,16 @@ impl Upstream {
         Exchange::new(socket, self.servers.protocol(), &self.config, &self.background)
     }
 
-    async fn send(
+    async fn send<K: Send + 'static>(
         &self,
         exchange: Box<Exchange>,
+        keep: K,
         request: &Prepared,
         body: Outgoing,
-    ) -> Result<(Box<Exchange>, Head), Unanswered> {
+    ) -> Result<(Box<Exchange>, K, Head), Unanswered<K>> {
         let is_head = request.method == Method::HEAD;
-        let is_idempotent = request.method.is_idempotent();
-        let asked = Asked { is_head, early_hints: request.early_hints.as_ref(), is_idempotent };
-        exchange.send(request.text.clone(), body, asked, self.deadlines).await
+        let asked = Asked { is_head, early_hints: request.early_hints.as_ref(), id: request.id };
+        exchange.send(keep, request.text.clone(), body, asked, self.deadlines).await
     }
 
     /// Turns what the application answered into what the client gets.

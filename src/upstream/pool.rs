@@ -1,8 +1,7 @@
 //! How many connections to the application there are, who may have one, and which stay open.
 //!
 //! A permit stands for a connection in use. Idle connections need none: before a new one is opened, those that are too
-//! many are closed, so that both together never exceed the number of permits. Those on which `exchange::sending` only
-//! sends the rest of an upload whose client has left are not counted: what is held of bodies bounds them.
+//! many are closed, so that both together never exceed the number of permits.
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -327,11 +327,10 @@ mod tests {
         let exchange = Exchange::new(Socket::Left(ours), UpstreamProtocol::Http, &config, &background);
         let head = [b"HTTP/1.1 200 OK\r\n", framing.as_bytes(), b"\r\n\r\n", here].concat();
         application.write_all(&head).await.unwrap();
-        let (asked, minute) =
-            (Asked { is_head: false, early_hints: None, is_idempotent: true }, Duration::from_secs(60));
+        let (asked, minute) = (Asked { is_head: false, early_hints: None, id: RequestId(1) }, Duration::from_secs(60));
         let deadlines = Deadlines { response: minute, idle: minute };
         let head = Bytes::from_static(b"<head>");
-        let (exchange, _) = exchange.send(head, Outgoing::nothing(false), asked, deadlines).await.unwrap();
+        let (exchange, (), _) = exchange.send((), head, Outgoing::nothing(false), asked, deadlines).await.unwrap();
         application.read_exact(&mut [0; 6]).await.unwrap();
         let pool = Arc::new(Pool::new(&config));
         let permit = pool.permit().await.unwrap();

@@ -18,6 +18,7 @@ use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use super::connect::Outlet;
 use super::failure::ClientFault;
 use super::gather::{Front, Gathered};
+use super::pieces::Pieces;
 use super::shared_room::{self, Outstanding};
 use super::storage::Share;
 use crate::http::body::{Body, BodyError};
@@ -43,6 +44,9 @@ pub(super) enum Phase {
 /// once, gunicorn, waitress and Granian 8,192, those on asyncio 65,536 or more. Unit, with 2,048, waits for the whole
 /// body before it does anything.
 pub(super) const READ_AT_ONCE: usize = 4096;
+/// How much is read ahead of a body that streams, while it is held back; the last piece of it may be as long again, or 256
+/// KiB.
+const AHEAD: usize = 64 * 1024;
 /// How many pieces one write takes at most.
 const MOST_SLICES: usize = 16;
 
@@ -119,8 +123,9 @@ impl Sent {
             self.remaining = Some(length);
         }
         if let Some(content) = content {
+            let mut content = *content;
             (self.rest, self.memory) = (content.rest, content.front.memory);
-            for piece in content.front.pieces {
+            for piece in content.front.pieces.into_iter().chain(content.ahead.take()) {
                 self.add(piece);
             }
         }
@@ -131,11 +136,21 @@ impl Sent {
         self.lacks_body && self.ready.is_empty() && !self.is_deaf
     }
 
-    /// Whether its head is written and some of its body is not, and no client is needed for that. Of what has no whole head
-    /// nothing can come.
+    /// Whether all of its head is written.
+    pub(super) fn has_given_head(&self) -> bool {
+        self.written >= self.head_length
+    }
+
+    /// Whether its head is written and some of its body is not, and no client is needed for that.
     pub(super) fn can_be_finished_alone(&self) -> bool {
-        let lacks_some = !self.ready.is_empty() || self.has_rest && self.remaining != Some(0);
-        lacks_some && self.written >= self.head_length && !self.lacks_body && !self.streams && !self.is_deaf
+        let has_all = !self.has_rest || self.remaining == Some(0);
+        let lacks_some = !self.ready.is_empty() || !has_all;
+        lacks_some && (has_all || !self.streams) && self.has_given_head() && !self.lacks_body && !self.is_deaf
+    }
+
+    /// Whether nobody reads it any more.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.is_deaf
     }
 
     /// From here on all is copied.
@@ -398,6 +413,8 @@ pub(super) struct Outgoing {
 #[derive(Debug)]
 struct Content {
     front: Front,
+    /// What was read of `rest` while the body was held back.
+    ahead: Pieces,
     rest: Body,
     /// `rest` comes from the client as it is sent; otherwise it is a file, or nothing.
     streams: bool,
@@ -424,7 +441,7 @@ impl Outgoing {
 
     /// Whether all of it is in memory.
     pub(super) fn is_here(&self) -> bool {
-        self.content.as_ref().is_none_or(|content| content.rest.is_end_stream())
+        self.content.as_ref().is_none_or(|content| content.rest.is_end_stream() && content.ahead.len() == 0)
     }
 
     /// Whether it is known to be longer than so many bytes.
@@ -435,16 +452,37 @@ impl Outgoing {
     /// A body of which some was gathered, or all. One of known length is sent with it.
     pub(super) fn gathered(gathered: Gathered, announced: Option<u64>) -> Self {
         let Gathered { front, rest, length } = gathered;
-        let streams = length.is_none();
+        let rest = rest.unwrap_or_default();
+        let streams = length.is_none() && !rest.is_end_stream();
         let length = length.or(announced).map_or(Length::Chunked, Length::Known);
-        Self { length, content: Some(Box::new(Content { front, rest: rest.unwrap_or_default(), streams })) }
+        Self { length, content: Some(Box::new(Content { front, ahead: Pieces::default(), rest, streams })) }
     }
 
     /// The same body once more, if all of it is in memory.
     pub(super) fn again(&self) -> Option<Self> {
-        let again =
-            |content: &Content| Box::new(Content { front: content.front.clone(), rest: Body::Empty, streams: false });
+        let again = |content: &Content| {
+            let front = content.front.clone();
+            Box::new(Content { front, ahead: Pieces::default(), rest: Body::Empty, streams: false })
+        };
         self.is_here().then(|| Self { length: self.length, content: self.content.as_deref().map(again) })
+    }
+
+    /// Reads ahead in a body that streams, while it is held back: so it is known when its client leaves, and who waits for
+    /// `100 Continue` gets it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Result<(), ClientFault> {
+        let Some(content) = self.content.as_deref_mut() else { return Ok(()) };
+        while content.streams && content.ahead.len() < AHEAD {
+            match poll_data(&mut content.rest, cx) {
+                Poll::Pending => break,
+                Poll::Ready(Some(Ok(data))) => content.ahead.add(&data, usize::MAX),
+                Poll::Ready(Some(Err(error))) => return Err(ClientFault::of(&*error)),
+                Poll::Ready(None) => (content.rest, content.streams) = (Body::Empty, false),
+            }
+        }
+        Ok(())
     }
 
     /// A body that goes on as it comes.
@@ -475,7 +513,12 @@ mod tests {
 
     fn outgoing(front: &'static str, rest: &[&'static str], length: Length) -> Outgoing {
         let front = front.split_inclusive(' ').map(|piece| Bytes::from_static(piece.as_bytes())).collect();
-        let content = Content { front: Front { pieces: front, memory: None }, rest: pieces(rest), streams: false };
+        let content = Content {
+            front: Front { pieces: front, memory: None },
+            ahead: Pieces::default(),
+            rest: pieces(rest),
+            streams: false,
+        };
         Outgoing { length, content: Some(Box::new(content)) }
     }
 

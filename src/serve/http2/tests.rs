@@ -354,7 +354,7 @@ async fn a_client_that_is_not_there_any_more_is_noticed() {
     let request = Request::get("https://example.com/").body(()).expect("a sound request");
     let _answer = sender.send_request(request, true).expect("it goes out");
     // As long as the client is there, nothing happens.
-    assert!(tokio::time::timeout(SILENCE * 10, &mut connection).await.is_err());
+    assert!(timeout(SILENCE * 10, &mut connection).await.is_err());
     assert!(!server.is_finished());
     let began = Instant::now();
     server.await.expect("no panic").expect("it was closed in peace");

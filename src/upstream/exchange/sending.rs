@@ -15,6 +15,7 @@ use scopeguard::ScopeGuard;
 use tokio::runtime::Handle;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::warn;
 
 use super::super::answer_head::{self, Head};
 use super::super::connect::Socket;
@@ -23,6 +24,7 @@ use super::super::framing::Framing;
 use super::super::sent::{Outgoing, Phase, READ_AT_ONCE, is_reset};
 use super::super::{consumed, uwsgi};
 use super::{Exchange, descriptor};
+use crate::http::RequestId;
 use crate::http::early_hints::EarlyHints;
 
 /// How much of an upload may lie in a unix socket until the application takes it: the more, the less often it has to be
@@ -44,45 +46,104 @@ pub(in crate::upstream) struct Asked<'r> {
     pub(in crate::upstream) is_head: bool,
     /// Takes early hints to the client.
     pub(in crate::upstream) early_hints: Option<&'r EarlyHints>,
-    /// It may be sent a second time although it may have been read (RFC 9110, section 9.2.2).
-    pub(in crate::upstream) is_idempotent: bool,
+    /// For the log.
+    pub(in crate::upstream) id: RequestId,
 }
 
 /// A request without an answer.
 #[derive(Debug)]
-pub(in crate::upstream) struct Unanswered {
+pub(in crate::upstream) struct Unanswered<K> {
     pub(in crate::upstream) failure: Failure,
-    /// Its body, if the connection was closed before any of that was sent. Then it can be sent again.
+    /// What it needs to be sent again, if the connection was closed.
+    pub(in crate::upstream) again: Option<Again<K>>,
+}
+
+/// What a request has when its connection was closed.
+#[derive(Debug)]
+pub(in crate::upstream) struct Again<K> {
+    /// What it was given to keep.
+    pub(in crate::upstream) keep: K,
+    /// Its body, if nothing of that was sent.
     pub(in crate::upstream) body: Option<Outgoing>,
 }
 
 impl Exchange {
     /// Sends a request, whose head is `head`, and waits for the head of the answer. Of what comes before that (1xx),
-    /// early hints go on and all else is passed over.
+    /// early hints go on and all else is passed over. `keep` is what the connection needs for as long as it is open.
     ///
-    /// Over a unix socket the body is held back until the application has read the head: one that is not in memory always,
-    /// one that is in memory if the method is not idempotent, unless head and body together are so short that they are
-    /// read at once. Until then nothing can have come of the request, and it may be sent again.
+    /// Over a unix socket the body is held back until the application has read the head, unless both together are so short
+    /// that they are read at once. Until then nothing can have come of the request, and it may be sent again.
     ///
     /// When this is given up, or fails, the application still gets the whole of a body that was gathered, if it may already
     /// read the request: it takes what there is of a body for all of it.
-    pub(in crate::upstream) async fn send(
+    pub(in crate::upstream) async fn send<K: Send + 'static>(
         self: Box<Self>,
+        keep: K,
         head: Bytes,
         body: Outgoing,
         asked: Asked<'_>,
         deadlines: Deadlines,
-    ) -> Result<(Box<Self>, Head), Unanswered> {
-        let sending = Sending::begin(self, head, body, asked, deadlines);
+    ) -> Result<(Box<Self>, K, Head), Unanswered<K>> {
+        let sending = Sending::begin(self, keep, head, body, asked, deadlines);
         // No `Drop`: what follows takes it apart.
-        let mut sending = scopeguard::guard(sending, Sending::finish_alone);
+        let mut sending = scopeguard::guard(sending, Sending::leave);
         let mut alarm = pin!(Alarm::default());
         let result = poll_fn(|cx| sending.poll_head(cx, alarm.as_mut())).await;
         let sending = ScopeGuard::into_inner(sending);
         match result {
-            Ok(head) => Ok((sending.answered(), head)),
+            Ok(head) => {
+                let (exchange, keep) = sending.answered();
+                Ok((exchange, keep, head))
+            }
             Err(failure) => Err(sending.failed(failure)),
         }
+    }
+
+    /// Nobody waits for the answer any more: sends what is left of a body that is all here, in a task of its own.
+    ///
+    /// The application may still read a request whose head was written: as when the client leaves while all workers are
+    /// busy. The body must not end too early then, since gunicorn and Django take what there is for all of it. The rest of
+    /// one that streams only its client has, so it is cut.
+    pub(in crate::upstream) fn finish_alone<K: Send + 'static>(
+        mut self: Box<Self>,
+        keep: K,
+        id: RequestId,
+        deadlines: Deadlines,
+    ) {
+        // There is no runtime when it is dropped after its own has ended, as that of a test.
+        if self.sent.can_be_finished_alone() && Handle::try_current().is_ok() {
+            let background = self.background.clone();
+            background.spawn(async move {
+                if let Some(failure) = self.finish(deadlines).await {
+                    warn!(%id, "an upload whose client has left was cut: {failure}");
+                }
+                drop(keep);
+            });
+        }
+    }
+
+    /// Sends the rest. The application has `idle_timeout` from now on, and anew with each write; what it answers is for
+    /// nobody. Returns what was too late.
+    async fn finish(&mut self, deadlines: Deadlines) -> Option<Failure> {
+        let mut alarm = pin!(Alarm::default());
+        // What lies in a unix socket can be read when that is closed. TCP throws it away if the application says anything.
+        let mut is_safe = matches!(self.socket, Socket::Left(_));
+        poll_fn(|cx| {
+            self.poll_write(cx);
+            self.buffer.clear();
+            while let Poll::Ready(read) = self.poll_read(cx) {
+                self.buffer.clear();
+                match read {
+                    Ok(1..) => is_safe = true,
+                    _ => return Poll::Ready(None),
+                }
+            }
+            if self.sent.is_deaf() || self.sent.is_done() && is_safe {
+                return Poll::Ready(None);
+            }
+            alarm.as_mut().poll(cx, self.sent.phase(), deadlines).map(Some)
+        })
+        .await
     }
 
     /// Lets the body come after the head.
@@ -170,8 +231,9 @@ impl Exchange {
 }
 
 /// An exchange whose answer is awaited.
-struct Sending<'r> {
+struct Sending<'r, K> {
     exchange: Box<Exchange>,
+    keep: K,
     /// While it waits for the head to be read.
     body: Option<Outgoing>,
     asked: Asked<'r>,
@@ -180,15 +242,22 @@ struct Sending<'r> {
     reused: bool,
 }
 
-impl<'r> Sending<'r> {
-    fn begin(mut exchange: Box<Exchange>, head: Bytes, body: Outgoing, asked: Asked<'r>, deadlines: Deadlines) -> Self {
+impl<'r, K: Send + 'static> Sending<'r, K> {
+    fn begin(
+        mut exchange: Box<Exchange>,
+        keep: K,
+        head: Bytes,
+        body: Outgoing,
+        asked: Asked<'r>,
+        deadlines: Deadlines,
+    ) -> Self {
         let reused = std::mem::replace(&mut exchange.was_used, true);
         exchange.hint = if exchange.speaks_uwsgi { uwsgi::hint(&head) } else { None };
         exchange.has_answered = false;
         let room = if exchange.speaks_uwsgi { 0 } else { READ_AT_ONCE.saturating_sub(head.len()) };
-        let waits = !body.is_here() || !asked.is_idempotent && body.is_announced_longer(room as u64);
+        let waits = !body.is_here() || body.is_announced_longer(room as u64);
         exchange.sent.begin(head);
-        let mut sending = Self { exchange, body: Some(body), asked, deadlines, reused };
+        let mut sending = Self { exchange, keep, body: Some(body), asked, deadlines, reused };
         if !(waits && matches!(sending.exchange.socket, Socket::Left(_))) {
             sending.follow();
         }
@@ -218,6 +287,11 @@ impl<'r> Sending<'r> {
             self.follow();
             self.exchange.poll_write(cx);
         }
+        if let Some(body) = &mut self.body
+            && let Err(fault) = body.poll_ahead(cx)
+        {
+            return Poll::Ready(Err(Failure::Client(fault)));
+        }
         match self.exchange.sent.phase() {
             Phase::Broken(fault) => Poll::Ready(Err(Failure::Client(fault))),
             phase => alarm.poll(cx, phase, self.deadlines).map(Err),
@@ -225,23 +299,26 @@ impl<'r> Sending<'r> {
     }
 
     /// The connection, from which the answer's body is to be read.
-    fn answered(mut self) -> Box<Exchange> {
+    fn answered(mut self) -> (Box<Exchange>, K) {
         self.give_body();
-        self.exchange
+        (self.exchange, self.keep)
     }
 
-    fn failed(mut self, failure: Failure) -> Unanswered {
-        let body = if self.exchange.is_closed { self.body.take() } else { None };
+    fn failed(mut self, failure: Failure) -> Unanswered<K> {
+        if self.exchange.is_closed {
+            let again = Again { keep: self.keep, body: self.body.take() };
+            return Unanswered { failure, again: Some(again) };
+        }
         // Who stopped reading has had time enough.
         if !matches!(failure, Failure::NotReading { .. }) {
-            self.finish_alone();
+            self.leave();
         }
-        Unanswered { failure, body }
+        Unanswered { failure, again: None }
     }
 
     /// Gives the application the body that is held back, as far as the system takes it.
     fn give_body(&mut self) {
-        if self.exchange.sent.awaits_body() {
+        if self.body.is_some() {
             self.follow();
             // From shared memory it would be sent only while somebody holds that until it was read.
             self.exchange.sent.copy_all();
@@ -249,36 +326,12 @@ impl<'r> Sending<'r> {
         }
     }
 
-    /// Nobody waits for the answer any more: sends what is left of a body that is all here.
-    ///
-    /// The application may still read a request whose head was written: as when the client leaves while all workers are
-    /// busy. The body must not be missing then, or end too early, since gunicorn and Django take what there is for all of it.
-    /// The rest of one that streams only its client has, so it is cut.
-    fn finish_alone(mut self) {
-        if self.exchange.is_closed {
-            return;
-        }
-        self.give_body();
-        // There is no runtime when it is dropped after its own has ended, as that of a test.
-        if self.exchange.sent.can_be_finished_alone() && Handle::try_current().is_ok() {
-            let background = self.exchange.background.clone();
-            background.spawn(self.finish());
-        }
-    }
-
-    /// Sends the rest. The application has `idle_timeout` from now on, and anew with each write.
-    fn finish(self) -> impl Future<Output = ()> + Send + 'static {
-        let Self { exchange, asked, deadlines, reused, .. } = self;
-        let asked = Asked { is_head: asked.is_head, early_hints: None, is_idempotent: asked.is_idempotent };
-        // `give_body` has given it.
-        let mut sending = Sending { exchange, body: None, asked, deadlines, reused };
-        async move {
-            let mut alarm = pin!(Alarm::default());
-            poll_fn(|cx| {
-                let is_over = sending.poll_head(cx, alarm.as_mut()).is_ready();
-                if is_over || sending.exchange.sent.is_done() { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
+    /// Nobody waits for the answer any more.
+    fn leave(mut self) {
+        // Of less than a whole head nothing can come.
+        if !self.exchange.is_closed && self.exchange.sent.has_given_head() {
+            self.give_body();
+            self.exchange.finish_alone(self.keep, self.asked.id, self.deadlines);
         }
     }
 }

@@ -10,10 +10,12 @@ use http_body_util::StreamBody;
 use rustix::net::sockopt;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::sending::UNTAKEN;
 use super::*;
+use crate::http::RequestId;
 use crate::http::body::{Body, BodyError};
 use crate::upstream::failure::Failure;
 use crate::upstream::gather::{Front, Gathered};
@@ -25,7 +27,7 @@ use crate::upstream::storage::Storage;
 async fn failure_after(answer: &str) -> Failure {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let exchange = exchange(ours);
-    let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
+    let sending = exchange.send((), Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
     let answering = async move {
         theirs.read_exact(&mut [0; 6]).await.unwrap();
         theirs.write_all(answer.as_bytes()).await.unwrap();
@@ -54,14 +56,14 @@ fn over(socket: Socket, protocol: UpstreamProtocol) -> Box<Exchange> {
 }
 
 const MINUTE: Deadlines = Deadlines { response: Duration::from_secs(60), idle: Duration::from_secs(60) };
-const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None, is_idempotent: true };
+const A_PAGE: Asked<'_> = Asked { is_head: false, early_hints: None, id: RequestId(1) };
 
 #[tokio::test]
 async fn the_first_request_is_written_without_a_turn_of_the_runtime() {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let exchange = exchange(UnixStream::from_std(ours).unwrap());
-    let sending = exchange.send(Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
+    let sending = exchange.send((), Bytes::from_static(b"<head>"), Outgoing::nothing(false), A_PAGE, MINUTE);
     assert!(sending.now_or_never().is_none());
     theirs.set_nonblocking(true).unwrap();
     let mut arrived = [0; 9];
@@ -87,12 +89,12 @@ async fn what_an_idle_connection_says_as_it_closes_is_no_answer() {
     let exchange = exchange(ours);
     theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
     let head = Bytes::from_static(b"<head>");
-    let sent = exchange.send(head.clone(), Outgoing::nothing(false), A_PAGE, MINUTE).await;
-    let (exchange, _) = sent.unwrap();
+    let sent = exchange.send((), head.clone(), Outgoing::nothing(false), A_PAGE, MINUTE).await;
+    let (exchange, (), _) = sent.unwrap();
     theirs.read_exact(&mut [0; 6]).await.unwrap();
     theirs.write_all(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n").await.unwrap();
     drop(theirs);
-    let unanswered = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap_err();
+    let unanswered = exchange.send((), head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap_err();
     assert!(unanswered.failure.is_unread(), "{unanswered:?}");
 }
 
@@ -112,21 +114,15 @@ fn streamed(length: usize) -> Outgoing {
 /// this with the connection: the answer's status, or whether nobody read it.
 async fn post(application: impl AsyncFn(UnixStream)) -> Result<StatusCode, bool> {
     let mut results = Vec::new();
-    for (is_idempotent, body) in [
-        (false, gathered(&[5000])),
-        (false, in_file(5000)),
-        (false, streamed(5000)),
-        (true, in_file(5000)),
-        (true, streamed(5000)),
-    ] {
+    for body in [gathered(&[5000]), in_file(5000), streamed(5000)] {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let asked = Asked { is_idempotent, ..A_PAGE };
-        let sending = exchange(ours).send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+        let sending = exchange(ours).send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
         let (result, ()) = tokio::join!(timeout(Duration::from_secs(10), sending), application(theirs));
         results.push(match result.expect("it is answered, or fails") {
-            Ok((_, head)) => Ok(head.parts.status),
-            Err(Unanswered { failure, body }) => {
-                assert!(body.is_some() || !failure.is_unread(), "it cannot be sent again");
+            Ok((_, (), head)) => Ok(head.parts.status),
+            Err(Unanswered { failure, again }) => {
+                let is_there = again.is_some_and(|again| again.body.is_some());
+                assert!(is_there || !failure.is_unread(), "it cannot be sent again");
                 Err(failure.is_unread())
             }
         });
@@ -193,20 +189,18 @@ async fn a_body_that_is_held_back_follows_when_the_head_was_read() {
 #[tokio::test]
 async fn what_may_still_be_read_has_its_body_although_nobody_waits_for_the_answer() {
     const MUCH: usize = 3 << 20;
-    let bodies: [(bool, &dyn Fn() -> Outgoing, usize); 5] = [
-        (false, &|| gathered(&[100_000]), 100_000),
-        (true, &|| gathered(&[100_000]), 100_000), // all of it lies in the socket already
-        (false, &|| gathered(&[MUCH]), MUCH),
-        (true, &|| gathered(&[MUCH]), MUCH),
-        (false, &|| in_file(MUCH), MUCH),
+    let bodies: [(&dyn Fn() -> Outgoing, usize); 4] = [
+        (&|| gathered(&[100_000]), 100_000),
+        (&|| gathered(&[MUCH]), MUCH),
+        (&|| in_file(MUCH), MUCH),
+        (&|| streamed(50_000), 50_000), // of which all has come
     ];
-    for (is_idempotent, body, length) in bodies {
-        for reads_first in [0, 6, 7, 90_000] {
+    for (body, length) in bodies {
+        for reads_first in [0, 6, 7, 40_000] {
             let (ours, mut theirs) = UnixStream::pair().unwrap();
-            let (exchange, context) = (exchange(ours), format!("{reads_first} of {length}, {is_idempotent}"));
+            let (exchange, context) = (exchange(ours), format!("{reads_first} of {length}"));
             let background = exchange.background.clone();
-            let asked = Asked { is_idempotent, ..A_PAGE };
-            let sending = exchange.send(Bytes::from_static(b"<head>"), body(), asked, MINUTE);
+            let sending = exchange.send((), Bytes::from_static(b"<head>"), body(), A_PAGE, MINUTE);
             leave_after(sending, async {
                 tokio::task::yield_now().await;
                 theirs.read_exact(&mut vec![0; reads_first]).await.unwrap();
@@ -237,11 +231,13 @@ async fn over_tcp_too_a_body_is_sent_whole_although_nobody_waits_for_the_answer(
     let (mut theirs, _) = listener.accept().await.unwrap();
     const MUCH: usize = 30 << 20;
     let exchange = over(Socket::Right(ours), UpstreamProtocol::Http);
-    let sending = exchange.send(Bytes::from_static(b"<head>"), in_file(MUCH), A_PAGE, MINUTE);
+    let sending = exchange.send((), Bytes::from_static(b"<head>"), in_file(MUCH), A_PAGE, MINUTE);
     leave_after(sending, theirs.read_exact(&mut [0; 8]).map(drop)).await;
-    let mut came = Vec::new();
-    theirs.read_to_end(&mut came).await.unwrap();
-    assert_eq!(came.len(), MUCH - 2);
+    theirs.read_exact(&mut vec![0; MUCH / 2]).await.unwrap();
+    // Were the connection closed by now, this would reset it, and what is on its way be lost.
+    theirs.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+    theirs.read_exact(&mut vec![0; MUCH / 2 - 2]).await.unwrap();
+    assert_eq!(theirs.read(&mut [0; 1]).await.unwrap(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -250,7 +246,7 @@ async fn an_application_that_reads_nothing_has_a_last_deadline_when_the_client_h
     let exchange = exchange(ours);
     let background = exchange.background.clone();
     let deadlines = Deadlines { idle: Duration::from_secs(5), ..MINUTE };
-    let sending = exchange.send(Bytes::from_static(b"<head>"), in_file(3 << 20), A_PAGE, deadlines);
+    let sending = exchange.send((), Bytes::from_static(b"<head>"), in_file(3 << 20), A_PAGE, deadlines);
     leave_after(sending, tokio::time::sleep(Duration::from_secs(2))).await;
     assert_eq!(background.count(), 1);
     let left = tokio::time::Instant::now();
@@ -263,9 +259,8 @@ async fn what_was_too_slow_gets_its_body_and_who_stopped_reading_no_more() {
     for (reads_first, idle, whole) in [(0, 60, true), (7, 2, false)] {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let exchange = exchange(ours);
-        let asked = Asked { is_idempotent: false, ..A_PAGE };
         let deadlines = Deadlines { response: Duration::from_secs(5), idle: Duration::from_secs(idle) };
-        let sending = exchange.send(Bytes::from_static(b"<head>"), in_file(3 << 20), asked, deadlines);
+        let sending = exchange.send((), Bytes::from_static(b"<head>"), in_file(3 << 20), A_PAGE, deadlines);
         let (result, ()) = tokio::join!(sending, async {
             theirs.read_exact(&mut vec![0; reads_first]).await.unwrap();
         });
@@ -277,13 +272,74 @@ async fn what_was_too_slow_gets_its_body_and_who_stopped_reading_no_more() {
     }
 }
 
+/// As full-duplex applications do.
+#[tokio::test]
+async fn who_has_answered_before_it_reads_gets_the_whole_body_too() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let background = exchange.background.clone();
+    let sending = exchange.send((), Bytes::from_static(b"<head>"), in_file(3 << 20), A_PAGE, MINUTE);
+    theirs.write_all(b"HTTP/1.1 200 OK\r\n\r\nbegin").await.unwrap();
+    let (exchange, (), _) = sending.await.unwrap();
+    exchange.finish_alone((), RequestId(1), MINUTE);
+    assert_eq!(background.count(), 1);
+    let mut came = vec![0; 6 + (3 << 20)];
+    theirs.write_all(b"more").await.unwrap();
+    theirs.read_exact(&mut came).await.unwrap();
+    assert_eq!(theirs.read(&mut [0; 1]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn what_a_connection_needs_is_kept_until_the_body_is_sent() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let keep = std::sync::Arc::new(());
+    let sending = exchange(ours).send(keep.clone(), Bytes::from_static(b"<head>"), in_file(3 << 20), A_PAGE, MINUTE);
+    leave_after(sending, tokio::task::yield_now()).await;
+    tokio::task::yield_now().await;
+    assert_eq!(std::sync::Arc::strong_count(&keep), 2);
+    theirs.read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(std::sync::Arc::strong_count(&keep), 1);
+}
+
+#[tokio::test]
+async fn a_body_that_streams_is_read_ahead_while_it_is_held_back() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let (sender, mut pieces) = mpsc::channel::<Result<Frame<Bytes>, BodyError>>(1);
+    let pieces = StreamBody::new(stream::poll_fn(move |cx| pieces.poll_recv(cx)));
+    let body = Outgoing::streamed(Body::stream(pieces), None);
+    let send = |length| sender.try_send(Ok(Frame::data(Bytes::from(vec![b'x'; length])))).unwrap();
+    let mut sending = Box::pin(exchange(ours).send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE));
+    for length in [10, 20_000, 30_000, 20_000, 1] {
+        send(length);
+        assert!((&mut sending).now_or_never().is_none());
+    }
+    assert_eq!(sender.capacity(), 0, "the last is beyond what is read ahead");
+    theirs.read_exact(&mut [0; 6]).await.unwrap();
+    let leaving = async { sender.send(Err("the client has left".into())).await.unwrap() };
+    let (result, ()) = tokio::join!(sending, leaving);
+    assert!(matches!(result.unwrap_err().failure, Failure::Client(_)));
+    let mut came = String::new();
+    theirs.read_to_string(&mut came).await.unwrap();
+    let chunk = |length: usize| format!("{length:x}\r\n{}\r\n", "x".repeat(length));
+    assert_eq!(came, [10, 20_000, 30_000, 20_000, 1].map(chunk).concat());
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_its_streamed_body_is_held_back_is_noticed() {
+    let (ours, _theirs) = UnixStream::pair().unwrap();
+    let pieces = stream::iter([Ok(Frame::data(Bytes::from_static(b"some"))), Err(BodyError::from("it has left"))]);
+    let body = Outgoing::streamed(Body::stream(StreamBody::new(pieces)), Some(9));
+    let sending = exchange(ours).send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
+    let failure = timeout(Duration::from_secs(10), sending).await.expect("it is noticed").unwrap_err().failure;
+    assert!(matches!(failure, Failure::Client(_)), "{failure}");
+}
+
 #[tokio::test]
 async fn a_body_that_streams_ends_with_its_client() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
-    let asked = Asked { is_idempotent: false, ..A_PAGE };
     let first = stream::once(async { Ok::<_, BodyError>(Frame::data(Bytes::from(vec![b'x'; 1000]))) });
     let body = Outgoing::streamed(Body::stream(StreamBody::new(first.chain(stream::pending()))), Some(9000));
-    let sending = exchange(ours).send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+    let sending = exchange(ours).send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
     leave_after(sending, theirs.read_exact(&mut [0; 8]).map(drop)).await;
     let mut rest = Vec::new();
     timeout(Duration::from_secs(10), theirs.read_to_end(&mut rest)).await.unwrap().unwrap();
@@ -302,8 +358,7 @@ async fn only_what_is_read_at_once_is_sent_at_once() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let exchange = speaking(protocol, ours);
         let context = format!("{body:?} over {protocol:?}");
-        let asked = Asked { is_idempotent: false, ..A_PAGE };
-        let sending = exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE);
+        let sending = exchange.send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
         let reading = async {
             theirs.read_exact(&mut [0; 6]).await.unwrap();
             theirs.try_read(&mut [0; READ_AT_ONCE]).is_ok()
@@ -321,10 +376,9 @@ async fn only_what_is_read_at_once_is_sent_at_once() {
 async fn a_head_that_nobody_reads_has_the_time_of_an_answer() {
     let (ours, _theirs) = UnixStream::pair().unwrap();
     let exchange = exchange(ours);
-    let asked = Asked { is_idempotent: false, ..A_PAGE };
     let deadlines = Deadlines { response: Duration::from_secs(5), ..MINUTE };
     let head = Bytes::from_static(b"<head>");
-    let Unanswered { failure, .. } = exchange.send(head, gathered(&[5000]), asked, deadlines).await.unwrap_err();
+    let Unanswered { failure, .. } = exchange.send((), head, gathered(&[5000]), A_PAGE, deadlines).await.unwrap_err();
     assert!(matches!(failure, Failure::TooSlow { waited } if waited.as_secs() == 5), "{failure}");
 }
 
@@ -370,23 +424,20 @@ async fn what_is_sent_in_place_is_held_until_the_exchange_is_over_and_stays_as_i
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let exchange = exchange(ours);
         let (body, place) = in_shared_rooms(1);
-        let sending = exchange.send(Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
+        let sending = exchange.send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE);
         let mut body = vec![0; shared_room::SIZE];
+        let first = if reads_first { body.len() } else { 1 };
         let answering = async {
             theirs.read_exact(&mut [0; 6]).await.unwrap();
-            if reads_first {
-                theirs.read_exact(&mut body).await.unwrap();
-            }
+            theirs.read_exact(&mut body[..first]).await.unwrap();
             theirs.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
         };
-        let (mut exchange, _) = tokio::join!(sending, answering).0.unwrap();
+        let (mut exchange, (), _) = tokio::join!(sending, answering).0.unwrap();
         assert!(exchange.sent.is_done() && exchange.sent.has_outstanding() && exchange.sent.holds_memory());
         exchange.let_go();
         assert!(!exchange.sent.has_outstanding() && !exchange.sent.holds_memory());
         shared_room::fill_again(place, b'b');
-        if !reads_first {
-            theirs.read_exact(&mut body).await.unwrap();
-        }
+        theirs.read_exact(&mut body[first..]).await.unwrap();
         assert!(body.iter().all(|byte| *byte == b'a'), "reads first: {reads_first}");
     }
 }
@@ -395,13 +446,12 @@ async fn what_is_sent_in_place_is_held_until_the_exchange_is_over_and_stays_as_i
 #[tokio::test]
 async fn a_long_body_in_shared_rooms_arrives_whole_after_its_head() {
     let _alone = shared_room::ALONE.lock().await;
-    for is_idempotent in [true, false] {
+    {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let exchange = exchange(ours);
-        let asked = Asked { is_idempotent, ..A_PAGE };
         let mut request = vec![0; 6 + 9 * shared_room::SIZE];
         let (body, _) = in_shared_rooms(9);
-        let mut sending = Box::pin(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE));
+        let mut sending = Box::pin(exchange.send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE));
         let reading = theirs.read_exact(&mut request);
         tokio::select! {
             biased;
@@ -409,7 +459,7 @@ async fn a_long_body_in_shared_rooms_arrives_whole_after_its_head() {
             read = reading => read.unwrap(),
         };
         theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-        let (exchange, _) = sending.await.unwrap();
+        let (exchange, (), _) = sending.await.unwrap();
         assert!(request.starts_with(b"<head>a") && request[6..].iter().all(|byte| *byte == b'a'));
         assert!(exchange.is_reusable() && exchange.sent.has_outstanding());
     }
@@ -421,9 +471,8 @@ async fn a_body_that_follows_as_its_client_leaves_arrives_as_it_was() {
     let _alone = shared_room::ALONE.lock().await;
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     let exchange = exchange(ours);
-    let asked = Asked { is_idempotent: false, ..A_PAGE };
     let (body, place) = in_shared_rooms(1);
-    assert!(exchange.send(Bytes::from_static(b"<head>"), body, asked, MINUTE).now_or_never().is_none());
+    assert!(exchange.send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE).now_or_never().is_none());
     shared_room::fill_again(place, b'b');
     let mut request = Vec::new();
     theirs.read_to_end(&mut request).await.unwrap();
@@ -444,7 +493,7 @@ async fn a_body_is_whole_when_all_of_it_has_come() {
         let exchange = exchange(ours);
         theirs.write_all(format!("HTTP/1.1 200 OK\r\n{answer}").as_bytes()).await.unwrap();
         let head = Bytes::from_static(b"<head>");
-        let (mut exchange, _) = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+        let (mut exchange, (), _) = exchange.send((), head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
         let found = exchange.whole().map(|length| exchange.take_whole(length));
         let context = format!("for {answer:?}");
         assert_eq!(found.as_deref(), whole.map(str::as_bytes), "{context}");
@@ -460,7 +509,7 @@ async fn the_room_is_held_by_what_fills_it_and_not_by_little() {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
         theirs.write_all(head.as_bytes()).await.unwrap();
         let head = Bytes::from_static(b"<head>");
-        let (mut exchange, _) = exchange.send(head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
+        let (mut exchange, (), _) = exchange.send((), head, Outgoing::nothing(false), A_PAGE, MINUTE).await.unwrap();
         let body = vec![b'x'; length];
         // All of it is there before it is read, as far as the system lets it.
         let written = theirs.try_write(&body).unwrap();
