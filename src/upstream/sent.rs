@@ -128,6 +128,9 @@ impl Sent {
             for piece in content.front.pieces.into_iter().chain(content.ahead.take()) {
                 self.add(piece);
             }
+            if length == Length::Chunked && self.rest.is_end_stream() {
+                self.end_chunks();
+            }
         }
     }
 
@@ -324,7 +327,7 @@ impl Sent {
             None => {
                 self.end_body();
                 if self.length == Length::Chunked {
-                    self.ready.push_back(Bytes::from_static(b"0\r\n\r\n"));
+                    self.end_chunks();
                 }
             }
         }
@@ -351,6 +354,11 @@ impl Sent {
         if !data.is_empty() {
             self.ready.push_back(data);
         }
+    }
+
+    fn end_chunks(&mut self) {
+        self.ready.push_back(Bytes::from_static(b"0\r\n\r\n"));
+        self.remaining = Some(0);
     }
 
     fn break_off(&mut self, fault: ClientFault) {
