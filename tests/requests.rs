@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use vestibule::http::body::Body;
 
@@ -365,6 +366,25 @@ async fn ambiguous_requests_are_refused_where_that_is_wanted() {
     assert_eq!(over_http2(&server, http::Request::get("http://a/").header("x_a", "1"), Body::Empty).await, 400);
     assert_eq!(app.connections(), 0);
     assert_eq!(over_http2(&server, http::Request::get("http://a/"), Body::Empty).await, 200);
+}
+
+#[tokio::test]
+async fn a_streamed_body_that_breaks_off_before_the_application_reads_never_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("app.sock");
+    let application = tokio::net::UnixListener::bind(&socket).unwrap();
+    let config = format!("[upstream]\naddress = \"unix:{}\"\nstream_requests = [\"/*\"]\n", socket.display());
+    let server = TestServer::start(&config).await;
+    for body in ["5\r\nhello\r\n", "5\r\nhello\r\nzz\r\n"] {
+        let mut client = Connection::open(server.address()).await;
+        client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}")).await;
+        client.hang_up().await;
+        assert_eq!(client.answer().await.unwrap().status, 400, "for {body:?}");
+        let mut came = String::new();
+        let (mut request, _) = soon(application.accept()).await.unwrap();
+        soon(request.read_to_string(&mut came)).await.unwrap();
+        assert!(came.ends_with("\r\n\r\n") && !came.ends_with("\r\n0\r\n\r\n"), "{came:?}");
+    }
 }
 
 #[tokio::test]

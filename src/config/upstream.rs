@@ -78,8 +78,7 @@ pub struct UpstreamConfig {
     ///
     /// Counted from the moment when the request was sent whole; so long, too, it may not begin to read one. Then 504.
     pub response_timeout: HumanDuration,
-    /// How long the application may pause within an answer, or not read on in a request. Default: 60 seconds. It begins
-    /// anew when the client leaves while an upload is on its way.
+    /// How long the application may pause within an answer, or not read on in a request. Default: 60 seconds.
     ///
     /// Raise it for server-sent events that are silent for longer.
     pub idle_timeout: HumanDuration,

@@ -30,6 +30,8 @@ pub struct Lingering<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> {
     /// ask for it.
     is_coming: bool,
     had_trailers: bool,
+    /// It broke off. What has not come then is missing.
+    is_broken: bool,
     activity: Arc<Activity>,
 }
 
@@ -37,7 +39,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> Lingering<B> {
     /// `headers` are those of the request; `time` is how long to go on reading.
     pub fn new(body: B, headers: &HeaderMap, time: Duration, activity: Arc<Activity>) -> Self {
         let is_coming = !headers.contains_key(EXPECT);
-        Self { body: Some(body), time, is_coming, had_trailers: false, activity }
+        Self { body: Some(body), time, is_coming, had_trailers: false, is_broken: false, activity }
     }
 }
 
@@ -51,7 +53,10 @@ impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> HttpBody for Lingering<
         let frame = ready!(Pin::new(body).poll_frame(cx));
         match &frame {
             Some(Ok(frame)) => self.had_trailers |= frame.is_trailers(),
-            _ => self.body = None,
+            other => {
+                self.is_broken = other.is_some();
+                self.body = None;
+            }
         }
         // Where trailers end, two readers may find differently: for hyper a line ends with CRLF or LF, and all of them
         // with CRLF twice. Then nothing must follow them on this connection.
@@ -62,7 +67,7 @@ impl<B: HttpBody<Data = Bytes> + Unpin + Send + 'static> HttpBody for Lingering<
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(B::is_end_stream)
+        !self.is_broken && self.body.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 use tracing::warn;
 
-use super::exchange::{Cut, Deadlines, Exchange};
+use super::exchange::{Cut, Exchange};
 use super::failure::innermost;
 use super::pool::Pool;
 use super::servers::InUse;
@@ -115,16 +115,6 @@ impl Received {
         let cause = std::error::Error::source(&error).map(innermost);
         warn!(%socket, %id, cause, "{error}");
         error.into()
-    }
-}
-
-impl Drop for Received {
-    /// The client has left within the answer. What the application still reads of the request it gets whole.
-    fn drop(&mut self) {
-        if let Some(Lease { exchange, permit, in_use, .. }) = self.lease.take() {
-            let deadlines = Deadlines { response: self.idle_timeout, idle: self.idle_timeout };
-            exchange.finish_alone((permit, in_use), self.label.id, deadlines);
-        }
     }
 }
 

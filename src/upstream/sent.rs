@@ -128,7 +128,7 @@ impl Sent {
             for piece in content.front.pieces.into_iter().chain(content.ahead.take()) {
                 self.add(piece);
             }
-            if length == Length::Chunked && self.rest.is_end_stream() {
+            if length == Length::Chunked && !self.streams && self.rest.is_end_stream() {
                 self.end_chunks();
             }
         }

@@ -37,6 +37,8 @@ struct Inner<T> {
     waiting: Vec<u8>,
     /// How much of it is written.
     written: usize,
+    /// How much has been said in all.
+    said: u64,
     /// The stream may hold some of what was written to it, as one with TLS does while its socket is full.
     is_unflushed: bool,
     /// How much has been read in this turn.
@@ -64,6 +66,7 @@ pub fn gather<T>(stream: T) -> (Gathering<T>, Gathered<T>) {
         stream,
         waiting: Vec::new(),
         written: 0,
+        said: 0,
         is_unflushed: false,
         read: 0,
         is_paused: false,
@@ -84,6 +87,11 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
         if !inner.waiting.is_empty() || inner.is_unflushed {
             let _ = inner.poll_flush(cx);
         }
+    }
+
+    /// How many bytes the library has said in all.
+    pub fn said(&self) -> u64 {
+        lock(&self.0).said
     }
 
     /// Ends a turn of reading, and begins the next.
@@ -107,18 +115,20 @@ impl<T: AsyncWrite + Unpin> Gathered<T> {
 }
 
 impl<T: AsyncRead + Unpin> Gathered<T> {
-    /// Reads to the end, and throws away what comes.
-    pub async fn drain(&self) {
-        let mut room = [0; 1024];
-        let mut read = async || {
-            poll_fn(|cx| {
+    /// Reads to the end, or so many bytes, and throws away what comes.
+    pub async fn drain(&self, mut bytes: usize) {
+        let mut room = vec![0; ENOUGH];
+        while bytes > 0 {
+            let read = poll_fn(|cx| {
                 let mut buffer = ReadBuf::new(&mut room);
                 ready!(Pin::new(&mut lock(&self.0).stream).poll_read(cx, &mut buffer))?;
                 Poll::Ready(Ok::<_, io::Error>(buffer.filled().len()))
-            })
-            .await
-        };
-        while let Ok(1..) = read().await {}
+            });
+            match read.await {
+                Ok(length @ 1..) => bytes = bytes.saturating_sub(length),
+                _ => break,
+            }
+        }
     }
 }
 
@@ -156,6 +166,7 @@ impl<T: AsyncWrite + Unpin> Inner<T> {
             let room = ENOUGH - self.waiting.len();
             self.waiting.extend_from_slice(&slice[..slice.len().min(room)]);
         }
+        self.said += (self.waiting.len() - before) as u64;
         Poll::Ready(Ok(self.waiting.len() - before))
     }
 }

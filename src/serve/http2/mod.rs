@@ -43,6 +43,9 @@ const WAITING: usize = 128 * 1024;
 /// none to hold for longer than a turn, and one of a single byte is ten on the wire.
 const SMALL_FRAMES: usize = 4 * 256 * TURN / 10;
 
+/// Longer than what is said to end a connection without requests: two GOAWAY, a PING, and what answers the client's own.
+const FAREWELL: u64 = 256;
+
 /// After how long a silence a client is asked whether it is there. It may be silent for as long again.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -51,7 +54,8 @@ pub(super) struct Connection<T, S> {
     state: State<T>,
     gathered: Gathered<T>,
     streams: Streams<S>,
-    is_finishing: bool,
+    /// How much had been said when the end was announced.
+    finishing_at: Option<u64>,
     activity: Arc<Activity>,
 }
 
@@ -82,22 +86,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
                 unused: None,
                 uploads: Uploads::default(),
             },
-            is_finishing: false,
+            finishing_at: None,
             activity,
         }
     }
 
-    /// Reads on when all is said, until the client has ended too. It still says how much it takes of what is on its way,
-    /// and a socket that is closed answers that with a reset, which cuts off what the client has not taken yet.
+    /// Reads on when all is said, until the client has ended too, if there were answers behind the farewell. The client
+    /// still says how much it takes of them, and a socket that is closed answers that with a reset, which cuts off what
+    /// the client has not taken yet.
     pub(super) async fn linger(self, time: Duration) {
+        let had_answers = self.finishing_at.is_some_and(|at| self.gathered.said() > at + FAREWELL);
         drop(self.state);
-        let _ = timeout(time, self.gathered.drain()).await;
+        if had_answers {
+            let _ = timeout(time, self.gathered.drain(4 * WINDOW as usize)).await;
+        }
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
         if let State::Beginning(handshake) = &mut self.state {
             let mut connection = Box::new(ready!(Pin::new(handshake).poll(cx))?);
-            if self.is_finishing {
+            if self.finishing_at.is_some() {
                 connection.graceful_shutdown();
             }
             let presence = connection.ping_pong().map(Presence::new);
@@ -136,7 +144,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Graceful for Connection<T, S> 
     }
 
     fn finish(&mut self) {
-        self.is_finishing = true;
+        self.finishing_at = Some(self.gathered.said());
         if let State::Open { connection, .. } = &mut self.state {
             connection.graceful_shutdown();
         }

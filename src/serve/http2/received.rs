@@ -157,10 +157,10 @@ impl HttpBody for Received {
     }
 }
 
-/// A stream that ends without an error ended early, because its answer was there (RFC 9113, section 8.1).
+/// A stream that we ended without an error ended early, because its answer was there (RFC 9113, section 8.1).
 fn settled<T>(next: Result<T, h2::Error>) -> Option<Result<T, h2::Error>> {
     match next {
-        Err(error) if error.reason() == Some(Reason::NO_ERROR) => None,
+        Err(error) if error.reason() == Some(Reason::NO_ERROR) && !error.is_remote() => None,
         next => Some(next),
     }
 }

@@ -12,6 +12,7 @@ use http::StatusCode;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use scopeguard::ScopeGuard;
+use tokio::io::AsyncWrite as _;
 use tokio::runtime::Handle;
 use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -122,24 +123,28 @@ impl Exchange {
         }
     }
 
-    /// Sends the rest. The application has `idle_timeout` from now on, and anew with each write; what it answers is for
-    /// nobody. Returns what was too late.
+    /// Sends the rest. The application may not have begun to read, so it has the time of an answer, or `idle_timeout` if that
+    /// is longer, from now on and anew with each write; what it answers is for nobody. Returns what was too late.
     async fn finish(&mut self, deadlines: Deadlines) -> Option<Failure> {
         let mut alarm = pin!(Alarm::default());
+        let deadlines = Deadlines { idle: deadlines.idle.max(deadlines.response), ..deadlines };
         // What lies in a unix socket can be read when that is closed. TCP throws it away if the application says anything.
-        let mut is_safe = matches!(self.socket, Socket::Left(_));
+        let keeps_all = matches!(self.socket, Socket::Left(_));
         poll_fn(|cx| {
             self.poll_write(cx);
             self.buffer.clear();
             while let Poll::Ready(read) = self.poll_read(cx) {
                 self.buffer.clear();
-                match read {
-                    Ok(1..) => is_safe = true,
-                    _ => return Poll::Ready(None),
+                if !matches!(read, Ok(1..)) {
+                    return Poll::Ready(None);
                 }
             }
-            if self.sent.is_deaf() || self.sent.is_done() && is_safe {
+            if self.sent.is_deaf() || self.sent.is_done() && keeps_all {
                 return Poll::Ready(None);
+            }
+            if self.sent.is_done() {
+                // Its end then says that it has read ours. If it cannot be told, it is closed already, and the next read says so.
+                let _ = Pin::new(&mut self.socket).poll_shutdown(cx);
             }
             alarm.as_mut().poll(cx, self.sent.phase(), deadlines).map(Some)
         })
@@ -309,8 +314,8 @@ impl<'r, K: Send + 'static> Sending<'r, K> {
             let again = Again { keep: self.keep, body: self.body.take() };
             return Unanswered { failure, again: Some(again) };
         }
-        // Who stopped reading has had time enough.
-        if !matches!(failure, Failure::NotReading { .. }) {
+        // Who stopped reading has had time enough, and of a body that is broken nobody has the rest.
+        if !matches!(failure, Failure::NotReading { .. } | Failure::Client(_)) {
             self.leave();
         }
         Unanswered { failure, again: None }
