@@ -105,7 +105,7 @@ impl Exchange {
     /// The application may still read a request whose head was written: as when the client leaves while all workers are
     /// busy. The body must not end too early then, since gunicorn and Django take what there is for all of it. The rest of
     /// one that streams only its client has, so it is cut.
-    pub(in crate::upstream) fn finish_alone<K: Send + 'static>(
+    pub(super) fn finish_alone<K: Send + 'static>(
         mut self: Box<Self>,
         keep: K,
         id: RequestId,
@@ -143,7 +143,7 @@ impl Exchange {
                 return Poll::Ready(None);
             }
             if self.sent.is_done() {
-                // Its end then says that it has read ours. If it cannot be told, it is closed already, and the next read says so.
+                // Its end then says that it has read ours. If this fails it has ended already, and the next read says so.
                 let _ = Pin::new(&mut self.socket).poll_shutdown(cx);
             }
             alarm.as_mut().poll(cx, self.sent.phase(), deadlines).map(Some)
