@@ -56,6 +56,8 @@ pub(super) struct Connection<T, S> {
     streams: Streams<S>,
     /// How much had been said when the end was announced.
     finishing_at: Option<u64>,
+    /// The client is not there any more.
+    is_absent: bool,
     activity: Arc<Activity>,
 }
 
@@ -87,17 +89,18 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
                 uploads: Uploads::default(),
             },
             finishing_at: None,
+            is_absent: false,
             activity,
         }
     }
 
-    /// Reads on when all is said, until the client has ended too, if there were answers behind the farewell. The client
-    /// still says how much it takes of them, and a socket that is closed answers that with a reset, which cuts off what
-    /// the client has not taken yet.
+    /// Reads on when all is said, until the client has ended too, if there were answers, or, where the end was announced to
+    /// it, answers behind that. It still says how much it takes of them, and a socket that is closed answers that with a
+    /// reset, which cuts off what the client has not taken yet.
     pub(super) async fn linger(self, time: Duration) {
-        let had_answers = self.finishing_at.is_some_and(|at| self.gathered.said() > at + FAREWELL);
+        let had_answers = self.gathered.said() > self.finishing_at.unwrap_or_default() + FAREWELL;
         drop(self.state);
-        if had_answers {
+        if had_answers && !self.is_absent {
             let _ = timeout(time, self.gathered.drain(4 * WINDOW as usize)).await;
         }
     }
@@ -115,6 +118,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin, S: Stack> Connection<T, S> {
         if presence.as_mut().is_some_and(|presence| presence.poll_absence(cx, &self.activity).is_ready()) {
             debug!("a client did not answer a ping; its connection is closed");
             *presence = None;
+            self.is_absent = true;
             connection.abrupt_shutdown(Reason::NO_ERROR);
         }
         while let Some(accepted) = ready!(connection.poll_accept(cx)) {

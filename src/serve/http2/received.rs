@@ -157,10 +157,11 @@ impl HttpBody for Received {
     }
 }
 
-/// A stream that we ended without an error ended early, because its answer was there (RFC 9113, section 8.1).
+/// A stream that the library ended without an error ended early, because its answer was there (RFC 9113, section 8.1). Its
+/// client may say the same, and a connection is ended so whose client is not there any more: then the rest is missing.
 fn settled<T>(next: Result<T, h2::Error>) -> Option<Result<T, h2::Error>> {
     match next {
-        Err(error) if error.reason() == Some(Reason::NO_ERROR) && !error.is_remote() => None,
+        Err(error) if error.reason() == Some(Reason::NO_ERROR) && error.is_library() => None,
         next => Some(next),
     }
 }

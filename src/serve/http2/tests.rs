@@ -468,3 +468,28 @@ async fn what_would_follow_connect_is_no_body() {
     let (answer, _upload) = sender.send_request(request, false).expect("it goes out");
     assert_eq!(answer.await.expect("an answer").status(), 405);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_whose_client_is_not_there_any_more_has_no_end() {
+    let (client, server) = tokio::io::duplex(1 << 16);
+    let (tell, told) = oneshot::channel();
+    let tell = Arc::new(Mutex::new(Some(tell)));
+    let server = serve(server, move |request| {
+        let tell = tell.lock().expect("sound").take().expect("one request");
+        async move {
+            let body: Body = request.body;
+            let _ = tell.send(body.collect().await.map(|_| ()).is_err());
+            pending::<Response<Body>>().await
+        }
+    })
+    .await;
+    let (mut sender, mut connection) =
+        h2::client::handshake::<DuplexStream>(client).await.expect("a connection of HTTP/2");
+    let request = Request::post("https://example.com/").body(()).expect("a sound request");
+    let (_answer, mut body) = sender.send_request(request, false).expect("it goes out");
+    body.send_data(Bytes::from_static(b"some"), false).expect("it goes out");
+    assert!(timeout(SILENCE, &mut connection).await.is_err());
+    // It answers no ping from here on.
+    assert!(told.await.expect("the body was read"), "half of it was taken for whole");
+    drop(server);
+}

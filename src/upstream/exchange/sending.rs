@@ -105,7 +105,7 @@ impl Exchange {
     /// The application may still read a request whose head was written: as when the client leaves while all workers are
     /// busy. The body must not end too early then, since gunicorn and Django take what there is for all of it. The rest of
     /// one that streams only its client has, so it is cut.
-    pub(super) fn finish_alone<K: Send + 'static>(mut self: Box<Self>, keep: K, id: RequestId, deadlines: Deadlines) {
+    fn finish_alone<K: Send + 'static>(mut self: Box<Self>, keep: K, id: RequestId, deadlines: Deadlines) {
         // There is no runtime when it is dropped after its own has ended, as that of a test.
         if self.sent.can_be_finished_alone() && Handle::try_current().is_ok() {
             let background = self.background.clone();
