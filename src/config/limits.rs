@@ -101,7 +101,7 @@ pub struct TimeoutsConfig {
     pub body: HumanDuration,
     /// How long a client may take nothing of an answer. Default: 60 seconds. Then it is cut off.
     pub send: HumanDuration,
-    /// How long to go on reading a body after its request was answered, and an HTTP/2 connection that was ended with
+    /// How long to go on reading a body after its request was answered, and an HTTP/2 connection that has ended with
     /// answers under way, so that the client hears the answer. Default: 10 seconds; no longer than `header`.
     pub linger: HumanDuration,
     /// How long running requests get to finish after SIGTERM. Default: 30 seconds.

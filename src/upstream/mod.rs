@@ -15,7 +15,8 @@
 //! if it is idempotent and its body is in memory: an idle connection once, and a fresh one once. Any other is sent again
 //! only if it is certain that nobody read it (`sent::Sent::is_unread`), as when an application stops before it has
 //! accepted those that wait on its socket. So that this is known over a unix socket, bodies are held back until the
-//! application has read the head, but for those that are read with it at once. Nothing else is ever sent twice. With several servers it is another one that is asked next, if there is one.
+//! application has read the head, but for those that are read with it at once. Nothing else is ever sent twice. With
+//! several servers it is another one that is asked next, if there is one.
 
 mod answer_head;
 pub mod background;

@@ -451,23 +451,21 @@ async fn what_is_sent_in_place_is_held_until_the_exchange_is_over_and_stays_as_i
 #[tokio::test]
 async fn a_long_body_in_shared_rooms_arrives_whole_after_its_head() {
     let _alone = shared_room::ALONE.lock().await;
-    {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let exchange = exchange(ours);
-        let mut request = vec![0; 6 + 9 * shared_room::SIZE];
-        let (body, _) = in_shared_rooms(9);
-        let mut sending = Box::pin(exchange.send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE));
-        let reading = theirs.read_exact(&mut request);
-        tokio::select! {
-            biased;
-            _ = &mut sending => panic!("there is no answer yet"),
-            read = reading => read.unwrap(),
-        };
-        theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
-        let (exchange, (), _) = sending.await.unwrap();
-        assert!(request.starts_with(b"<head>a") && request[6..].iter().all(|byte| *byte == b'a'));
-        assert!(exchange.is_reusable() && exchange.sent.has_outstanding());
-    }
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let exchange = exchange(ours);
+    let mut request = vec![0; 6 + 9 * shared_room::SIZE];
+    let (body, _) = in_shared_rooms(9);
+    let mut sending = Box::pin(exchange.send((), Bytes::from_static(b"<head>"), body, A_PAGE, MINUTE));
+    let reading = theirs.read_exact(&mut request);
+    tokio::select! {
+        biased;
+        _ = &mut sending => panic!("there is no answer yet"),
+        read = reading => read.unwrap(),
+    };
+    theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+    let (exchange, (), _) = sending.await.unwrap();
+    assert!(request.starts_with(b"<head>a") && request[6..].iter().all(|byte| *byte == b'a'));
+    assert!(exchange.is_reusable() && exchange.sent.has_outstanding());
 }
 
 #[cfg(target_os = "linux")]
